@@ -1,0 +1,66 @@
+"""Only downward imports, and each outside library where it belongs (docs/decisions/0001-layout.md)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "videomae_jax"
+FLOORS = {
+    "config": 0,
+    "errors": 0,
+    "versions": 0,
+    "checkpoints": 1,
+    "data": 1,
+    "models": 2,
+    "training": 3,
+    "inference": 4,
+    "cli": 6,
+}
+ONLY_IN = {
+    "flax": "models/",
+    "orbax": "checkpoints/",
+    "av": "data/video.py",
+    "grain": "data/pipeline.py",
+    "torch": None,
+    "tensorflow": None,
+    "transformers": None,
+}
+DRAWERS = {"util", "utils", "helper", "helpers", "common", "misc", "base", "manager"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: write imports in full"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_downward(path):
+    relative = path.relative_to(PACKAGE)
+    here = relative.parts[0].removesuffix(".py")
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        if top in ONLY_IN:
+            where = ONLY_IN[top]
+            assert where, f"{relative} imports {top}, which the package must not"
+            assert str(relative).startswith(where), f"{relative} imports {top}, which belongs in {where}"
+        if top != "videomae_jax" or not rest or here == "__init__":
+            continue
+        there = rest.partition(".")[0]
+        if there in FLOORS and there != here:
+            assert FLOORS[there] < FLOORS[here], f"{relative} (floor {FLOORS[here]}) imports {there}"
+
+
+def test_every_part_has_a_floor():
+    parts = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert parts - {"__init__", "__main__", "__pycache__", "configs"} <= FLOORS.keys()
+
+
+def test_no_drawer_files():
+    assert not [path for path in MODULES if path.stem in DRAWERS]
