@@ -1,0 +1,89 @@
+"""Masks: counts, tubes along time, order, and the door for boolean masks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from videomae_jax.models.masking import frame_mask, mask_indices, random_mask, sample_mask, tube_mask
+
+GRID = (8, 14, 14)
+
+
+def as_boolean(mask, num_tokens=1568):
+    visible, masked = mask
+    boolean = np.zeros((visible.shape[0], num_tokens), bool)
+    np.put_along_axis(boolean, np.asarray(masked), True, axis=1)
+    assert not np.take_along_axis(boolean, np.asarray(visible), axis=1).any()
+    assert (boolean.sum(1) + visible.shape[1] == num_tokens).all(), "a token is in neither half or twice"
+    return boolean
+
+
+def test_tube_mask_of_the_paper():
+    visible, masked = tube_mask(jax.random.key(0), 4, GRID, 0.9)
+    assert visible.shape == (4, 160)
+    assert masked.shape == (4, 1408)
+    tubes = as_boolean((visible, masked)).reshape(4, 8, 196)
+    assert (tubes == tubes[:, :1]).all(), "a tube mask must be constant in time"
+    assert len({row.tobytes() for row in tubes[:, 0]}) == 4, "every clip has a draw of its own"
+    assert (np.diff(visible) > 0).all()
+    assert (np.diff(masked) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("grid", "ratio", "num_visible"), [(GRID, 0.75, 49 * 8), ((8, 16, 16), 0.9, 208), ((1, 4, 4), 0.5, 8)]
+)
+def test_tube_counts(grid, ratio, num_visible):
+    assert tube_mask(jax.random.key(0), 2, grid, ratio)[0].shape == (2, num_visible)
+
+
+def test_random_mask_is_not_a_tube():
+    boolean = as_boolean(random_mask(jax.random.key(0), 2, GRID, 0.9)).reshape(2, 8, 196)
+    assert boolean.sum() == 2 * 1411
+    assert (boolean != boolean[:, :1]).any()
+
+
+def test_frame_mask_hides_whole_slots():
+    slots = as_boolean(frame_mask(jax.random.key(0), 2, GRID, 0.5)).reshape(2, 8, 196)
+    assert (slots.all(2) | ~slots.any(2)).all()
+    assert (slots.all(2).sum(1) == 4).all()
+
+
+def test_every_place_is_hidden_equally_often():
+    boolean = as_boolean(tube_mask(jax.random.key(3), 4000, (1, 4, 4), 0.75), 16)
+    assert np.abs(boolean.mean(0) - 0.75).max() < 0.03
+
+
+def test_a_draw_is_a_function_of_its_key_also_under_jit():
+    draw = jax.jit(lambda key: sample_mask("tube", key, 3, GRID, 0.9))
+    for one, other in zip(draw(jax.random.key(7)), tube_mask(jax.random.key(7), 3, GRID, 0.9), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_ratio_that_hides_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"mask_ratio=0\.01 hides 0 of 16 places"):
+        tube_mask(jax.random.key(0), 1, (1, 4, 4), 0.01)
+
+
+def test_boolean_masks_become_indices_in_indexing_order():
+    rng = np.random.default_rng(0)
+    boolean = np.stack([rng.permutation(24) < 18 for _ in range(5)])
+    values = rng.normal(size=(5, 24))
+    visible, masked = mask_indices(boolean)
+    assert np.array_equal(np.take_along_axis(values, np.asarray(masked), 1).ravel(), values[boolean])
+    traced = jax.jit(lambda mask: mask_indices(mask, num_visible=6))(jnp.asarray(boolean))
+    assert np.array_equal(traced[0], visible)
+    assert np.array_equal(traced[1], masked)
+
+
+def test_boolean_masks_that_do_not_fit_are_refused():
+    uneven = np.zeros((2, 8), bool)
+    uneven[0, :3] = uneven[1, :4] = True
+    with pytest.raises(ValueError, match="rows of bool_masked_pos hide 3 to 4"):
+        mask_indices(uneven)
+    with pytest.raises(ValueError, match="pass num_visible="):
+        jax.jit(mask_indices)(uneven)
+    with pytest.raises(ValueError, match="8 of 8 tokens visible"):
+        mask_indices(np.zeros((2, 8), bool))
+    with pytest.raises(ValueError, match="num_visible=2, but bool_masked_pos leaves 5"):
+        mask_indices(uneven[:1], num_visible=2)

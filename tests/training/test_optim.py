@@ -1,0 +1,102 @@
+"""The schedule, what decays, and what a step does with gradients that are too large or not finite."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from videomae_jax.checkpoints.names import flatten
+from videomae_jax.config import OptimConfig, load_config
+from videomae_jax.models.masking import tube_mask
+from videomae_jax.models.pretraining import init_params
+from videomae_jax.training.optim import decay_mask, effective_lr, warmup_cosine
+from videomae_jax.training.steps import init_state, train_step
+
+TINY = load_config("tiny")
+
+
+def test_schedule_is_the_originals():
+    config = OptimConfig(base_lr=1e-3, min_lr=1e-5, warmup_epochs=2)
+    rates = [float(warmup_cosine(config, 512, 5, 50)(step)) for step in range(50)]
+    rising = np.linspace(0, 2e-3, 10)
+    falling = [2e-5 + 0.5 * (2e-3 - 2e-5) * (1 + np.cos(np.pi * i / 40)) for i in range(40)]
+    np.testing.assert_allclose(rates, [*rising, *falling], rtol=1e-5)
+    assert rates[9:11] == pytest.approx([effective_lr(1e-3, 512)] * 2), "the peak is taken twice"
+    assert rates[-1] > 2e-5, "the minimum is never quite reached"
+
+
+def test_schedule_agrees_with_the_recorded_one(reference):
+    import json
+
+    meta = json.loads((reference / "golden_v1" / "pretrain.json").read_text())
+    config = OptimConfig(base_lr=1e-3, min_lr=1e-5, warmup_epochs=2)
+    rates = [float(warmup_cosine(config, 256, 1, 6)(step)) for step in range(1, 6)]
+    np.testing.assert_allclose(rates, meta["lr_schedule"][1:], rtol=1e-6)
+
+
+def test_a_warm_up_longer_than_the_run_is_refused():
+    with pytest.raises(ValueError, match=r"optim\.warmup_epochs=40 is 40 steps and the whole run 10"):
+        warmup_cosine(OptimConfig(), 256, 1, 10)
+
+
+def test_no_schedule_without_warm_up_is_lost():
+    schedule = warmup_cosine(OptimConfig(base_lr=1e-3, warmup_epochs=0), 256, 1, 10)
+    assert float(schedule(0)) == pytest.approx(1e-3)
+
+
+def test_decay_is_chosen_by_name():
+    decayed = {
+        path for path, yes in flatten(decay_mask(init_params(TINY.model, jax.random.key(0)))).items() if yes
+    }
+    assert {path.rpartition(".")[2] for path in decayed} == {"kernel"}
+    assert len(decayed) == 4 + 4 + 3  # qkv, proj, fc1, fc2 of both stacks; embedding, bridge, head
+
+
+@pytest.fixture(scope="module")
+def setting():
+    params = jax.jit(lambda key: init_params(TINY.model, key))(jax.random.key(0))
+    video = jax.random.randint(jax.random.key(1), (4, 8, 32, 32, 3), 0, 256).astype(jnp.uint8)
+    return params, video, tube_mask(jax.random.key(2), 4, TINY.model.grid, 0.75)
+
+
+def run_step(setting, config, params=None):
+    fresh, video, mask = setting
+    step = jax.jit(partial(train_step, config=config, schedule=lambda step: 1e-3))
+    return step(init_state(config, fresh if params is None else params), video, mask)
+
+
+def test_a_step_that_is_not_finite_changes_only_the_counters(setting):
+    broken = jax.tree.map(lambda leaf: leaf, setting[0])
+    broken["mask_token"] = broken["mask_token"].at[0, 0, 0].set(jnp.nan)
+    state, metrics = run_step(setting, TINY, broken)
+    assert not np.isfinite(metrics["loss"])
+    assert (int(state.step), int(state.nonfinite), int(state.streak)) == (1, 1, 1)
+    assert int(state.opt_state[0].count) == 0
+    for before, after in zip(jax.tree.leaves(broken), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_array_equal(before, after)
+    good, metrics = run_step(setting, TINY)
+    assert (int(good.step), int(good.nonfinite), int(good.streak)) == (1, 0, 0)
+
+
+def test_clipping_scales_the_gradient_to_the_norm(setting):
+    free, metrics = run_step(setting, TINY)
+    limit = float(metrics["grad_norm"]) / 4
+    clipped, again = run_step(setting, replace(TINY, optim=replace(TINY.optim, clip_grad=limit)))
+    assert again["grad_norm"] == metrics["grad_norm"], "the norm is reported before clipping"
+    for one, other in zip(
+        jax.tree.leaves(free.opt_state[0].mu), jax.tree.leaves(clipped.opt_state[0].mu), strict=True
+    ):
+        np.testing.assert_allclose(np.asarray(one) / 4, other, rtol=1e-4, atol=1e-9)
+
+
+def test_accumulation_gives_the_same_step(setting):
+    whole, metrics = run_step(setting, TINY)
+    parts, again = run_step(setting, replace(TINY, optim=replace(TINY.optim, accumulation_steps=2)))
+    assert float(metrics["loss"]) == pytest.approx(float(again["loss"]), rel=1e-6)
+    for one, other in zip(
+        jax.tree.leaves(whole.opt_state[0].mu), jax.tree.leaves(parts.opt_state[0].mu), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-8)

@@ -1,0 +1,237 @@
+"""Every setting of a model and of a run, as frozen dataclasses, and the named sizes. No jax here."""
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class VideoMAEConfig:
+    """The architecture, with the field names of Hugging Face's VideoMAEConfig.
+
+    The epsilons are per module, because the originals use 1e-6 everywhere and Hugging Face does not.
+    """
+
+    image_size: int = 224
+    patch_size: int = 16
+    num_channels: int = 3
+    num_frames: int = 16
+    tubelet_size: int = 2
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    decoder_hidden_size: int = 384
+    decoder_num_hidden_layers: int = 4
+    decoder_num_attention_heads: int = 6
+    decoder_intermediate_size: int = 1536
+    qv_bias: bool = True
+    norm_pix_loss: bool = True
+    """Predict pixels normalised per patch and channel; False predicts pixels in [0, 1]."""
+    use_mean_pooling: bool = True
+    """For classifiers: mean of all tokens, then fc_norm. Pre-training always has the encoder's norm."""
+    layer_norm_eps: float = 1e-6
+    decoder_norm_eps: float = 1e-6
+    fc_norm_eps: float = 1e-6
+    encoder_norm: bool = True
+    """False only for a loaded Hugging Face pre-training checkpoint that has no encoder norm."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Compute dtype; "auto" is bfloat16 on GPUs and TPUs and float32 on a CPU. Parameters are float32."""
+    remat: bool = False
+    """Recompute each block in the backward pass: less memory, about a third more time."""
+
+    def __post_init__(self) -> None:
+        for name, value, divisor in (
+            ("image_size", self.image_size, self.patch_size),
+            ("num_frames", self.num_frames, self.tubelet_size),
+            ("hidden_size", self.hidden_size, self.num_attention_heads),
+            ("decoder_hidden_size", self.decoder_hidden_size, self.decoder_num_attention_heads),
+        ):
+            if value % divisor:
+                raise ValueError(f"{name}={value} is not a multiple of {divisor}; change one of the two")
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tokens along time, height and width: (t, h, w)."""
+        side = self.image_size // self.patch_size
+        return self.num_frames // self.tubelet_size, side, side
+
+    @property
+    def num_tokens(self) -> int:
+        t, h, w = self.grid
+        return t * h * w
+
+    @property
+    def values_per_tubelet(self) -> int:
+        return self.tubelet_size * self.patch_size**2 * self.num_channels
+
+
+def _size(width: int, layers: int, heads: int, decoder: tuple[int, int, int], **changes) -> VideoMAEConfig:
+    decoder_width, decoder_layers, decoder_heads = decoder
+    sizes = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+        "decoder_hidden_size": decoder_width,
+        "decoder_num_hidden_layers": decoder_layers,
+        "decoder_num_attention_heads": decoder_heads,
+        "decoder_intermediate_size": 4 * decoder_width,
+    }
+    return VideoMAEConfig(**(sizes | changes))
+
+
+SIZES = {
+    "small": _size(384, 12, 6, (192, 4, 3)),
+    "base": _size(768, 12, 12, (384, 4, 6)),
+    "large": _size(1024, 24, 16, (512, 12, 8)),
+    "huge": _size(1280, 32, 16, (640, 12, 8)),
+    # The MLP ratio 48/11 holds in the decoder too: int(512 * 48 / 11).
+    "giant": _size(
+        1408, 40, 16, (512, 4, 8), patch_size=14, intermediate_size=6144, decoder_intermediate_size=2234
+    ),
+}
+"""The published sizes, small to huge with their V1 decoders and giant with that of V2."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which videos are read and how clips are cut from them."""
+
+    train: tuple[str, ...] = ()
+    """Folders of videos or list files to train on."""
+    val: tuple[str, ...] = ()
+    """Folders or list files for the held-out masked loss."""
+    root: str | None = None
+    """What relative paths in lists start from; by default the folder of the list."""
+    sampling_rate: int = 4
+    """Take every n-th frame."""
+    num_sample: int = 1
+    """Clips cut from each decoded video (repeated sampling); batch_size counts videos."""
+    crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    """Crop sides of MultiScaleCrop, as fractions of the short side."""
+    flip: bool = False
+    """Mirror half of the clips; the published code does not."""
+    num_workers: int = 4
+    """Decoding processes; 0 decodes in the training process. Never changes what is read."""
+    max_failed_share: float = 0.1
+    """Stop when more than this share of the videos asked for could not be read."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and its schedule. Learning rates are per 256 videos in a batch."""
+
+    base_lr: float = 1.5e-4
+    min_lr: float = 1e-5
+    warmup_epochs: float = 40
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.05
+    clip_grad: float | None = None
+    """Largest global gradient norm."""
+    accumulation_steps: int = 1
+    """Split each batch into this many parts, one after the other, to save memory."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When checkpoints are written and which are kept."""
+
+    every_steps: int = 1000
+    keep_last: int = 2
+    keep_every_steps: int | None = None
+    """Also keep, for good, each checkpoint whose step is a multiple of this."""
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How the devices are shared out; the rest of them carry the batch."""
+
+    fsdp: int = 1
+    """Devices over which parameters and optimizer state are split."""
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    every_steps: int = 10
+    """Steps between rows of metrics.jsonl."""
+    val_every_steps: int = 1000
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """A pre-training run: the result is a function of these values and of the videos."""
+
+    model: VideoMAEConfig
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    mask_type: Literal["tube", "random", "frame"] = "tube"
+    mask_ratio: float = 0.9
+    epochs: int = 800
+    batch_size: int = 1024
+    """Videos per optimizer step, over all devices and accumulation steps."""
+    seed: int = 0
+    init_from: str | None = None
+    """Start from these weights: a work folder, a step folder, a Hugging Face folder or a hub id."""
+    max_nonfinite_steps: int = 20
+    """Stop after this many steps in a row whose loss or gradient is not finite."""
+
+
+FREE_ON_RESUME = (
+    "data.root",
+    "data.num_workers",
+    "data.max_failed_share",
+    "checkpoint",
+    "mesh",
+    "log",
+    "max_nonfinite_steps",
+)
+"""Fields that may differ when a run continues: none changes what is learned."""
+
+
+def find_config_file(name: str) -> Path:
+    """The file of a recipe given by path or by bare name, such as `k400_base_1600e`."""
+    if Path(name).suffix == ".py":
+        if Path(name).is_file():
+            return Path(name)
+        raise FileNotFoundError(f"config file {name} does not exist; pass a path or a bare recipe name")
+    package = Path(__file__).parent
+    folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+    files = {path.stem: path for path in sorted(folder.rglob("*.py"))}
+    if name in files:
+        return files[name]
+    raise FileNotFoundError(f"no recipe named {name!r}; there are: {', '.join(sorted(files))}")
+
+
+def load_config(name: str) -> PretrainConfig:
+    """Read `config` from a recipe file, given by path or bare name."""
+    path = find_config_file(name)
+    spec = importlib.util.spec_from_file_location(f"videomae_jax_recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is not a Python file that can be read as a config")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "config"):
+        raise ValueError(f"{path} defines no `config`; see configs/test/tiny.py for the form")
+    return module.config
+
+
+__all__ = [
+    "FREE_ON_RESUME",
+    "SIZES",
+    "CheckpointConfig",
+    "DataConfig",
+    "LogConfig",
+    "MeshConfig",
+    "OptimConfig",
+    "PretrainConfig",
+    "VideoMAEConfig",
+    "find_config_file",
+    "load_config",
+]

@@ -1,0 +1,92 @@
+"""Which tokens are hidden: tube, random and frame masks as sorted indices of static shape.
+
+A mask is a pair (visible, masked) of int32 arrays (b, v) and (b, m), ascending along each row: the order that
+indexing with a boolean mask gives. Every clip has a draw of its own.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+Mask = tuple[Int[Array, "b v"], Int[Array, "b m"]]
+
+
+def _split(key: jax.Array, batch: int, num_places: int, ratio: float) -> Mask:
+    """Draw int(ratio * num_places) hidden places for each clip."""
+    num_masked = int(ratio * num_places)
+    if not 0 < num_masked < num_places:
+        raise ValueError(f"mask_ratio={ratio} hides {num_masked} of {num_places} places; hide some, not all")
+    order = jnp.argsort(jax.random.uniform(key, (batch, num_places)), axis=1).astype(jnp.int32)
+    return jnp.sort(order[:, num_masked:], axis=1), jnp.sort(order[:, :num_masked], axis=1)
+
+
+def tube_mask(key: jax.Array, batch: int, grid: tuple[int, int, int], ratio: float) -> Mask:
+    """Hide the same places in every time slot: tubes along time. 160 visible of 1,568 at 8x14x14, 0.9."""
+    t, h, w = grid
+    offsets = (jnp.arange(t, dtype=jnp.int32) * (h * w))[:, None]
+    visible, masked = (
+        (places[:, None, :] + offsets).reshape(batch, -1) for places in _split(key, batch, h * w, ratio)
+    )
+    return visible, masked
+
+
+def random_mask(key: jax.Array, batch: int, grid: tuple[int, int, int], ratio: float) -> Mask:
+    """Hide tokens anywhere in space and time."""
+    t, h, w = grid
+    return _split(key, batch, t * h * w, ratio)
+
+
+def frame_mask(key: jax.Array, batch: int, grid: tuple[int, int, int], ratio: float) -> Mask:
+    """Hide whole time slots."""
+    t, h, w = grid
+    places = jnp.arange(h * w, dtype=jnp.int32)
+    visible, masked = (
+        (slots[:, :, None] * (h * w) + places).reshape(batch, -1) for slots in _split(key, batch, t, ratio)
+    )
+    return visible, masked
+
+
+def sample_mask(
+    kind: Literal["tube", "random", "frame"],
+    key: jax.Array,
+    batch: int,
+    grid: tuple[int, int, int],
+    ratio: float,
+) -> Mask:
+    """Draw a mask of the kind named in a configuration."""
+    return {"tube": tube_mask, "random": random_mask, "frame": frame_mask}[kind](key, batch, grid, ratio)
+
+
+def mask_indices(mask: Bool[Array | np.ndarray, "b n"], num_visible: int | None = None) -> Mask:
+    """Turn a boolean mask (True = masked) into the index pair.
+
+    A traced mask has no values to count, so it needs `num_visible`, the visible tokens of each clip.
+    Raises ValueError when the rows of a host mask hide different counts.
+    """
+    if isinstance(mask, jax.core.Tracer):
+        if num_visible is None:
+            raise ValueError(
+                "a traced bool_masked_pos has no countable values: pass num_visible=..., a mask made outside "
+                "jit, or the index pair (visible, masked)"
+            )
+        order = jnp.argsort(mask, axis=1, stable=True).astype(jnp.int32)
+        return order[:, :num_visible], order[:, num_visible:]
+    host = np.asarray(mask)
+    counts = np.unique(host.sum(axis=1))
+    if len(counts) > 1:
+        raise ValueError(
+            f"every clip of a batch must hide the same number of tokens, but rows of bool_masked_pos hide "
+            f"{counts[0]} to {counts[-1]}: draw masks with one ratio"
+        )
+    visible = host.shape[1] - int(counts[0])
+    if num_visible not in (None, visible):
+        raise ValueError(f"num_visible={num_visible}, but bool_masked_pos leaves {visible} tokens visible")
+    if not 0 < visible < host.shape[1]:
+        raise ValueError(
+            f"bool_masked_pos leaves {visible} of {host.shape[1]} tokens visible; hide some, not all"
+        )
+    order = np.argsort(host, axis=1, kind="stable").astype(np.int32)
+    return jnp.asarray(order[:, :visible]), jnp.asarray(order[:, visible:])

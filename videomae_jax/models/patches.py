@@ -1,0 +1,57 @@
+"""Videos cut into tubelets (2 x 16 x 16 pixels), and tokens picked by index."""
+
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Int, Shaped
+
+from videomae_jax.config import VideoMAEConfig
+
+
+def patchify(
+    video: Shaped[Array | np.ndarray, "b T H W c"], config: VideoMAEConfig
+) -> Shaped[Array | np.ndarray, "b n p"]:
+    """Cut videos into tubelets in raster order (t h w); values run frame, row, column, channel."""
+    a, p = config.tubelet_size, config.patch_size
+    return rearrange(video, "b (t a) (h p) (w q) c -> b (t h w) (a p q c)", a=a, p=p, q=p)
+
+
+def unpatchify(
+    tubelets: Shaped[Array | np.ndarray, "b n p"], config: VideoMAEConfig
+) -> Shaped[Array | np.ndarray, "b T H W c"]:
+    """Put all tubelets of a clip back in place: the inverse of `patchify`."""
+    t, h, w = config.grid
+    a, p = config.tubelet_size, config.patch_size
+    return rearrange(tubelets, "b (t h w) (a p q c) -> b (t a) (h p) (w q) c", t=t, h=h, w=w, a=a, p=p, q=p)
+
+
+def gather(tokens: Shaped[Array, "b n d"], ids: Int[Array, "b v"]) -> Shaped[Array, "b v d"]:
+    """Pick tokens by index, each clip its own."""
+    return jnp.take_along_axis(tokens, ids[:, :, None], axis=1)
+
+
+def check_video(video: Shaped[Array | np.ndarray, "..."], config: VideoMAEConfig) -> None:
+    """Raise ValueError, with the way out, unless the video is (b, T, H, W, c) as the configuration says."""
+    size, patch = config.image_size, config.patch_size
+    wanted = (config.num_frames, size, size, config.num_channels)
+    if video.ndim == 5 and video.shape[1:] == wanted:
+        return
+    shape = ", ".join(map(str, wanted))
+    said = f"expected pixel_values of shape (b, T, H, W, c) = (b, {shape}), got {video.shape}"
+    if video.ndim != 5:
+        raise ValueError(f"{said}: give it five axes; a single clip needs a leading batch axis, video[None]")
+    frames, height, width, channels = video.shape[1:]
+    if channels != config.num_channels and config.num_channels in (video.shape[1], video.shape[2]):
+        axes = "(0, 1, 3, 4, 2)" if video.shape[2] == config.num_channels else "(0, 2, 3, 4, 1)"
+        raise ValueError(f"{said}: this looks channels-first; use video.transpose{axes}")
+    if channels != config.num_channels:
+        raise ValueError(f"{said}: the model was built for {config.num_channels} channels")
+    if frames != config.num_frames:
+        raise ValueError(
+            f"{said}: take {config.num_frames} frames, or build the model with num_frames={frames}"
+        )
+    if height % patch or width % patch:
+        raise ValueError(
+            f"{said}: height and width must be multiples of the patch size {patch}; resize the clip"
+        )
+    raise ValueError(f"{said}: resize the clip to {size}, or build the model with that image_size")

@@ -1,0 +1,154 @@
+"""The masked autoencoder: encoder on visible tubelets, decoder on all places, loss on the hidden ones."""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.models.encoder import Encoder, torch_linear_init
+from videomae_jax.models.layers import Block, Params, apply_stack, compute_dtype, init_stack
+from videomae_jax.models.masking import Mask, mask_indices
+from videomae_jax.models.patches import check_video, gather, patchify
+from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
+from videomae_jax.models.position import sinusoid_table
+
+
+def mask_token_init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Normal with standard deviation 0.02, truncated at one standard deviation, as the original draws it."""
+    return 0.02 * jax.random.truncated_normal(key, -1, 1, shape)
+
+
+class Decoder(nn.Module):
+    """Blocks over visible and hidden places; the last block, norm and head on the hidden ones only."""
+
+    config: VideoMAEConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"], num_masked: int) -> Float[Array, "b m p"]:
+        """Predict the values of the last `num_masked` tokens."""
+        config, dtype = self.config, compute_dtype(self.config)
+        block = Block(
+            config.decoder_num_attention_heads,
+            config.decoder_intermediate_size,
+            config.layer_norm_eps,
+            config.qv_bias,
+            dtype,
+            parent=None,
+        )
+        stack = self.param(
+            "blocks", init_stack, block, config.decoder_num_hidden_layers, config.decoder_hidden_size
+        )
+        x = apply_stack(block, jax.tree.map(lambda leaf: leaf[:-1], stack), x, config.remat)
+        last = jax.tree.map(lambda leaf: leaf[-1], stack)
+        x = block.apply({"params": last}, x, num_masked)
+        x = nn.LayerNorm(epsilon=config.decoder_norm_eps, dtype=dtype, name="norm")(x)
+        head = nn.Dense(
+            config.values_per_tubelet, dtype=dtype, kernel_init=nn.initializers.xavier_uniform(), name="head"
+        )
+        return head(x)
+
+
+@flax.struct.dataclass
+class VideoMAEForPreTrainingOutput:
+    """`loss`, a float32 scalar, and `logits` (b, m, p), the predicted values of the hidden tubelets."""
+
+    loss: jax.Array
+    logits: jax.Array
+
+
+class VideoMAEForPreTraining(nn.Module):
+    """VideoMAE as it is pre-trained (Tong et al., 2022)."""
+
+    config: VideoMAEConfig
+
+    def setup(self) -> None:
+        config, width = self.config, self.config.decoder_hidden_size
+        self.encoder = Encoder(config, norm=config.encoder_norm)
+        self.encoder_to_decoder = nn.Dense(
+            width, use_bias=False, dtype=compute_dtype(config), kernel_init=torch_linear_init
+        )
+        self.mask_token = self.param("mask_token", mask_token_init, (1, 1, width))
+        self.decoder = Decoder(config)
+
+    def encode(self, tubelets: Float[Array, "b v p"], visible: Int[Array, "b v"]) -> Float[Array, "b v d"]:
+        """Encode normalised visible tubelets."""
+        return self.encoder(tubelets, visible)
+
+    def predict(
+        self, tubelets: Float[Array, "b v p"], visible: Int[Array, "b v"], masked: Int[Array, "b m"]
+    ) -> Float[Array, "b m p"]:
+        """Predict the hidden tubelets from the normalised visible ones and the places of both."""
+        tokens = self.encoder_to_decoder(self.encode(tubelets, visible))
+        table = sinusoid_table(self.config.num_tokens, self.config.decoder_hidden_size)
+        positions = jnp.asarray(table, tokens.dtype)
+        hidden = self.mask_token.astype(tokens.dtype) + positions[masked]
+        return self.decoder(jnp.concatenate([tokens + positions[visible], hidden], axis=1), masked.shape[1])
+
+    def __call__(
+        self,
+        pixel_values: Float[Array | np.ndarray, "..."],
+        bool_masked_pos: Bool[Array | np.ndarray, "b n"] | Mask,
+        num_visible: int | None = None,
+    ) -> VideoMAEForPreTrainingOutput:
+        """Predict the hidden tubelets of normalised clips, and the loss against them.
+
+        Args:
+          pixel_values: (b, T, H, W, c), with ImageNet's mean and standard deviation removed.
+          bool_masked_pos: (b, n), True = hidden, every row hiding as many; or the pair of ascending index
+            arrays (visible, masked).
+          num_visible: visible tokens per clip; needed when a boolean mask is traced.
+
+        Raises ValueError, saying what to do, when a shape or a mask does not fit the configuration.
+        """
+        config = self.config
+        check_video(pixel_values, config)
+        if isinstance(bool_masked_pos, tuple):
+            visible, masked = bool_masked_pos
+        else:
+            visible, masked = mask_indices(bool_masked_pos, num_visible)
+        if (places := visible.shape[1] + masked.shape[1]) != config.num_tokens:
+            raise ValueError(
+                f"the mask covers {places} tokens, but a clip has {config.num_tokens} = "
+                f"{' x '.join(map(str, config.grid))} (time, height, width)"
+            )
+        tubelets = patchify(jnp.asarray(pixel_values), config)
+        logits = self.predict(gather(tubelets, visible), visible, masked)
+        hidden = rearrange(gather(tubelets, masked), "b m (x c) -> b m x c", c=config.num_channels)
+        targets = tubelet_targets(denormalize(hidden), config.norm_pix_loss)
+        return VideoMAEForPreTrainingOutput(loss=_squared_error(logits, targets).mean(), logits=logits)
+
+
+def _squared_error(logits: Float[Array, "b m p"], targets: Float[Array, "b m x c"]) -> Float[Array, "b m p"]:
+    return (logits.astype(jnp.float32) - rearrange(targets, "b m x c -> b m (x c)")) ** 2
+
+
+def masked_losses(
+    model: VideoMAEForPreTraining, params: Params, video: UInt8[Array, "b T H W c"], mask: Mask
+) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+    """The loss of each clip, straight from uint8, and what predicting zero everywhere would score.
+
+    Tubelets are gathered before anything is computed of their pixels, so that only the visible ones are
+    normalised and embedded.
+    """
+    visible, masked = mask
+    tubelets = rearrange(patchify(video, model.config), "b n (x c) -> b n x c", c=model.config.num_channels)
+    shown, hidden = (
+        jnp.take_along_axis(tubelets, ids[:, :, None, None], axis=1) for ids in (visible, masked)
+    )
+    inputs = rearrange(normalize(shown), "b v x c -> b v (x c)")
+    logits = model.apply({"params": params}, inputs, visible, masked, method="predict")
+    targets = tubelet_targets(hidden, model.config.norm_pix_loss)
+    error = _squared_error(logits, targets).mean(axis=(1, 2))
+    return error, jnp.mean(targets**2, axis=(1, 2, 3))
+
+
+def init_params(config: VideoMAEConfig, key: jax.Array) -> Params:
+    """Fresh parameters of `VideoMAEForPreTraining`, drawn as the original draws them."""
+    model = VideoMAEForPreTraining(config)
+    tubelet = jnp.zeros((1, 1, config.values_per_tubelet))
+    visible, masked = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.int32)
+    return model.init(key, tubelet, visible, masked, method="predict")["params"]

@@ -1,0 +1,1 @@
+"""Pure training steps on a mesh of devices, and the loop that feeds them."""

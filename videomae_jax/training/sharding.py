@@ -1,0 +1,47 @@
+"""One mesh, and one rule that places parameters, optimizer state and batches on it."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp")
+RULES = (("batch", AXES), ("tokens", None), ("embed", None))
+"""Mesh axes of the activations' named axes, for `models.axes.axis_rules`."""
+
+
+def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+    """A (data, fsdp) mesh over all devices, or those given."""
+    devices = jax.devices() if devices is None else devices
+    if len(devices) % fsdp:
+        raise ValueError(
+            f"mesh.fsdp={fsdp} does not divide the {len(devices)} devices found; choose a divisor"
+        )
+    return jax.make_mesh((len(devices) // fsdp, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Batches are split along their first axis over all devices."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def _leaf_spec(path: tuple[Any, ...], shape: tuple[int, ...], parts: int) -> PartitionSpec:
+    """Split the longest axis that `parts` divides, never the axis of stacked layers."""
+    first = 1 if any(getattr(key, "key", None) == "blocks" for key in path) else 0
+    axes = [axis for axis in range(first, len(shape)) if shape[axis] % parts == 0]
+    if parts == 1 or not axes or np.prod(shape) < 2**16:
+        return PartitionSpec()
+    longest = max(axes, key=lambda axis: shape[axis])
+    return PartitionSpec(*(["fsdp" if axis == longest else None for axis in range(len(shape))]))
+
+
+def state_shardings(mesh: Mesh | AbstractMesh, state: Any) -> Any:
+    """Shardings of a tree of arrays or shapes; parameters and their moments fall on the same places."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, _leaf_spec(path, leaf.shape, mesh.shape["fsdp"])), state
+    )
