@@ -1,0 +1,136 @@
+"""Lists and folders: every form that is read, and what is said of those that are not."""
+
+import pytest
+
+from videomae_jax.data.sources import VideoRecord, format_record, list_digest, read_videos
+from videomae_jax.errors import InputError
+
+
+def read(tmp_path, text, root=None, encoding="utf-8"):
+    (tmp_path / "list.txt").write_bytes(text.encode(encoding, "surrogateescape"))
+    return read_videos([tmp_path / "list.txt"], root)
+
+
+def test_every_form_of_a_line(tmp_path):
+    records = read(
+        tmp_path,
+        "\ufeff# a comment\r\n"
+        "a/b.mp4 3\r\n"
+        "\n"
+        "   clip.avi   12  64 \n"
+        "whole.webm 0 -1\n"
+        '"with space.mp4" 7\n'
+        "'it is \"quoted\".mp4' 5 9\n"
+        "two words 7.mp4 4\n"
+        "comma.mp4,8\n"
+        "/absolute/x.mp4 -1\n"
+        "alone.mkv\n"
+        "id_000010_000020 2\n"
+        '"12 3" 1',
+    )
+    assert [(r.name, r.label, r.start, r.total) for r in records] == [
+        ("a/b.mp4", 3, 0, -1),
+        ("clip.avi", None, 12, 64),
+        ("whole.webm", None, 0, -1),
+        ("with space.mp4", 7, 0, -1),
+        ('it is "quoted".mp4', None, 5, 9),
+        ("two words 7.mp4", 4, 0, -1),
+        ("comma.mp4", 8, 0, -1),
+        ("/absolute/x.mp4", -1, 0, -1),
+        ("alone.mkv", None, 0, -1),
+        ("id_000010_000020", 2, 0, -1),
+        ("12 3", 1, 0, -1),
+    ]
+    assert records[0].path == str(tmp_path / "a" / "b.mp4")
+    assert records[7].path == "/absolute/x.mp4"
+
+
+def test_root_comes_before_the_folder_of_the_list(tmp_path):
+    (record,) = read(tmp_path, "a.mp4 0\n", root="/videos")
+    assert (record.path, record.name) == ("/videos/a.mp4", "a.mp4")
+
+
+def test_names_that_are_not_utf_8_survive(tmp_path):
+    (record,) = read(tmp_path, "caf\udce9.mp4 0\n")
+    assert record.name == "caf\udce9.mp4"
+    assert list_digest([record])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('"open.mp4 3', "a quote is not closed"),
+        ('"" 3', "the path is empty"),
+        ("a.mp4 1 2 3", "3 numbers after the path"),
+        ("a.mp4 -4 2", "start -4 and total 2"),
+        ("a.mp4 4 0", "start 4 and total 0"),
+        ("a.mp4 cat", "'a.mp4 cat' does not end like a video"),
+        ("path,label", "'path,label' does not end like a video"),
+        ('"a.mp4" cat', "'cat' is not a whole number"),
+        ("two words 3", "'two words' does not end like a video"),
+    ],
+)
+def test_errors_name_the_file_the_line_and_the_text(tmp_path, line, message):
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, f"# first\ngood.mp4 1\n{line}\n")
+    text = str(caught.value)
+    assert f"{tmp_path / 'list.txt'}, line 3: " in text
+    assert message in text
+    assert repr(line) in text
+
+
+def test_sources_that_hold_nothing(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        read_videos([tmp_path / "nowhere.txt"])
+    with pytest.raises(InputError, match="holds no entry"):
+        read(tmp_path, "# nothing\n")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"holds no video file .*\.mp4"):
+        read_videos([tmp_path / "empty"])
+    with pytest.raises(InputError, match="it is not text"):
+        read(tmp_path, "a\0b")
+
+
+def test_a_folder_is_read_in_order_with_its_classes(tmp_path):
+    for name in (
+        "jump/b.mp4",
+        "jump/deep/a.MP4",
+        "bend/z.avi",
+        "bend/.hidden.mp4",
+        "bend/notes.txt",
+        "top.mkv",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "jump" / "loop").symlink_to(tmp_path)
+    records = read_videos([tmp_path])
+    assert [(r.name, r.label) for r in records] == [
+        ("bend/z.avi", 0),
+        ("jump/b.mp4", 1),
+        ("jump/deep/a.MP4", 1),
+        ("top.mkv", None),
+    ]
+    assert records[2].path == str(tmp_path / "jump" / "deep" / "a.MP4")
+
+
+def test_sources_add_up_in_order(tmp_path):
+    (tmp_path / "one.mp4").touch()
+    (tmp_path / "list.txt").write_text("two.mp4 2\n")
+    records = read_videos([str(tmp_path / "one.mp4"), str(tmp_path / "list.txt")])
+    assert [record.name for record in records] == ["one.mp4", "two.mp4"]
+
+
+def test_the_digest_knows_names_segments_and_order_but_not_the_root(tmp_path):
+    here = read(tmp_path, "a.mp4 0\nb.mp4 1\n")
+    assert list_digest(read(tmp_path, "a.mp4 0\nb.mp4 1\n", root="/elsewhere")) == list_digest(here)
+    for other in ("b.mp4 1\na.mp4 0\n", "a.mp4 0\n", "a.mp4 0\nb.mp4 0 8\n", "a.mp4 0\nc.mp4 1\n"):
+        assert list_digest(read(tmp_path, other)) != list_digest(here)
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    names = ["a.mp4", "two words.mp4", 'a "quoted".mp4', "#1.mp4", "no_suffix 7", "x,7", "d/e.mp4"]
+    records = [VideoRecord(str(tmp_path / name), name, label) for label, name in enumerate(names)]
+    records.append(VideoRecord(str(tmp_path / "s.mp4"), "s.mp4", None, 3, 40))
+    records.append(VideoRecord(str(tmp_path / "n.mp4"), "n.mp4"))
+    text = "".join(format_record(record, tmp_path) + "\n" for record in records)
+    assert list(read(tmp_path, text)) == records

@@ -1,0 +1,175 @@
+"""Batches of clips, each a pure function of (videos, config, step): no iterator state is kept anywhere.
+
+Worker processes read slots in turn and batches are put together from them in order, so the number of workers
+changes nothing.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from multiprocessing import connection, parent_process, resource_tracker
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import Float32, Int64, UInt8
+
+from videomae_jax.config import PretrainConfig
+from videomae_jax.data.slots import Failure, Slot, TrainingSlots, ValidationSlots, steps_per_epoch
+from videomae_jax.data.sources import VideoRecord
+from videomae_jax.errors import RunError
+
+__all__ = ["ClipBatch", "Failure", "batches", "steps_per_epoch", "validation_batches"]
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """The clips of one step on this host."""
+
+    step: int
+    video: UInt8[np.ndarray, "b T H W 3"]
+    weights: Float32[np.ndarray, " b"]
+    """1, or 0 for a clip that only fills up the batch of a validation."""
+    record_ids: Int64[np.ndarray, " b"]
+    """Positions in `videos`; -1 where the weight is 0."""
+    failures: list[Failure]
+    attempts: int
+    """Videos asked for, with those that failed."""
+
+
+def batches(
+    videos: tuple[VideoRecord, ...],
+    config: PretrainConfig,
+    start_step: int,
+    stop_step: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Generator[ClipBatch, None, None]:
+    """The batches of steps `start_step` to `stop_step` - 1, or this host's share of them.
+
+    Close the iterator to stop its workers early. Raises RunError when a worker process dies, or when 20 (or
+    all) videos in a row cannot be read.
+    """
+    first, per_host = _share(config.batch_size, process_index, process_count)
+    read = TrainingSlots(videos, config, start_step, first, per_host)
+    slots = _read_slots(read, (stop_step - start_step) * per_host, config.data.num_workers, per_host)
+    yield from _collect(slots, range(start_step, stop_step), per_host, config)
+
+
+def validation_batches(
+    videos: tuple[VideoRecord, ...], config: PretrainConfig, process_index: int = 0, process_count: int = 1
+) -> Generator[ClipBatch, None, None]:
+    """Every video once: the middle clip, the middle square. `step` counts the batches.
+
+    Batches have `batch_size // accumulation_steps` clips; weight 0 marks what fills up the last one and the
+    place of a video that cannot be read.
+    """
+    batch_size = config.batch_size // config.optim.accumulation_steps
+    first, per_host = _share(batch_size, process_index, process_count)
+    steps = -(-len(videos) // batch_size)
+    read = ValidationSlots(videos, config, first, per_host, batch_size)
+    slots = _read_slots(read, steps * per_host, config.data.num_workers, per_host)
+    yield from _collect(slots, range(steps), per_host, config, num_sample=1)
+
+
+def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
+    """The first place of this host in a batch, and how many it has."""
+    if batch_size % process_count:
+        raise ValueError(f"batch_size={batch_size} cannot be shared evenly by {process_count} hosts")
+    per_host = batch_size // process_count
+    return process_index * per_host, per_host
+
+
+def _collect(
+    slots: Generator[Slot, None, None],
+    steps: range,
+    per_host: int,
+    config: PretrainConfig,
+    num_sample: int | None = None,
+) -> Generator[ClipBatch, None, None]:
+    """Put batches together from slots, in order."""
+    num_sample = num_sample or config.data.num_sample
+    size, frames = config.model.image_size, config.model.num_frames
+    try:
+        for step in steps:
+            video = np.zeros((per_host, num_sample, frames, size, size, 3), np.uint8)
+            record_ids = np.full((per_host, num_sample), -1)
+            failures: list[Failure] = []
+            attempts = 0
+            for place in range(per_host):
+                slot = next(slots)
+                if slot.clips is not None:
+                    video[place], record_ids[place] = slot.clips, slot.record_id
+                failures += slot.failures
+                attempts += (slot.clips is not None) + len(slot.failures)
+            ids = record_ids.reshape(-1)
+            weights = (ids >= 0).astype(np.float32)
+            yield ClipBatch(step, video.reshape(-1, *video.shape[2:]), weights, ids, failures, attempts)
+    finally:
+        slots.close()
+
+
+def _read_slots(
+    read: Callable[[int], Slot], count: int, num_workers: int, per_host: int
+) -> Generator[Slot, None, None]:
+    """read(0), ..., read(count - 1) in this order, from worker processes when there are any."""
+    num_workers = min(num_workers, count)
+    if not num_workers:
+        yield from map(read, range(count))
+        return
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads its flags, and outside absl's main nothing parses them.
+    buffer = max(1, min(8, -(-per_host // num_workers)))
+    dataset = (
+        grain.MapDataset.range(count)
+        .map(read)
+        .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+        .mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=buffer),
+            worker_init_fn=_start_worker,
+        )
+    )
+    iterator = iter(dataset)
+    try:
+        slot = _start(iterator)
+        yield slot
+        for _ in range(count - 1):
+            yield next(iterator)
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):
+            raise
+        raise RunError(
+            f"a data worker process died ({error}). Exit code -9 mostly means that memory ran out: use fewer "
+            "with --data.num-workers. Exit code -7 means that shared memory ran out: give a container more, "
+            "for instance with `docker run --shm-size=8g`. Exit code -11 is a crash, perhaps of the decoder: "
+            "videomae-jax check-data LIST says over which video."
+        ) from error
+    finally:
+        iterator.close()
+
+
+def _start(iterator: Iterator[Slot]) -> Slot:
+    """The first slot, which starts the workers, with Ctrl-C and SIGTERM blocked in them from the beginning.
+
+    Processes inherit blocked signals, so that these reach only the trainer, which then closes the workers.
+    """
+    resource_tracker.ensure_running()  # Started later, it would unblock them again.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        return next(iterator)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _start_worker(worker_index: int, worker_count: int) -> None:
+    """Make a worker end when the trainer is gone, however that ended."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
