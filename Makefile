@@ -33,4 +33,4 @@ $(VENV)/.installed-$(EXTRAS): $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache

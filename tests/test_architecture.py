@@ -15,6 +15,7 @@ FLOORS = {
     "models": 2,
     "training": 3,
     "inference": 4,
+    "demo": 5,
     "cli": 6,
 }
 ONLY_IN = {

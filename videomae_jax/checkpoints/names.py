@@ -17,7 +17,7 @@ from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 
 Tensors = Mapping[str, np.ndarray]
-Tree = dict[str, Any]
+Tree = Mapping[str, Any]
 
 HUGGING_FACE = (
     # The encoder stands below `videomae.` in models with a head and bare in VideoMAEModel.
@@ -56,7 +56,7 @@ def original_from_hugging_face(tensors: Tensors) -> dict[str, np.ndarray]:
     return renamed
 
 
-def tree_from_original(tensors: Tensors) -> Tree:
+def tree_from_original(tensors: Tensors) -> dict[str, Any]:
     """Build the parameter tree from tensors under their original names."""
     layers: dict[str, dict[int, np.ndarray]] = {}
     flat: dict[str, np.ndarray] = {}
@@ -118,8 +118,8 @@ def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _nest(flat: Mapping[str, np.ndarray]) -> Tree:
-    tree: Tree = {}
+def _nest(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
     for path, value in flat.items():
         *parents, last = path.split(".")
         node = tree

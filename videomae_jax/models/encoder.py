@@ -82,7 +82,7 @@ class VideoMAEModel(nn.Module):
     def __call__(self, pixel_values: Float[Array | np.ndarray, "..."]) -> VideoMAEModelOutput:
         """Encode normalised clips; like the original, ends in a norm unless tokens are to be mean-pooled."""
         check_video(pixel_values, self.config)
-        tubelets = patchify(jnp.asarray(pixel_values), self.config)
+        tubelets = jnp.asarray(patchify(pixel_values, self.config))
         ids = np.broadcast_to(np.arange(self.config.num_tokens), tubelets.shape[:2])
         encoder = Encoder(self.config, norm=not self.config.use_mean_pooling, name="encoder")
         return VideoMAEModelOutput(last_hidden_state=encoder(tubelets, ids))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -94,11 +94,18 @@ def init_stack(key: jax.Array, block: Block, num_layers: int, width: int) -> Par
     return jax.vmap(lambda each: block.init(each, token)["params"])(jax.random.split(key, num_layers))
 
 
+def apply_block(
+    block: Block, params: Params, x: Float[Array, "b n d"], num_queries: int | None = None
+) -> Float[Array, "b m d"]:
+    """Apply one block whose parameters are given."""
+    return cast(jax.Array, block.apply({"params": params}, x, num_queries))
+
+
 def apply_stack(block: Block, stack: Params, x: Float[Array, "b n d"], remat: bool) -> Float[Array, "b n d"]:
     """Scan the blocks of a stacked tree over the tokens; `remat` recomputes each in the backward pass."""
 
     def layer(x: jax.Array, params: Params) -> tuple[jax.Array, None]:
-        return block.apply({"params": params}, x), None
+        return apply_block(block, params, x), None
 
     x, _ = jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, stack)
     return x

@@ -88,5 +88,5 @@ def mask_indices(mask: Bool[Array | np.ndarray, "b n"], num_visible: int | None 
         raise ValueError(
             f"bool_masked_pos leaves {visible} of {host.shape[1]} tokens visible; hide some, not all"
         )
-    order = np.argsort(host, axis=1, kind="stable").astype(np.int32)
-    return jnp.asarray(order[:, :visible]), jnp.asarray(order[:, visible:])
+    places = np.argsort(host, axis=1, kind="stable").astype(np.int32)
+    return jnp.asarray(places[:, :visible]), jnp.asarray(places[:, visible:])

@@ -1,5 +1,7 @@
 """The masked autoencoder: encoder on visible tubelets, decoder on all places, loss on the hidden ones."""
 
+from typing import cast
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -10,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.models.encoder import Encoder, torch_linear_init
-from videomae_jax.models.layers import Block, Params, apply_stack, compute_dtype, init_stack
+from videomae_jax.models.layers import Block, Params, apply_block, apply_stack, compute_dtype, init_stack
 from videomae_jax.models.masking import Mask, mask_indices
 from videomae_jax.models.patches import check_video, gather, patchify
 from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
@@ -44,7 +46,7 @@ class Decoder(nn.Module):
         )
         x = apply_stack(block, jax.tree.map(lambda leaf: leaf[:-1], stack), x, config.remat)
         last = jax.tree.map(lambda leaf: leaf[-1], stack)
-        x = block.apply({"params": last}, x, num_masked)
+        x = apply_block(block, last, x, num_masked)
         x = nn.LayerNorm(epsilon=config.decoder_norm_eps, dtype=dtype, name="norm")(x)
         head = nn.Dense(
             config.values_per_tubelet, dtype=dtype, kernel_init=nn.initializers.xavier_uniform(), name="head"
@@ -115,7 +117,7 @@ class VideoMAEForPreTraining(nn.Module):
                 f"the mask covers {places} tokens, but a clip has {config.num_tokens} = "
                 f"{' x '.join(map(str, config.grid))} (time, height, width)"
             )
-        tubelets = patchify(jnp.asarray(pixel_values), config)
+        tubelets = jnp.asarray(patchify(pixel_values, config))
         logits = self.predict(gather(tubelets, visible), visible, masked)
         hidden = rearrange(gather(tubelets, masked), "b m (x c) -> b m x c", c=config.num_channels)
         targets = tubelet_targets(denormalize(hidden), config.norm_pix_loss)
@@ -140,7 +142,7 @@ def masked_losses(
         jnp.take_along_axis(tubelets, ids[:, :, None, None], axis=1) for ids in (visible, masked)
     )
     inputs = rearrange(normalize(shown), "b v x c -> b v (x c)")
-    logits = model.apply({"params": params}, inputs, visible, masked, method="predict")
+    logits = cast(jax.Array, model.apply({"params": params}, inputs, visible, masked, method="predict"))
     targets = tubelet_targets(hidden, model.config.norm_pix_loss)
     error = _squared_error(logits, targets).mean(axis=(1, 2))
     return error, jnp.mean(targets**2, axis=(1, 2, 3))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -46,6 +46,7 @@ def init_state(config: PretrainConfig, params: Any) -> TrainState:
     return TrainState(zero, params, adamw_direction(config.optim).init(params), zero, zero)
 
 
+@lru_cache
 def state_shapes(config: PretrainConfig) -> TrainState:
     """The state's tree with shapes and dtypes in place of arrays."""
     return jax.eval_shape(lambda key: init_state(config, init_params(config.model, key)), jax.random.key(0))

@@ -1,0 +1,108 @@
+"""The contract of the command: what comes first, what is printed, which exit code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from videomae_jax import cli
+from videomae_jax.errors import InputError, RunError
+
+TINY = str(Path(__file__).parents[1] / "configs/test/tiny.py")
+
+
+def test_help_names_every_command(capsys):
+    assert cli.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {name} " in said for name in cli.COMMANDS)
+
+
+def test_no_command_is_wrong_usage(capsys):
+    assert cli.main([]) == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_an_unknown_command_is_wrong_usage(capsys):
+    assert cli.main(["pretrian"]) == 2
+    assert "no command 'pretrian'" in capsys.readouterr().err
+
+
+def test_version_prints_versions_and_devices(capsys):
+    assert cli.main(["--version"]) == 0
+    said = capsys.readouterr().out
+    for name in ("videomae-jax", "jax", "flax", "orbax-checkpoint", "grain", "av", "devices: cpu:0"):
+        assert name in said
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--data.train", "list.txt", "--workdir", "run"], ["--workdir=run", TINY]]
+)
+def test_the_recipe_comes_first(capsys, arguments):
+    assert cli.main(["pretrain", *arguments]) == 2
+    assert "the recipe comes first" in capsys.readouterr().err
+
+
+def test_an_unknown_recipe_is_told_with_those_there_are(capsys):
+    assert cli.main(["pretrain", "k400_bas", "--workdir", "run"]) == 2
+    assert "tiny" in capsys.readouterr().err
+
+
+def test_pretrain_help_shows_every_field_with_its_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["pretrain", TINY, "--help"])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    for name in ("workdir", "dry-run", "data.train", "optim.base-lr", "model.hidden-size", "log.every-steps"):
+        assert f"--{name}" in said
+    assert "(default: 0.01)" in said
+
+
+@pytest.mark.parametrize("arguments", ["", "--workdir=run --optim.base-lrr=1", "--workdir=run x", "--seed=x"])
+def test_wrong_flags_are_wrong_usage(arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["pretrain", TINY, *arguments.split()])
+    assert stop.value.code == 2
+
+
+def test_lists_and_overrides_reach_the_run(monkeypatch):
+    from videomae_jax.training import loop
+
+    def pretrain(config, workdir, dry_run):
+        assert config.data.train == ("a.txt", "b.txt")
+        assert config.optim.base_lr == 3e-4
+        assert config.model.hidden_size == 48
+        assert (workdir, dry_run) == (Path("run"), True)
+        return loop.Outcome(0, 1)
+
+    monkeypatch.setattr(loop, "pretrain", pretrain)
+    arguments = ["--data.train", "a.txt", "b.txt", "--workdir", "run", "--optim.base-lr", "3e-4", "--dry-run"]
+    assert cli.main(["pretrain", TINY, *arguments]) == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"), [(InputError("mend it"), 2), (RunError("mend it"), 1), (OSError(28, "mend it"), 1)]
+)
+def test_what_a_user_can_mend_is_one_paragraph(monkeypatch, capsys, failure, code):
+    def fail(arguments):
+        raise failure
+
+    monkeypatch.setitem(cli.COMMANDS, "pretrain", ("", fail))
+    assert cli.main(["pretrain"]) == code
+    said = capsys.readouterr().err
+    assert "mend it" in said
+    assert "Traceback" not in said
+
+
+def test_a_bug_keeps_its_stack_trace(monkeypatch):
+    def fail(arguments):
+        raise ValueError("bug")
+
+    monkeypatch.setitem(cli.COMMANDS, "pretrain", ("", fail))
+    with pytest.raises(ValueError, match="bug"):
+        cli.main(["pretrain"])
+
+
+def test_the_command_starts_without_jax():
+    check = "import sys, videomae_jax.cli; sys.exit('jax' in sys.modules or 'tyro' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True, cwd=Path(__file__).parents[1])

@@ -1,0 +1,164 @@
+"""What a run writes, and when it refuses, stops and continues."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from videomae_jax.checkpoints.orbax import list_steps, read_params
+from videomae_jax.errors import InputError, RunError
+from videomae_jax.training.initial import initial_state
+from videomae_jax.training.loop import pretrain
+from videomae_jax.training.run_plan import make_plan
+from videomae_jax.training.workdir import read_rows
+
+pytestmark = pytest.mark.usefixtures("compilation_cache")
+
+
+@pytest.fixture
+def held_out(tiny, video_list):
+    """A run of 6 steps with held-out videos, some of which cannot be read."""
+    return replace(
+        tiny,
+        epochs=3,
+        data=replace(tiny.data, val=(str(video_list),)),
+        log=replace(tiny.log, val_every_steps=4, tensorboard=True),
+    )
+
+
+def test_a_run_writes_its_rows_scores_settings_and_checkpoints(held_out, tmp_path, capsys):
+    outcome = pretrain(held_out, tmp_path)
+    assert (outcome.step, outcome.total_steps, outcome.exit_code) == (6, 6, 0)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    for row in rows:
+        assert {"loss", "lr", "grad_norm", "clips_per_second", "data_wait", "skipped"} <= row.keys()
+        assert row["clips_per_second"] > 0
+        assert 0 <= row["data_wait"] <= 1
+    assert [row["step"] for row in rows if "val_loss" in row] == [4, 6]
+    # Normalised targets have variance 1 less the unbiased divisor: predicting zero scores just under 1.
+    assert rows[-1]["val_zero_loss"] == pytest.approx(127 / 128, abs=0.01)
+    assert rows[-1]["val_skipped"] == 3
+    assert json.loads((tmp_path / "settings.json").read_text())["epochs"] == 3
+    assert list_steps(tmp_path) == [4, 6]
+    assert list((tmp_path / "tensorboard").iterdir())
+    said = capsys.readouterr()
+    assert "87,728 parameters" in said.out
+    assert "6 = 3 epochs x 2" in said.out
+    assert f"held out {rows[-1]['val_loss']:.4f}" in said.out
+    assert said.err.count("empty.mp4") == 1
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, compilation_cache, tmp_path_factory):
+    """A config and the work folder of its finished run of 4 steps."""
+    config, workdir = replace(tiny, epochs=2), tmp_path_factory.mktemp("finished")
+    pretrain(config, workdir)
+    return config, workdir
+
+
+def test_a_finished_run_is_left_as_it_is(finished):
+    config, workdir = finished
+    before = (workdir / "metrics.jsonl").read_bytes()
+    assert pretrain(config, workdir).step == 4
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_other_settings_and_other_videos_are_refused(finished, video_list):
+    config, workdir = finished
+    before = (workdir / "metrics.jsonl").read_bytes()
+    with pytest.raises(InputError, match=r"seed: 0 -> 1"):
+        pretrain(replace(config, seed=1), workdir)
+    with pytest.raises(InputError, match=r"other videos \(8 in .* -> 11 in"):
+        pretrain(replace(config, data=replace(config.data, train=(str(video_list),))), workdir)
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_dry_run_trains_and_writes_nothing(tiny, tmp_path, capsys):
+    outcome = pretrain(tiny, tmp_path / "run", dry_run=True)
+    assert outcome.step == 0
+    assert not (tmp_path / "run").exists()
+    said = capsys.readouterr().out
+    assert "nothing was trained or written" in said
+    assert "(4, 8, 32, 32, 3)" in said
+
+
+def test_steps_that_are_not_finite_stop_the_run_and_name_their_videos(tiny, tmp_path):
+    config = replace(
+        tiny, optim=replace(tiny.optim, base_lr=1e30, warmup_epochs=0), epochs=20, max_nonfinite_steps=3
+    )
+    with pytest.raises(RunError, match=r"not finite in 3 steps in a row, up to step 4.*nonfinite.json"):
+        pretrain(config, tmp_path)
+    named = json.loads((tmp_path / "nonfinite.json").read_text())
+    assert [each["step"] for each in named] == [2, 3, 4]
+    assert all(path.endswith(".mp4") for each in named for path in each["videos"].values())
+    _, params = read_params(tmp_path)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    assert read_rows(tmp_path / "metrics.jsonl")[-1]["loss"] is None
+
+
+def test_too_many_failures_stop_the_run_which_then_continues(tiny, video_list, tmp_path):
+    bad = replace(tiny.data, train=(str(video_list),), max_failed_share=0.05)
+    config = replace(tiny, data=bad, epochs=10, optim=replace(tiny.optim, base_lr=0.1))
+    with pytest.raises(RunError, match=r"above data.max_failed_share=5%.*check-data"):
+        pretrain(config, tmp_path)
+    stopped = list_steps(tmp_path)[-1]
+    assert 3 < stopped < 20
+    skipped = read_rows(tmp_path / "skipped.jsonl")
+    assert {"path", "reason", "error", "step"} == skipped[0].keys()
+    pretrain(replace(config, data=replace(bad, max_failed_share=0.9)), tmp_path)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 21))
+    skipped = read_rows(tmp_path / "skipped.jsonl")
+    assert rows[-1]["skipped"] == len(skipped)
+    assert rows[-1]["loss"] < 0.95 * rows[0]["loss"]
+    assert {row["reason"] for row in skipped} == {"empty", "missing", "not-a-video"}
+
+
+def test_a_run_starts_from_the_weights_of_another(tiny, finished):
+    _, workdir = finished
+    _, params = read_params(workdir)
+    plan = make_plan(replace(tiny, init_from=str(workdir)))
+    state = initial_state(plan)
+    jax.tree.map(np.testing.assert_array_equal, state.params, params)
+    assert int(state.step) == 0
+    other = replace(tiny, model=replace(tiny.model, hidden_size=64), init_from=str(workdir))
+    with pytest.raises(InputError, match=r"encoder/patch_embed/.* is float32\(.*48\), not float32\(.*64\)"):
+        initial_state(make_plan(other))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_list_without_one_readable_video_ends_the_run_and_leaves_nothing_to_continue(
+    tiny, video_list, tmp_path, workers
+):
+    bad = str(video_list.with_name("text.mp4"))
+    with pytest.raises(RunError, match=r"could.*be read.*text.mp4"):
+        pretrain(replace(tiny, data=replace(tiny.data, train=(bad,), num_workers=workers)), tmp_path)
+    assert list_steps(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"batch_size": 5, "accumulation": 2}, "batch_size=5 is not a multiple of 2"),
+        ({"mask_ratio": 0.01}, "mask_ratio=0.01"),
+        ({"warmup": 50}, "warmup_epochs=50"),
+        ({"epochs": 0}, "epochs=0 must be at least 1"),
+        ({"accumulation": 0}, r"optim.accumulation_steps=0 must be at least 1"),
+        ({"train": ()}, "--data.train"),
+        ({"train": ("nowhere.txt",)}, "nowhere.txt"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_starts(tiny, tmp_path, change, said):
+    change = dict(change)
+    optim = replace(
+        tiny.optim,
+        accumulation_steps=change.pop("accumulation", 1),
+        warmup_epochs=change.pop("warmup", 1),
+    )
+    data = replace(tiny.data, train=change.pop("train", tiny.data.train))
+    with pytest.raises(InputError, match=said):
+        pretrain(replace(tiny, optim=optim, data=data, **change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

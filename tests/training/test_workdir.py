@@ -1,0 +1,96 @@
+"""The files of a run: cut back to a step, compared with new settings, closed to a second run."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from videomae_jax.config import PretrainConfig, VideoMAEConfig
+from videomae_jax.errors import InputError, RunError
+from videomae_jax.training.interrupts import stop_on_signals
+from videomae_jax.training.workdir import Rows, check_same_run, describe, locked, read_rows
+
+CONFIG = PretrainConfig(VideoMAEConfig())
+
+
+def description(config=CONFIG, digest="a", videos=3):
+    return {"config": describe(config), "data": {"digest": digest, "videos": videos}}
+
+
+def test_rows_are_cut_back_and_a_torn_last_line_is_dropped(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"step": step}) + "\n" for step in range(1, 6)) + '{"step": 6, "lo')
+    assert [row["step"] for row in read_rows(path)] == [1, 2, 3, 4, 5]
+    rows = Rows(path, last_step=3)
+    rows.write({"step": 4, "again": True})
+    rows.close()
+    assert read_rows(path) == [{"step": 1}, {"step": 2}, {"step": 3}, {"step": 4, "again": True}]
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    rows = Rows(tmp_path / "rows.jsonl", 0)
+    with Path("/dev/full").open("w") as rows._file:
+        with pytest.raises(RunError, match=r"rows.jsonl could not be written: No space left"):
+            rows.write({"step": 1})
+        rows.close()
+
+
+def test_free_fields_and_moved_lists_may_change(tmp_path):
+    moved = replace(
+        CONFIG,
+        data=replace(CONFIG.data, num_workers=9, train=("elsewhere",), max_failed_share=0.5),
+        checkpoint=replace(CONFIG.checkpoint, every_steps=3),
+        log=replace(CONFIG.log, every_steps=3),
+        mesh=replace(CONFIG.mesh, fsdp=2),
+    )
+    check_same_run(description(), description(moved), tmp_path)
+
+
+def test_changes_that_matter_are_all_named(tmp_path):
+    changed = replace(
+        CONFIG, seed=5, optim=replace(CONFIG.optim, base_lr=1.0), model=replace(CONFIG.model, remat=True)
+    )
+    with pytest.raises(InputError) as error:
+        check_same_run(description(), description(changed, "b", 4), tmp_path)
+    for said in (
+        "seed: 0 -> 5",
+        "optim.base_lr: 0.00015 -> 1.0",
+        "model.remat: False -> True",
+        "other videos (3 ",
+    ):
+        assert said in str(error.value)
+    assert str(tmp_path) in str(error.value)
+    assert "num_workers" not in str(error.value)
+
+
+def test_a_second_run_is_kept_out(tmp_path):
+    with (
+        locked(tmp_path / "run"),
+        pytest.raises(InputError, match="another run is using"),
+        locked(tmp_path / "run"),
+    ):
+        pass
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_a_file_is_no_work_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file"), locked(tmp_path / "file"):
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_becomes_a_wish_and_a_second_one_ends_the_process(number):
+    before = signal.getsignal(number)
+    with stop_on_signals() as wish:
+        assert wish.signal is None
+        os.kill(os.getpid(), number)
+        assert wish.signal == number
+        assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(number) == before

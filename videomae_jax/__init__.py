@@ -1,0 +1,22 @@
+"""VideoMAE in JAX and Flax. Public names are imported on first use: decoding processes stay light."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from videomae_jax.config import VideoMAEConfig as VideoMAEConfig
+    from videomae_jax.models.encoder import VideoMAEModel as VideoMAEModel
+    from videomae_jax.models.pretraining import VideoMAEForPreTraining as VideoMAEForPreTraining
+
+_WHERE = {
+    "VideoMAEConfig": "config",
+    "VideoMAEForPreTraining": "models.pretraining",
+    "VideoMAEModel": "models.encoder",
+}
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -1,0 +1,186 @@
+"""The checkpoints of a run: asynchronous, atomic saves in numbered folders, and reading them back.
+
+A work folder holds `checkpoints/<step>/`. Each step folder holds named trees of arrays (one is `params`) and
+a JSON description of the run. Orbax writes into `<step>.orbax-checkpoint-tmp` and renames it when it is
+whole, so a folder that is named by a number is complete.
+"""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from videomae_jax.config import CheckpointConfig, VideoMAEConfig
+from videomae_jax.errors import InputError, RunError
+
+FOLDER = "checkpoints"
+_HALF_WRITTEN = ".orbax-checkpoint-tmp"
+_HALF_DELETED = ".deleted"
+
+
+def _not_from_a_save_thread(record: logging.LogRecord) -> bool:
+    return "_SignalingThread" not in str(record.msg)
+
+
+# Orbax's threads log each failure with a stack trace before it is raised; `wait` reports it once.
+logging.getLogger("absl").addFilter(_not_from_a_save_thread)
+
+
+def list_steps(workdir: Path) -> list[int]:
+    """Steps of the complete checkpoints in a work folder, ascending."""
+    folder = workdir / FOLDER
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
+
+
+def find_step_folder(source: Path) -> Path:
+    """The step folder meant by a work folder (its newest step) or by a step folder itself."""
+    if source.name.isdecimal() and (source / "params").is_dir():
+        return source
+    workdir = source.parent if source.name == FOLDER else source
+    if steps := list_steps(workdir):
+        return workdir / FOLDER / str(steps[-1])
+    what = "has no checkpoint in it" if source.is_dir() else "does not exist"
+    raise InputError(
+        f"{source} {what}; pass a work folder (it has checkpoints/<step>) or one step folder of it"
+    )
+
+
+def read_description(step_folder: Path) -> dict[str, Any]:
+    """The JSON description saved with a checkpoint: `config`, `data`, `version`."""
+    description = ocp.checkpointables_metadata(step_folder.absolute()).custom_metadata
+    if not isinstance(description, dict):
+        raise InputError(f"{step_folder} has no description of its run; it was not written by videomae-jax")
+    return description
+
+
+def read_params(source: Path) -> tuple[VideoMAEConfig, dict[str, Any]]:
+    """Model configuration and parameters (host arrays) of a work folder's newest step or a step folder."""
+    folder = find_step_folder(source)
+    saved = ocp.metadata(folder.absolute(), "params").metadata
+    shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved)
+    params = ocp.load_checkpointables(folder.absolute(), {"params": shapes})["params"]
+    return VideoMAEConfig(**read_description(folder)["config"]["model"]), params
+
+
+def restore(step_folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Read trees onto the shardings of the abstract trees given, by the names under which they were saved.
+
+    Raises InputError naming every missing, unexpected and mis-shaped path; Orbax alone pads or crops some.
+    """
+    path = step_folder.absolute()
+    for name, tree in wanted.items():
+        compare_trees(step_folder / name, ocp.metadata(path, name).metadata, tree)
+    return ocp.load_checkpointables(path, dict(wanted))
+
+
+def compare_trees(place: Path | str, saved: Any, wanted: Any) -> None:
+    """Raise InputError unless two trees of things with shape and dtype agree in every path."""
+
+    def described(tree: Any) -> dict[str, str]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {
+            "/".join(_key_name(key) for key in path): f"{leaf.dtype}{tuple(leaf.shape)}"
+            for path, leaf in leaves
+        }
+
+    have, want = described(saved), described(wanted)
+    problems = [f"missing {path} {want[path]}" for path in want.keys() - have.keys()]
+    problems += [f"unexpected {path} {have[path]}" for path in have.keys() - want.keys()]
+    shared = have.keys() & want.keys()
+    problems += [f"{path} is {have[path]}, not {want[path]}" for path in shared if have[path] != want[path]]
+    if problems:
+        raise InputError(f"{place} does not fit this model:\n  " + "\n  ".join(sorted(problems)))
+
+
+def _key_name(key: Any) -> str:
+    """The bare name of one step of a path, however its container calls it."""
+    for attribute in ("key", "name", "idx"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    raise TypeError(f"no name for path entry {key!r}")
+
+
+class CheckpointWriter:
+    """Saves of one run: one at a time, none dropped, old ones removed once a newer one is complete."""
+
+    def __init__(self, workdir: Path, config: CheckpointConfig) -> None:
+        self._workdir = workdir
+        self._config = config
+        self._in_flight: tuple[int, Any] | None = None
+        for path in (workdir / FOLDER).glob("*"):
+            if path.name.endswith((_HALF_WRITTEN, _HALF_DELETED)):
+                shutil.rmtree(path)
+
+    def save(self, step: int, trees: Mapping[str, Any], description: dict[str, Any]) -> None:
+        """Start saving trees of arrays under `step`; a save in flight is waited for first.
+
+        The arrays are copied before this returns, so they may be donated afterwards.
+        """
+        self.wait()
+        if step in list_steps(self._workdir):
+            return
+        path = self._path(step)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._in_flight = (
+                step,
+                ocp.save_checkpointables_async(path, dict(trees), custom_metadata=description),
+            )
+        except Exception as error:
+            raise self._failure(step, error) from error
+
+    def poll(self) -> None:
+        """Notice, without waiting, that the save in flight ended; raises RunError when it failed."""
+        self._finish(timeout=0)
+
+    def wait(self) -> None:
+        """Wait for the save in flight; raises RunError when it failed."""
+        self._finish(timeout=None)
+
+    def _finish(self, timeout: float | None) -> None:
+        if self._in_flight is None:
+            return
+        step, response = self._in_flight
+        try:
+            response.result(timeout=timeout)
+        except TimeoutError:
+            if timeout is not None:
+                return
+            raise
+        except Exception as error:
+            self._in_flight = None
+            raise self._failure(step, error) from error
+        self._in_flight = None
+        if step not in list_steps(self._workdir):
+            raise self._failure(step, FileNotFoundError("it was reported as saved but is not there"))
+        self._remove_old()
+
+    def _failure(self, step: int, error: Exception) -> RunError:
+        """What to tell of a failed save; its half-written folder is removed to give the space back."""
+        path = self._path(step)
+        shutil.rmtree(path.with_name(path.name + _HALF_WRITTEN), ignore_errors=True)
+        steps = list_steps(self._workdir)
+        kept = f"the checkpoint of step {steps[-1]} is intact" if steps else "there is no earlier checkpoint"
+        free = shutil.disk_usage(self._workdir).free / 1e9
+        return RunError(
+            f"the checkpoint {path} could not be written: {error}. {kept}; {free:.1f} GB are free on "
+            "its disk. Make room, or lower --checkpoint.keep-last, and give the same command to continue."
+        )
+
+    def _remove_old(self) -> None:
+        """Keep the last N and each multiple of keep_every_steps; renaming first makes a removal atomic."""
+        every = self._config.keep_every_steps
+        for step in list_steps(self._workdir)[: -self._config.keep_last]:
+            if every is None or step % every:
+                path = self._path(step)
+                shutil.rmtree(path.rename(path.with_name(path.name + _HALF_DELETED)))
+
+    def _path(self, step: int) -> Path:
+        return (self._workdir / FOLDER / str(step)).absolute()

@@ -1,0 +1,146 @@
+"""The command `videomae-jax`: finds the subcommand, reads its settings, turns failures into exit codes.
+
+0 done, 1 the work failed, 2 wrong usage or input, 128 + n ended by signal n with everything saved (143 for
+SIGTERM, 130 for Ctrl-C). Modules are imported only by the command that needs them.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+from videomae_jax.config import SIZES, PretrainConfig, load_config
+from videomae_jax.errors import InputError, RunError
+
+Arguments = Sequence[str]
+
+
+def _parse(kind: type[Any], command: str, arguments: Arguments) -> Any:
+    """Read a dataclass from the command line; tyro explains and exits with 2 when that fails."""
+    import tyro
+
+    return tyro.cli(kind, prog=f"videomae-jax {command}", args=list(arguments))
+
+
+def _pretrain(arguments: Arguments) -> int:
+    """Pre-train on videos: pretrain CONFIG --data.train LIST [LIST ...] --workdir DIR."""
+    import tyro
+
+    if arguments and arguments[0] in ("-h", "--help"):
+        recipe = PretrainConfig(SIZES["base"])
+    elif not arguments or arguments[0].startswith("-"):
+        raise InputError(
+            "the recipe comes first: videomae-jax pretrain CONFIG --data.train LIST --workdir DIR, where "
+            "CONFIG is the path or the bare name of a recipe, such as k400_base_1600e or tiny"
+        )
+    else:
+        recipe, arguments = _load_config(arguments[0]), arguments[1:]
+
+    @dataclass(frozen=True)
+    class Pretrain:
+        workdir: Path
+        """Folder of the run: checkpoints, metrics.jsonl, skipped.jsonl. A run found there is continued."""
+        config: Annotated[PretrainConfig, tyro.conf.arg(name="", prefix_name=False)] = recipe
+        dry_run: bool = False
+        """Build everything, read one batch, print the plan of the run, and train and write nothing."""
+
+    chosen = _parse(Pretrain, "pretrain CONFIG", arguments)
+
+    from videomae_jax.inference.curve import draw_loss_curve
+    from videomae_jax.training.loop import pretrain
+
+    outcome = pretrain(chosen.config, chosen.workdir, dry_run=chosen.dry_run)
+    if not chosen.dry_run:
+        draw_loss_curve(chosen.workdir)
+    return outcome.exit_code
+
+
+def _load_config(name: str) -> PretrainConfig:
+    try:
+        return load_config(name)
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(str(error)) from error
+
+
+def _command(module: str, settings: str, function: str) -> Callable[[Arguments], int]:
+    """A command whose settings are a dataclass and whose work is a function of it, giving the exit code."""
+
+    def run(arguments: Arguments) -> int:
+        found = import_module(module)
+        name = next(name for name, (_, command) in COMMANDS.items() if command is run)
+        return getattr(found, function)(_parse(getattr(found, settings), name, arguments))
+
+    return run
+
+
+COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
+    "pretrain": ("pre-train a model on videos", _pretrain),
+    "check-data": (
+        "say which videos of a list or folder are good, short, odd or bad",
+        _command("videomae_jax.data.check", "CheckData", "check_data"),
+    ),
+    "reconstruct": (
+        "draw what a pre-trained model makes of the hidden part of a video",
+        _command("videomae_jax.inference.view", "ReconstructVideo", "reconstruct_video"),
+    ),
+    "demo": (
+        "generate videos, pre-train a tiny model on them, and draw what it reconstructs",
+        _command("videomae_jax.demo", "Demo", "demo"),
+    ),
+}
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {what}" for name, (what, _) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: videomae-jax COMMAND ...",
+            "",
+            *lines,
+            "",
+            "videomae-jax COMMAND --help shows every setting of a command with its default.",
+            "videomae-jax --version prints versions and devices.",
+            "Exit codes: 0 done, 1 the work failed, 2 wrong usage or input, 128 + n ended by signal n.",
+        ]
+    )
+
+
+def _versions() -> str:
+    import jax
+
+    from videomae_jax.versions import version_of
+
+    packages = ("videomae-jax", "jax", "flax", "orbax-checkpoint", "grain", "av")
+    devices = ", ".join(f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices())
+    return "\n".join([*(f"{name} {version_of(name)}" for name in packages), f"devices: {devices}"])
+
+
+def _dispatch(arguments: Arguments) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(_versions())
+        return 0
+    if arguments[0] not in COMMANDS:
+        raise InputError(f"there is no command {arguments[0]!r}; choose from {', '.join(COMMANDS)}")
+    return COMMANDS[arguments[0]][1](arguments[1:])
+
+
+def main(arguments: Arguments | None = None) -> int:
+    """Run one command and return its exit code; what a user can mend is told in one paragraph on stderr."""
+    try:
+        return _dispatch(sys.argv[1:] if arguments is None else arguments)
+    except InputError as error:
+        code, failure = 2, str(error)
+    except (RunError, OSError) as error:  # OSError: a full disk, a folder that may not be written to.
+        code, failure = 1, str(error)
+    print(f"videomae-jax: {failure}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The record of a run as it goes: rows of metrics, skipped videos, and the failures that must stop it."""
+
+import math
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+from videomae_jax.data.pipeline import Failure
+from videomae_jax.errors import RunError
+from videomae_jax.training.progress import Pace, Progress, TensorBoard
+from videomae_jax.training.run_plan import RunPlan
+from videomae_jax.training.steps import Metrics
+from videomae_jax.training.workdir import METRICS, NONFINITE, SKIPPED, Rows, write_json
+
+
+@dataclass(frozen=True)
+class TakenStep:
+    """A step handed to the devices, whose metrics nobody has waited for, and what it read."""
+
+    step: int
+    """Steps handed over so far, this one included."""
+    metrics: Metrics
+    record_ids: tuple[int, ...]
+    failures: tuple[Failure, ...]
+    clips: int
+    waited: float
+    """Seconds spent waiting for its clips."""
+    at: float
+    """The moment it was handed over, by `time.perf_counter`."""
+
+
+class Journal:
+    """Writes metrics.jsonl, skipped.jsonl, TensorBoard and the progress display of one run."""
+
+    def __init__(self, plan: RunPlan, workdir: Path, first_step: int) -> None:
+        self._plan, self._workdir, self._first = plan, workdir, first_step
+        self._rows = Rows(workdir / METRICS, first_step)
+        self._skipped = Rows(workdir / SKIPPED, first_step)
+        self._reasons = Counter(row["reason"] for row in self._skipped.kept)
+        self._last_row = self._rows.kept[-1] if self._rows.kept else {}
+        log = plan.config.log
+        self._board = TensorBoard(workdir / "tensorboard", first_step) if log.tensorboard else None
+        self._progress = Progress(first_step, plan.total_steps)
+        self._nonfinite: deque[TakenStep] = deque(maxlen=plan.config.max_nonfinite_steps)
+        self._left_out: set[str] = set()
+        self._began = time.monotonic()
+        self._pace = Pace()
+        self.problem: RunError | None = None
+        """Why the run must stop, once it must: videos cannot be read, or steps in a row were not finite."""
+
+    @property
+    def skipped(self) -> int:
+        """Videos that could not be read since step 0."""
+        return self._reasons.total()
+
+    def record(self, taken: TakenStep, validate: Callable[[], dict[str, float]] | None = None) -> None:
+        """Wait for the metrics of a step and write down what it did, with held-out scores where asked for."""
+        for failure in taken.failures:
+            self._reasons[failure.reason] += 1
+            row = {"path": failure.path, "reason": failure.reason, "error": failure.error}
+            self._skipped.write(row | {"step": taken.step})
+        metrics = {name: value.item() for name, value in jax.device_get(taken.metrics).items()}
+        self._pace.add(taken.clips, taken.waited)
+        every, total = self._plan.config.log.every_steps, self._plan.total_steps
+        if taken.step % every == 0 or taken.step == total or validate:
+            values = {name: metrics[name] for name in ("loss", "lr", "grad_norm", "nonfinite")}
+            values |= {**self._pace.read(taken.at), "skipped": self.skipped}
+            if validate:
+                values |= validate()
+                self._pace.restart(time.perf_counter())
+            self._last_row = {"step": taken.step} | {name: _finite(value) for name, value in values.items()}
+            self._rows.write(self._last_row)
+            if self._board:
+                self._board.write(taken.step, self._last_row)
+        self._show(taken.step, metrics["loss"])
+        self._check_steps_finite(taken, metrics["streak"])
+        self._check_failed_share(taken.step)
+
+    def _show(self, step: int, loss: float) -> None:
+        facts = {"loss": f"{loss:.4f}"}
+        if "data_wait" in self._last_row:
+            facts["clips/s"] = f"{self._last_row['clips_per_second']:.1f}"
+            facts["data wait"] = f"{self._last_row['data_wait']:.0%}"
+        self._progress.show(step, facts | {"skipped": str(self.skipped)})
+
+    def _check_steps_finite(self, taken: TakenStep, streak: int) -> None:
+        if streak == 0:
+            self._nonfinite.clear()
+            return
+        self._nonfinite.append(taken)
+        if streak < self._plan.config.max_nonfinite_steps:
+            return
+        videos = self._plan.videos
+        rows = [
+            {"step": each.step, "videos": {record: videos[record].path for record in each.record_ids}}
+            for each in self._nonfinite
+        ]
+        write_json(self._workdir / NONFINITE, rows)
+        self.problem = RunError(
+            f"the loss or the gradient was not finite in {streak} steps in a row, up to step {taken.step}; "
+            f"none of them changed the weights. The videos read are named in {self._workdir / NONFINITE}: "
+            "look at them, or start anew with a lower --optim.base-lr, with --optim.clip-grad, or with "
+            "--model.dtype float32."
+        )
+
+    def _check_failed_share(self, step: int) -> None:
+        """Judge the share of failures once an epoch, or 1,000 videos, were asked for, and at least 20."""
+        attempts = step * self._plan.config.batch_size + self.skipped
+        share, limit = self.skipped / attempts, self._plan.config.data.max_failed_share
+        if share > limit and attempts >= max(20, min(1000, len(self._plan.videos))):
+            self.problem = RunError(
+                f"{self.skipped} of {attempts} videos asked for could not be read ({share:.0%}, above "
+                f"data.max_failed_share={limit:.0%}): {self._by_reason()}. They are named in "
+                f"{self._workdir / SKIPPED}. Mend the videos (see videomae-jax check-data LIST) or raise "
+                "--data.max-failed-share, and give the same command again to continue."
+            )
+
+    def name_left_out(self, failures: Sequence[Failure]) -> None:
+        """Say once which held-out videos could not be read."""
+        for failure in failures:
+            if failure.path not in self._left_out:
+                self._left_out.add(failure.path)
+                tqdm.write(f"held-out video left out ({failure.reason}): {failure.error}", file=sys.stderr)
+
+    def _by_reason(self) -> str:
+        return ", ".join(f"{count} {reason}" for reason, count in self._reasons.most_common()) or "none"
+
+    def summary(self) -> str:
+        """Loss, time and skipped videos, one fact a line."""
+        row = self._last_row
+        scores = [f"loss {row['loss']:.4f} at step {row['step']}"] if row.get("loss") is not None else []
+        if row.get("val_loss") is not None:
+            zero = row["val_zero_loss"]
+            scores.append(f"held out {row['val_loss']:.4f} (predicting zero scores {zero:.4f})")
+        if row.get("nonfinite"):
+            scores.append(f"{row['nonfinite']} steps were not finite and changed nothing")
+        facts = {
+            "result": ", ".join(scores) or "no step was logged",
+            "time": f"{time.monotonic() - self._began:.1f} s since step {self._first}",
+            "skipped": f"{self._by_reason()} ({self._workdir / SKIPPED})" if self.skipped else "no video",
+        }
+        return "\n".join(f"{name:>13}  {value}" for name, value in facts.items())
+
+    def close(self) -> None:
+        self._progress.close()
+        self._rows.close()
+        self._skipped.close()
+        if self._board:
+            self._board.close()
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN: null stands for what is not finite."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,201 @@
+"""Pre-training as a whole: start or continue, feed the steps, report, save, stop cleanly."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from signal import Signals
+
+import jax
+import numpy as np
+
+from videomae_jax.checkpoints.orbax import CheckpointWriter, find_step_folder, list_steps, read_description
+from videomae_jax.config import PretrainConfig
+from videomae_jax.data.pipeline import ClipBatch, batches, validation_batches
+from videomae_jax.errors import RunError
+from videomae_jax.training.initial import initial_state, restored_state, split_state
+from videomae_jax.training.interrupts import StopWish, stop_on_signals
+from videomae_jax.training.journal import Journal, TakenStep
+from videomae_jax.training.run_plan import RunPlan, describe_plan, make_plan
+from videomae_jax.training.sharding import batch_sharding
+from videomae_jax.training.steps import Metrics, make_eval_step, make_pretrain_step
+from videomae_jax.training.workdir import SETTINGS, check_same_run, locked, write_json
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: the steps it has done of those planned, and the signal that stopped it, if one did."""
+
+    step: int
+    total_steps: int
+    signal: Signals | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 128 + the signal's number as shells count."""
+        return 0 if self.signal is None else 128 + self.signal
+
+
+def pretrain(config: PretrainConfig, workdir: Path, dry_run: bool = False) -> Outcome:
+    """Pre-train, or continue the run found in `workdir`, to the end or to SIGTERM or Ctrl-C.
+
+    Raises InputError when settings, lists or the work folder do not allow it, RunError when it had to stop.
+    """
+    plan = make_plan(config)
+    if dry_run:
+        print(describe_plan(plan, _first_step(plan, workdir)), flush=True)
+        with _out_of_memory_explained():
+            _try_one_step(plan)
+        return Outcome(0, plan.total_steps)
+    with locked(workdir), stop_on_signals() as wish:
+        first_step = _first_step(plan, workdir)
+        print(describe_plan(plan, first_step), flush=True)
+        with closing(_Run(plan, workdir, first_step)) as run, _out_of_memory_explained():
+            run.train(wish)
+        stopped = f"stopped by {wish.signal.name}; the same command continues" if wish.signal else "finished"
+        print(f"{stopped} at step {run.step} of {plan.total_steps}\n{run.journal.summary()}")
+        if run.step:
+            print(f"{'checkpoint':>13}  {find_step_folder(workdir)}")
+            print(f"{'next':>13}  videomae-jax reconstruct VIDEO --checkpoint {workdir}", flush=True)
+        return Outcome(run.step, plan.total_steps, wish.signal)
+
+
+def _first_step(plan: RunPlan, workdir: Path) -> int:
+    """The step from which a run starts or continues; raises InputError when it would not be the same run."""
+    if not list_steps(workdir):
+        return 0
+    folder = find_step_folder(workdir)
+    check_same_run(read_description(folder), plan.description, workdir)
+    return int(folder.name)
+
+
+def _try_one_step(plan: RunPlan) -> None:
+    """Read one batch, take one step with it and throw the result away."""
+    step = make_pretrain_step(plan.config, plan.mesh, plan.schedule)
+    with closing(batches(plan.videos, plan.config, 0, 1)) as read:
+        batch = next(read)
+    _, metrics = step(initial_state(plan), _to_devices(plan, batch.video), plan.key("masks"))
+    print(
+        f"dry run: read a batch of {batch.video.shape} ({len(batch.failures)} videos failed), took one step, "
+        f"with loss {float(metrics['loss']):.4f}, and threw it away; nothing was trained or written"
+    )
+
+
+def _to_devices(plan: RunPlan, values: np.ndarray) -> jax.Array:
+    """Split the first axis over the devices."""
+    return jax.make_array_from_process_local_data(batch_sharding(plan.mesh), values)
+
+
+def _timed(read: Iterator[ClipBatch], journal: Journal, wish: StopWish) -> Iterator[tuple[ClipBatch, float]]:
+    """Batches, each with the seconds it was waited for; reading that fails is noted as a problem."""
+    while True:
+        began = time.perf_counter()
+        try:
+            batch = next(read)
+        except StopIteration:
+            return
+        except RunError as error:
+            if not wish.signal:  # A signal to the whole process group can end decoding processes too.
+                journal.problem = error
+            return
+        yield batch, time.perf_counter() - began
+
+
+def _taken(step: int, metrics: Metrics, batch: ClipBatch, waited: float) -> TakenStep:
+    records = tuple(map(int, batch.record_ids))
+    return TakenStep(
+        step, metrics, records, tuple(batch.failures), len(batch.video), waited, time.perf_counter()
+    )
+
+
+@contextmanager
+def _out_of_memory_explained() -> Iterator[None]:
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise RunError(
+            "the devices ran out of memory; split the batch with --optim.accumulation-steps, recompute with "
+            "--model.remat, compute in --model.dtype bfloat16, or lower --batch-size. "
+            f"The compiler said: {str(error).splitlines()[0]}"
+        ) from error
+
+
+class _Run:
+    """A run in its work folder. `step` counts the steps handed to the devices, `state` is that after them."""
+
+    def __init__(self, plan: RunPlan, workdir: Path, first_step: int) -> None:
+        self.plan, self.step = plan, first_step
+        self.state = restored_state(plan, find_step_folder(workdir)) if first_step else initial_state(plan)
+        write_json(workdir / SETTINGS, plan.description["config"])
+        self.writer = CheckpointWriter(workdir, plan.config.checkpoint)
+        self.journal = Journal(plan, workdir, self.step)
+        self.evaluate = make_eval_step(plan.config, plan.mesh)
+
+    def train(self, wish: StopWish) -> None:
+        """Take the remaining steps, or fewer when a stop is wished for or needed, and save the last state."""
+        plan, late = self.plan, None
+        take_step, key = make_pretrain_step(plan.config, plan.mesh, plan.schedule), plan.key("masks")
+        with closing(batches(plan.videos, plan.config, self.step, plan.total_steps)) as read:
+            for batch, waited in _timed(read, self.journal, wish):
+                self.state, metrics = take_step(self.state, _to_devices(plan, batch.video), key)
+                self.step += 1
+                if late:  # The step before: its numbers are there while this one is computed.
+                    self.journal.record(late)
+                late = self._pause(_taken(self.step, metrics, batch, waited), wish)
+                if wish.signal or self.journal.problem:
+                    break
+        if late:
+            self.journal.record(late)
+        self._save()
+        self.writer.wait()
+        if self.journal.problem:
+            raise self.journal.problem
+
+    def _pause(self, taken: TakenStep, wish: StopWish) -> TakenStep | None:
+        """Evaluate and save where due; None when the step was recorded on the way."""
+        config, last = self.plan.config, self.step == self.plan.total_steps
+        held_out = bool(self.plan.val_videos) and (last or self.step % config.log.val_every_steps == 0)
+        save = self.step % config.checkpoint.every_steps == 0
+        self.writer.poll()
+        if not (held_out or save):
+            return taken
+        self.journal.record(taken, partial(self._validate, wish) if held_out else None)
+        if save:  # After the rows, so that a run that continues from here has them all.
+            self._save()
+        return None
+
+    def _validate(self, wish: StopWish) -> dict[str, float]:
+        """Masked loss on the held-out videos with fixed masks, and what predicting zero everywhere scores.
+
+        Nothing when a stop is wished for meanwhile: saving matters more.
+        """
+        plan, sums, failures = self.plan, [], []
+        for batch in validation_batches(plan.val_videos, plan.config):
+            key = jax.random.fold_in(plan.key("held out"), batch.step)
+            video, weights = _to_devices(plan, batch.video), _to_devices(plan, batch.weights)
+            sums.append(self.evaluate(self.state.params, video, weights, key))
+            failures += batch.failures
+            if wish.signal:
+                return {}
+        self.journal.name_left_out(failures)
+        total = {name: sum(float(each[name]) for each in sums) for name in ("loss", "zero_loss", "count")}
+        if not total["count"]:
+            lists = ", ".join(plan.config.data.val)
+            self.journal.problem = RunError(f"none of the held-out videos in {lists} could be read")
+            return {}
+        scores = {f"val_{name}": total[name] / total["count"] for name in ("loss", "zero_loss")}
+        return scores | {"val_skipped": len(failures)}
+
+    def _save(self) -> None:
+        if self.step:  # A start is no result: with nothing learned, other settings may be tried.
+            self.writer.save(self.step, split_state(self.state), self.plan.description)
+
+    def close(self) -> None:
+        """Let a save in flight end, whatever ended the run, and close the files."""
+        with suppress(RunError):
+            self.writer.wait()
+        self.journal.close()

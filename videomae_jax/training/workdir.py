@@ -1,0 +1,126 @@
+"""The files of a run beside its checkpoints: the lock, the rows of metrics and skipped videos, the settings.
+
+metrics.jsonl   one row per logged step            skipped.jsonl    one row per video that could not be read
+settings.json   the settings of the latest start   nonfinite.json   the batches on which a run gave up
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from videomae_jax.config import FREE_ON_RESUME, PretrainConfig
+from videomae_jax.errors import InputError, RunError
+
+METRICS = "metrics.jsonl"
+SKIPPED = "skipped.jsonl"
+NONFINITE = "nonfinite.json"
+SETTINGS = "settings.json"
+
+
+@contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Create the work folder and keep other runs out of it; the lock dies with the process that holds it."""
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"--workdir {workdir} is a file; name a folder")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--workdir {workdir} cannot be made: {error.strerror}; name another") from error
+    lock = FileLock(workdir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another run is using {workdir}; wait for it, stop it, or choose another --workdir"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Rows:
+    """A file of JSON rows with ascending `step`, cut back to the step from which a run continues."""
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        self._path = path
+        self.kept = [row for row in read_rows(path) if row["step"] <= last_step]
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in self.kept))
+        partial.replace(path)
+        self._file = path.open("a")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one row and hand it to the operating system, so that it outlives a killed process."""
+        try:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise RunError(
+                f"{self._path} could not be written: {error.strerror}; mend that and give the same command "
+                "to continue from the last checkpoint"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file; a row that could not be written was reported by `write`."""
+        with suppress(OSError):
+            self._file.close()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; none without a file. A last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    return [json.loads(line) for line in lines]
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def describe(config: PretrainConfig) -> dict[str, Any]:
+    """The settings as plain JSON values."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:
+    """Raise InputError, with what changed, unless `now` continues the run described by `saved`.
+
+    Both have `config` and `data` (`digest`, `videos`). Videos count by their digest, so lists may move.
+    """
+    before, after = _flat(saved["config"]), _flat(now["config"])
+    changes = [
+        f"  {name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and name != "data.train" and not _is_free(name)
+    ]
+    if saved["data"]["digest"] != now["data"]["digest"]:
+        changes.append(
+            f"  data.train: other videos ({saved['data']['videos']} in {before['data.train']} -> "
+            f"{now['data']['videos']} in {after['data.train']})"
+        )
+    if changes:
+        raise InputError(
+            f"{workdir} holds a run with other settings:\n" + "\n".join(changes) + "\nGive the old values to "
+            "continue it, another --workdir to start anew, or --init-from to start anew from its weights."
+        )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _is_free(name: str) -> bool:
+    return any(name == free or name.startswith(free + ".") for free in FREE_ON_RESUME)
