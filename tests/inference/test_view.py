@@ -1,0 +1,120 @@
+"""The commands `reconstruct` and `demo`, from the command line to the files they leave."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from videomae_jax import cli, demo
+from videomae_jax.checkpoints.orbax import CheckpointWriter
+from videomae_jax.config import CheckpointConfig, load_config
+from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
+from videomae_jax.data.video import write_video
+from videomae_jax.inference.reconstruct import Reconstruction
+from videomae_jax.inference.view import captions
+from videomae_jax.models.pretraining import init_params
+from videomae_jax.training.workdir import describe
+
+TINY = load_config("tiny")
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A work folder with a checkpoint of fresh parameters."""
+    folder = tmp_path_factory.mktemp("run")
+    writer = CheckpointWriter(folder, CheckpointConfig())
+    params = jax.jit(partial(init_params, TINY.model))(jax.random.key(0))
+    writer.save(3, {"params": params}, {"config": describe(TINY)})
+    writer.wait()
+    (folder / "config.json").write_text("{}")  # As a run leaves one; it is no Hugging Face folder for that.
+    return folder
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "waves.mp4"
+    t, y, x = np.mgrid[:20, :48, :64]
+    grey = np.rint(127.5 + 100 * np.sin((x + 2 * t) / 9 + y / 7)).astype(np.uint8)
+    write_video(path, grey[..., None].repeat(3, -1), 10)
+    return path
+
+
+def test_reconstruct_writes_pictures_and_prints_scores(workdir, video, tmp_path, capsys):
+    assert cli.main(["reconstruct", str(video), "--checkpoint", str(workdir), "--output", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "Tube mask hides 75%" in said  # As in the run's settings, not the 0.9 of no run.
+    assert "guessed from visible" in said
+    assert "Masked loss" in said
+    assert "pixel error" in said
+    with Image.open(tmp_path / "waves.png") as strip, Image.open(tmp_path / "waves.gif") as animation:
+        assert strip.width > strip.height
+        assert animation.n_frames == TINY.model.num_frames
+        assert animation.info["duration"] == 200  # Every second frame of 10 a second.
+
+
+def test_true_statistics_change_the_picture_and_its_caption(workdir, video, tmp_path, capsys):
+    command = ["reconstruct", str(video), "--checkpoint", str(workdir), "--mask-ratio", "0.5", "--output"]
+    assert cli.main([*command, str(tmp_path / "honest")]) == 0
+    capsys.readouterr()
+    assert cli.main([*command, str(tmp_path / "true"), "--true-statistics"]) == 0
+    said = capsys.readouterr().out
+    assert "NOT ALL PREDICTED" in said
+    assert "hides 50%" in said
+    pictures = [(tmp_path / name / "waves.png").read_bytes() for name in ("honest", "true")]
+    assert pictures[0] != pictures[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["missing.mp4", "--checkpoint", "WORKDIR"], "missing.mp4"),
+        (["VIDEO", "--checkpoint", "WORKDIR", "--mask-ratio", "1"], "--mask-ratio 1"),
+        (["VIDEO", "--checkpoint", "EMPTY"], "EMPTY"),
+        (["VIDEO", "--checkpoint", "WORKDIR", "--sampling-rate", "0"], "--sampling-rate 0"),
+    ],
+)
+def test_what_a_user_can_mend_is_told_in_a_line(workdir, video, tmp_path, capsys, arguments, said):
+    names = {"WORKDIR": str(workdir), "VIDEO": str(video), "EMPTY": str(tmp_path)}
+    command = [names.get(each, each) for each in arguments]
+    assert cli.main(["reconstruct", *command, "--output", str(tmp_path)]) == 2
+    assert names.get(said, said) in capsys.readouterr().err
+
+
+def test_caption_of_a_raw_pixel_model():
+    model = replace(TINY.model, norm_pix_loss=False)
+
+    still = np.zeros((2, 8, 8, 3), np.uint8)
+    result = Reconstruction(still, still, still, loss=0.1, zero_loss=0.2, pixel_error=0.1)
+    for flag in (False, True):
+        assert "pixels as predicted" in " ".join(captions(result, model, "Tube mask", flag))
+
+
+def test_demo_goes_from_videos_to_pictures(tmp_path, monkeypatch, capsys):
+    def few_videos(folder):
+        return write_synthetic_videos(folder, 1, 1, side=32, num_frames=16)
+
+    monkeypatch.setattr(demo, "write_synthetic_videos", few_videos)
+    small = replace(TINY, epochs=2, batch_size=8, log=replace(TINY.log, tensorboard=False))
+    monkeypatch.setattr(demo, "load_config", lambda name: small)
+    assert cli.main(["demo", "--workdir", str(tmp_path / "demo")]) == 0
+    said = capsys.readouterr().out
+    names = {f"{motion}_000.{kind}" for motion in MOTIONS for kind in ("png", "gif")}
+    assert {path.name for path in (tmp_path / "demo" / "pictures").iterdir()} == names
+    assert (tmp_path / "demo" / "run" / "loss.png").is_file()
+    rows = [json.loads(line) for line in (tmp_path / "demo/run/metrics.jsonl").read_text().splitlines()]
+    assert f"{rows[-1]['val_loss']:.4f}" in said
+    assert f"{rows[-1]['val_zero_loss']:.4f}" in said
+    assert "Run next" in said
+    before = (tmp_path / "demo" / "videos" / "val.csv").stat().st_mtime_ns
+    assert cli.main(["demo", "--workdir", str(tmp_path / "demo")]) == 0
+    assert (tmp_path / "demo" / "videos" / "val.csv").stat().st_mtime_ns == before
+
+
+def test_the_demo_recipe_holds_out_as_many_videos_as_it_says():
+    config = load_config(demo.RECIPE)
+    assert config.model.norm_pix_loss
+    assert config.model.image_size == 64

@@ -1,0 +1,92 @@
+"""Reconstructions as pictures: a strip of frames, and an animation, both with captions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from videomae_jax.inference.reconstruct import Reconstruction
+
+_ROWS = ("original", "masked", "reconstruction")
+_TEXT, _PAPER = (30, 30, 30), (255, 255, 255)
+_GAP, _MARGIN, _LINE = 4, 12, 19
+_FRAMES_IN_STRIP = 8
+
+
+def draw_strip(result: Reconstruction, title: str, caption: Sequence[str]) -> Image.Image:
+    """Up to 8 frames, evenly spread, side by side: original above, then masked, then reconstruction."""
+    rows = (result.original, result.masked, result.reconstruction)
+    total = len(result.original)
+    shown = np.unique(np.linspace(0, total - 1, min(_FRAMES_IN_STRIP, total)).round().astype(int))
+    scale = _enlargement(result)
+    side = result.original.shape[1] * scale
+    left, top = _MARGIN + 118, _MARGIN + _LINE + 8 + _LINE
+    width = left + len(shown) * (side + _GAP) + _MARGIN
+    paper = _paper(width, top + 3 * (side + _GAP) + 6 + _LINE * len(caption) + _MARGIN, caption)
+    draw = ImageDraw.Draw(paper)
+    draw.text((_MARGIN, _MARGIN), title, _TEXT, _font(16))
+    for column, frame in enumerate(shown):
+        x = left + column * (side + _GAP)
+        draw.text((x, top - _LINE), f"frame {frame + 1}", _TEXT, _font(12))
+        for row, video in enumerate(rows):
+            paper.paste(_enlarge(video[frame], scale), (x, top + row * (side + _GAP)))
+    for row, name in enumerate(_ROWS):
+        draw.text((_MARGIN, top + row * (side + _GAP) + side // 2), name, _TEXT, _font(15), anchor="lm")
+    _write_caption(draw, top + 3 * (side + _GAP) + 6, caption)
+    return paper
+
+
+def draw_animation(result: Reconstruction, caption: Sequence[str]) -> list[Image.Image]:
+    """One picture per frame: original, masked and reconstruction side by side."""
+    scale = max(2, _enlargement(result))
+    side = result.original.shape[1] * scale
+    top = _MARGIN + _LINE
+    width = 2 * _MARGIN + 3 * side + 2 * _GAP
+    empty = _paper(width, top + side + 6 + _LINE * len(caption) + _MARGIN, caption)
+    draw = ImageDraw.Draw(empty)
+    for column, name in enumerate(_ROWS):
+        draw.text((_MARGIN + column * (side + _GAP), _MARGIN - 4), name, _TEXT, _font(15))
+    _write_caption(draw, top + side + 6, caption)
+    frames = []
+    for panels in zip(result.original, result.masked, result.reconstruction, strict=True):
+        frames.append(empty.copy())
+        for column, panel in enumerate(panels):
+            frames[-1].paste(_enlarge(panel, scale), (_MARGIN + column * (side + _GAP), top))
+    return frames
+
+
+def save_gif(path: Path, frames: Sequence[Image.Image], seconds_per_frame: float) -> None:
+    """Write an endless GIF; all frames share one palette, so that still parts do not flicker."""
+    everything = Image.fromarray(np.concatenate([np.asarray(frame) for frame in frames]))
+    palette = everything.quantize(256, Image.Quantize.MEDIANCUT)
+    drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    milliseconds = round(1000 * seconds_per_frame)
+    drawn[0].save(path, save_all=True, append_images=drawn[1:], duration=milliseconds, loop=0)
+
+
+def _enlargement(result: Reconstruction) -> int:
+    """How often a pixel is repeated so that small frames can be seen."""
+    return max(1, -(-112 // result.original.shape[1]))
+
+
+def _enlarge(frame: UInt8[np.ndarray, "H W 3"], scale: int) -> Image.Image:
+    return Image.fromarray(frame.repeat(scale, 0).repeat(scale, 1))
+
+
+def _paper(width: int, height: int, caption: Sequence[str]) -> Image.Image:
+    longest = max((_font(13).getlength(line) for line in caption), default=0)
+    return Image.new("RGB", (max(width, int(longest) + 2 * _MARGIN), height), _PAPER)
+
+
+def _write_caption(draw: ImageDraw.ImageDraw, top: int, caption: Sequence[str]) -> None:
+    for number, line in enumerate(caption):
+        draw.text((_MARGIN, top + number * _LINE), line, _TEXT, _font(13))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+__all__ = ["draw_animation", "draw_strip", "save_gif"]

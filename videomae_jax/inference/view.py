@@ -1,0 +1,125 @@
+"""The command `videomae-jax reconstruct`: a video and a checkpoint in, pictures and numbers out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import numpy as np
+import tyro
+from jaxtyping import UInt8
+
+from videomae_jax.checkpoints.orbax import find_step_folder, read_description
+from videomae_jax.checkpoints.source import read_pretraining
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.data.sampling import centre_clip, centre_start, pretrain_indices
+from videomae_jax.data.video import VideoError, open_video
+from videomae_jax.errors import InputError
+from videomae_jax.inference.pictures import draw_animation, draw_strip, save_gif
+from videomae_jax.inference.reconstruct import Reconstruction, reconstruct
+from videomae_jax.models.masking import sample_mask
+
+
+@dataclass(frozen=True)
+class ReconstructVideo:
+    """Hide most of a video's middle clip and draw what a pre-trained model makes of it."""
+
+    video: Annotated[Path, tyro.conf.Positional]
+    """A video file."""
+    checkpoint: str
+    """A work folder (its newest step counts), a step folder, a Hugging Face folder, or a hub id."""
+    output: Path = Path("reconstructions")
+    """Folder for NAME.png (a strip of frames) and NAME.gif (an animation)."""
+    mask_type: Literal["tube", "random", "frame"] | None = None
+    """Which patches are hidden; by default as in training, or tube."""
+    mask_ratio: float | None = None
+    """The share that is hidden; by default as in training, or 0.9."""
+    sampling_rate: int | None = None
+    """Take every n-th frame; by default as in training, or 4."""
+    seed: int = 0
+    """Which mask is drawn."""
+    true_statistics: bool = False
+    """Take brightness and contrast of hidden patches from the original, as the original viewer does. By
+    default they are guessed from visible patches. Makes no difference to a model of raw pixels."""
+
+
+@dataclass(frozen=True)
+class _Masking:
+    """How a model was trained to see: from the run's settings, else V1's."""
+
+    mask_type: Literal["tube", "random", "frame"] = "tube"
+    mask_ratio: float = 0.9
+    sampling_rate: int = 4
+
+
+def reconstruct_video(args: ReconstructVideo) -> int:
+    """Write NAME.png and NAME.gif and print the scores; returns the exit code."""
+    if args.sampling_rate is not None and args.sampling_rate < 1:
+        raise InputError(f"--sampling-rate {args.sampling_rate} must be 1 or more: every n-th frame is taken")
+    config, params = read_pretraining(args.checkpoint)
+    trained = _trained_masking(args.checkpoint)
+    mask_type = args.mask_type or trained.mask_type
+    ratio = args.mask_ratio if args.mask_ratio is not None else trained.mask_ratio
+    clip, seconds = read_middle_clip(args.video, config, args.sampling_rate or trained.sampling_rate)
+    try:
+        mask = sample_mask(mask_type, jax.random.key(args.seed), 1, config.grid, ratio)
+    except ValueError as error:
+        raise InputError(f"--mask-ratio {ratio}: {error}") from error
+    result = reconstruct(config, params, clip, mask, args.true_statistics)
+    masking = f"{mask_type.capitalize()} mask hides {ratio:.0%} of the patches"
+    caption = captions(result, config, masking, args.true_statistics)
+    args.output.mkdir(parents=True, exist_ok=True)
+    strip, animation = (args.output / f"{args.video.stem}.{kind}" for kind in ("png", "gif"))
+    draw_strip(result, f"{args.video.name}, reconstructed by {args.checkpoint}", caption).save(strip)
+    save_gif(animation, draw_animation(result, caption), seconds)
+    print("\n".join([*caption, f"wrote {strip} and {animation}"]))
+    return 0
+
+
+def captions(
+    result: Reconstruction, config: VideoMAEConfig, masking: str, true_statistics: bool
+) -> tuple[str, ...]:
+    """What a picture must say of itself: what is hidden, where brightness comes from, and the scores."""
+    if not config.norm_pix_loss:
+        source = "Hidden patches: pixels as predicted."
+    elif true_statistics:
+        source = "NOT ALL PREDICTED: brightness and contrast of hidden patches are the true ones."
+    else:
+        source = "Hidden patches: pattern predicted, brightness and contrast guessed from visible patches."
+    return (
+        f"{masking}; visible ones are shown as they are.",
+        source,
+        f"Masked loss {result.loss:.4f} (predicting zero: {result.zero_loss:.4f}); "
+        f"mean squared pixel error {result.pixel_error:.4f}.",
+    )
+
+
+def read_middle_clip(
+    path: Path, config: VideoMAEConfig, sampling_rate: int
+) -> tuple[UInt8[np.ndarray, "T H W c"], float]:
+    """The middle clip and middle square of a video, and the seconds between its frames.
+
+    Raises InputError when the video cannot be read.
+    """
+    try:
+        with open_video(path) as video:
+            times = video.timestamps
+            start = centre_start(len(times), config.num_frames, sampling_rate)
+            indices = pretrain_indices(len(times), config.num_frames, sampling_rate, start)
+            frames = video.frames(indices)
+    except VideoError as error:
+        raise InputError(str(error)) from error
+    seconds = float(times[-1] - times[0]) / max(1, len(times) - 1) * sampling_rate
+    return centre_clip(frames, config.image_size), min(max(seconds, 0.05), 0.5)
+
+
+def _trained_masking(checkpoint: str) -> _Masking:
+    """The masking and frame rate of the run that wrote a checkpoint; V1's where no run is recorded."""
+    try:
+        run = read_description(find_step_folder(Path(checkpoint)))["config"]
+    except InputError:
+        return _Masking()
+    return _Masking(run["mask_type"], run["mask_ratio"], run["data"]["sampling_rate"])
+
+
+__all__ = ["ReconstructVideo", "captions", "read_middle_clip", "reconstruct_video"]
