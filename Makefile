@@ -16,7 +16,7 @@ test: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not chaos" $(TESTS)
 
 chaos: $(VENV)/.installed-$(EXTRAS)
-	$(BIN)/python -m pytest -m chaos -s $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m chaos $(TESTS)
 
 lint: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/ruff format --check

@@ -9,7 +9,7 @@ from videomae_jax.config import load_config
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import RunError
 from videomae_jax.inference.curve import draw_loss_curve
-from videomae_jax.inference.view import ReconstructVideo, reconstruct_video
+from videomae_jax.inference.view import ReconstructVideo, draw_reconstruction
 from videomae_jax.training.loop import pretrain
 from videomae_jax.training.workdir import METRICS, read_rows
 
@@ -38,7 +38,9 @@ def demo(args: Demo) -> int:
     print("\n3. Reconstructing held-out clips, one of each class\n")
     draw_loss_curve(run)
     for motion in MOTIONS:
-        reconstruct_video(ReconstructVideo(val.parent / "val" / f"{motion}_000.mp4", str(run), pictures))
+        video = videos / "val" / f"{motion}_000.mp4"
+        result, _ = draw_reconstruction(ReconstructVideo(video, str(run), pictures))
+        print(f"{motion:>13}  loss {result.loss:.2f}, squared pixel error {result.pixel_error:.4f}")
     print("\n".join(["", *_summary(args.workdir, run, time.monotonic() - began)]))
     return 0
 

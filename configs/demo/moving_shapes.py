@@ -2,8 +2,9 @@
 
 Run: videomae-jax demo (it generates the clips first), or, on videos of your own that suit 64 x 64 pixels:
 videomae-jax pretrain moving_shapes --data.train LIST --workdir DIR
-Cost: TODO
-Expect: TODO
+Cost: 640 steps; 9 minutes on 4 cores that had other work to do, not measured on idle ones.
+Expect: ours, held-out masked loss 0.726, where predicting zero scores 0.992. It learns the backgrounds and
+little of the shapes.
 """
 
 from videomae_jax.config import (
@@ -32,9 +33,9 @@ config = PretrainConfig(
     data=DataConfig(sampling_rate=2, crop_scales=(1.0,), num_workers=2),
     # Per 256 videos: 1.5e-3 at this batch size.
     optim=OptimConfig(base_lr=2.4e-2, min_lr=4.8e-4, warmup_epochs=1),
-    checkpoint=CheckpointConfig(every_steps=400),
+    checkpoint=CheckpointConfig(every_steps=320),
     log=LogConfig(every_steps=5, val_every_steps=80),
     mask_ratio=0.75,
-    epochs=20,
+    epochs=16,
     batch_size=16,
 )

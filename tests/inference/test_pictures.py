@@ -50,7 +50,7 @@ def test_animation_has_every_frame(result, tmp_path):
     assert len(frames) == 16
     for number, frame in enumerate(frames):
         for video in (result.original, result.masked, result.reconstruction):
-            assert contains(frame, video[number], 4)
+            assert contains(frame, video[number], 6)
     save_gif(tmp_path / "a.gif", frames, 0.125)
     with Image.open(tmp_path / "a.gif") as read:
         assert (read.n_frames, read.info["duration"], read.info["loop"]) == (16, 120, 0)

@@ -334,7 +334,7 @@ def write_video(
 ) -> None:
     """Write RGB frames as an mp4 file: H.264, or MPEG-4 where there is no H.264 encoder.
 
-    Odd sizes are kept by not halving the colour planes. The same frames give the same bytes.
+    Odd sizes are kept by not halving the colour planes.
     """
     height, width = frames.shape[1:3]
     with av.open(os.fspath(path), "w", format="mp4") as container:

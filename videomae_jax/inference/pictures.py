@@ -20,7 +20,7 @@ def draw_strip(result: Reconstruction, title: str, caption: Sequence[str]) -> Im
     rows = (result.original, result.masked, result.reconstruction)
     total = len(result.original)
     shown = np.unique(np.linspace(0, total - 1, min(_FRAMES_IN_STRIP, total)).round().astype(int))
-    scale = _enlargement(result)
+    scale = _enlargement(result, 112)
     side = result.original.shape[1] * scale
     left, top = _MARGIN + 118, _MARGIN + _LINE + 8 + _LINE
     width = left + len(shown) * (side + _GAP) + _MARGIN
@@ -40,7 +40,7 @@ def draw_strip(result: Reconstruction, title: str, caption: Sequence[str]) -> Im
 
 def draw_animation(result: Reconstruction, caption: Sequence[str]) -> list[Image.Image]:
     """One picture per frame: original, masked and reconstruction side by side."""
-    scale = max(2, _enlargement(result))
+    scale = _enlargement(result, 192)
     side = result.original.shape[1] * scale
     top = _MARGIN + _LINE
     width = 2 * _MARGIN + 3 * side + 2 * _GAP
@@ -66,9 +66,9 @@ def save_gif(path: Path, frames: Sequence[Image.Image], seconds_per_frame: float
     drawn[0].save(path, save_all=True, append_images=drawn[1:], duration=milliseconds, loop=0)
 
 
-def _enlargement(result: Reconstruction) -> int:
-    """How often a pixel is repeated so that small frames can be seen."""
-    return max(1, -(-112 // result.original.shape[1]))
+def _enlargement(result: Reconstruction, smallest: int) -> int:
+    """How often a pixel is repeated so that frames have at least the smallest side."""
+    return -(-smallest // result.original.shape[1])
 
 
 def _enlarge(frame: UInt8[np.ndarray, "H W 3"], scale: int) -> Image.Image:

@@ -53,7 +53,17 @@ class _Masking:
 
 
 def reconstruct_video(args: ReconstructVideo) -> int:
-    """Write NAME.png and NAME.gif and print the scores; returns the exit code."""
+    """Draw, and print what the pictures say; returns the exit code."""
+    _, said = draw_reconstruction(args)
+    print("\n".join(said))
+    return 0
+
+
+def draw_reconstruction(args: ReconstructVideo) -> tuple[Reconstruction, tuple[str, ...]]:
+    """Write NAME.png and NAME.gif; returns what is in them, their caption, and where they are.
+
+    Raises InputError when the video, the checkpoint or the mask asked for will not do.
+    """
     if args.sampling_rate is not None and args.sampling_rate < 1:
         raise InputError(f"--sampling-rate {args.sampling_rate} must be 1 or more: every n-th frame is taken")
     config, params = read_pretraining(args.checkpoint)
@@ -72,8 +82,7 @@ def reconstruct_video(args: ReconstructVideo) -> int:
     strip, animation = (args.output / f"{args.video.stem}.{kind}" for kind in ("png", "gif"))
     draw_strip(result, f"{args.video.name}, reconstructed by {args.checkpoint}", caption).save(strip)
     save_gif(animation, draw_animation(result, caption), seconds)
-    print("\n".join([*caption, f"wrote {strip} and {animation}"]))
-    return 0
+    return result, (*caption, f"Wrote {strip} and {animation}")
 
 
 def captions(
@@ -122,4 +131,4 @@ def _trained_masking(checkpoint: str) -> _Masking:
     return _Masking(run["mask_type"], run["mask_ratio"], run["data"]["sampling_rate"])
 
 
-__all__ = ["ReconstructVideo", "captions", "read_middle_clip", "reconstruct_video"]
+__all__ = ["ReconstructVideo", "captions", "draw_reconstruction", "read_middle_clip", "reconstruct_video"]
