@@ -184,6 +184,7 @@ class PretrainConfig:
 
 
 FREE_ON_RESUME = (
+    "data.val",
     "data.root",
     "data.num_workers",
     "data.max_failed_share",

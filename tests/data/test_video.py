@@ -215,8 +215,6 @@ def test_what_is_written_is_read_again(tmp_path):
     for size in ((48, 64), (47, 63)):
         clip = moving_square(30, *size)
         write_video(tmp_path / "a.mp4", clip, 12.5)
-        write_video(tmp_path / "b.mp4", clip, 12.5)
-        assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
         with open_video(tmp_path / "a.mp4") as video:
             np.testing.assert_allclose(video.timestamps, np.arange(30) * 0.08, atol=1e-6)
             found = video.frames(range(30))

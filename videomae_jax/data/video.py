@@ -339,7 +339,7 @@ def write_video(
     height, width = frames.shape[1:3]
     with av.open(os.fspath(path), "w", format="mp4") as container:
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        # No B-frames: with them the same frames gave different files from one call to the next.
+        # No B-frames: with them the same frames often gave different files (rarely without).
         options = {"crf": "18", "preset": "veryfast", "bf": "0"} if codec == "libx264" else {"q": "3"}
         rate = Fraction(fps).limit_denominator(1001)
         stream = cast(av.VideoStream, container.add_stream(codec, rate=rate, options=options))
