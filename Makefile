@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/videomae-jax demo
 
 test: $(VENV)/.installed-$(EXTRAS)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not chaos" $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not chaos" -rs $(TESTS)
 
 chaos: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m pytest -n $(WORKERS) -m chaos $(TESTS)

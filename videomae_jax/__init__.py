@@ -5,12 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from videomae_jax.config import VideoMAEConfig as VideoMAEConfig
+    from videomae_jax.inference.processor import VideoMAEFeatureExtractor as VideoMAEFeatureExtractor
+    from videomae_jax.inference.processor import VideoMAEImageProcessor as VideoMAEImageProcessor
+    from videomae_jax.models.classification import (
+        VideoMAEForVideoClassification as VideoMAEForVideoClassification,
+    )
     from videomae_jax.models.encoder import VideoMAEModel as VideoMAEModel
     from videomae_jax.models.pretraining import VideoMAEForPreTraining as VideoMAEForPreTraining
 
 _WHERE = {
     "VideoMAEConfig": "config",
+    "VideoMAEFeatureExtractor": "inference.processor",
     "VideoMAEForPreTraining": "models.pretraining",
+    "VideoMAEForVideoClassification": "models.classification",
+    "VideoMAEImageProcessor": "inference.processor",
     "VideoMAEModel": "models.encoder",
 }
 __all__ = sorted(_WHERE)

@@ -4,6 +4,7 @@
 SIGTERM, 130 for Ctrl-C). Modules are imported only by the command that needs them.
 """
 
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,18 @@ def _pretrain(arguments: Arguments) -> int:
     return outcome.exit_code
 
 
+def _convert(arguments: Arguments) -> int:
+    """Convert checkpoints; the package is beside this one in a checkout and inside it in the wheel."""
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("convert reads and writes PyTorch's files: pip install 'videomae-jax[convert]'")
+    name, folder = "videomae_jax.convert", Path(__file__).parents[1] / "convert"
+    if importlib.util.find_spec(name) is None:
+        spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
+        assert spec is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+    return import_module(f"{name}.program").run(arguments)
+
+
 def _load_config(name: str) -> PretrainConfig:
     try:
         return load_config(name)
@@ -81,6 +94,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
         "say which videos of a list or folder are good, short, odd or bad",
         _command("videomae_jax.data.check", "CheckData", "check_data"),
     ),
+    "convert": ("turn a checkpoint into another form, or prove that two compute the same", _convert),
     "reconstruct": (
         "draw what a pre-trained model makes of the hidden part of a video",
         _command("videomae_jax.inference.view", "ReconstructVideo", "reconstruct_video"),

@@ -1,9 +1,10 @@
 """Every setting of a model and of a run, as frozen dataclasses, and the named sizes. No jax here."""
 
 import importlib.util
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,17 @@ class VideoMAEConfig:
     fc_norm_eps: float = 1e-6
     encoder_norm: bool = True
     """False only for a loaded Hugging Face pre-training checkpoint that has no encoder norm."""
+    num_labels: int = 0
+    """Classes of a classifier; the length of `id2label` where that is given."""
+    id2label: tuple[str, ...] = ()
+    """Names of the classes, in the order of their numbers."""
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     """Compute dtype; "auto" is bfloat16 on GPUs and TPUs and float32 on a CPU. Parameters are float32."""
     remat: bool = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
 
     def __post_init__(self) -> None:
+        self._settle_labels()
         for name, value, divisor in (
             ("image_size", self.image_size, self.patch_size),
             ("num_frames", self.num_frames, self.tubelet_size),
@@ -50,6 +56,23 @@ class VideoMAEConfig:
         ):
             if value % divisor:
                 raise ValueError(f"{name}={value} is not a multiple of {divisor}; change one of the two")
+
+    def _settle_labels(self) -> None:
+        """Let `id2label` and `num_labels` agree, whichever was given."""
+        if not isinstance(self.id2label, tuple):
+            raise ValueError("id2label must be a tuple of names; class_names(...) makes one of a dict")
+        names = self.id2label or tuple(f"LABEL_{number}" for number in range(self.num_labels))
+        if self.num_labels not in (0, len(names)):
+            raise ValueError(
+                f"num_labels={self.num_labels}, but id2label names {len(names)} classes; change one of them"
+            )
+        object.__setattr__(self, "id2label", names)
+        object.__setattr__(self, "num_labels", len(names))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The number of each class by its name."""
+        return {name: number for number, name in enumerate(self.id2label)}
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -65,6 +88,16 @@ class VideoMAEConfig:
     @property
     def values_per_tubelet(self) -> int:
         return self.tubelet_size * self.patch_size**2 * self.num_channels
+
+
+def class_names(id2label: Mapping[Any, str] | Sequence[str]) -> tuple[str, ...]:
+    """The field `id2label` from names in order or by number; raises ValueError when a number is missing."""
+    if not isinstance(id2label, Mapping):
+        return tuple(id2label)
+    names = {int(number): name for number, name in id2label.items()}
+    if sorted(names) != list(range(len(names))):
+        raise ValueError(f"id2label must name the classes 0 to {len(names) - 1}, but has {sorted(names)}")
+    return tuple(names[number] for number in range(len(names)))
 
 
 def _size(width: int, layers: int, heads: int, decoder: tuple[int, int, int], **changes) -> VideoMAEConfig:
@@ -233,6 +266,7 @@ __all__ = [
     "OptimConfig",
     "PretrainConfig",
     "VideoMAEConfig",
+    "class_names",
     "find_config_file",
     "load_config",
 ]

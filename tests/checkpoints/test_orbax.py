@@ -21,7 +21,7 @@ from videomae_jax.config import CheckpointConfig, VideoMAEConfig
 from videomae_jax.errors import InputError, RunError
 
 MODEL = VideoMAEConfig(image_size=32)
-DESCRIPTION = {"config": {"model": asdict(MODEL)}, "version": "1"}
+DESCRIPTION = {"config": {"model": asdict(MODEL) | {"id2label": []}}, "version": "1"}
 
 
 def trees(seed: int = 0, size: int = 8) -> dict:

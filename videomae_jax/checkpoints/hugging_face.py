@@ -1,86 +1,141 @@
-"""Reading Hugging Face folders and hub ids: config.json and safetensors. Needs no torch."""
+"""Hugging Face folders and hub ids: config.json and safetensors, read and written. Needs no torch."""
 
 import json
-import sys
-from dataclasses import fields
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
-import huggingface_hub.errors
 import numpy as np
+from huggingface_hub import constants, errors
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
-from videomae_jax.checkpoints.names import original_from_hugging_face, tree_from_original
+from videomae_jax.checkpoints.config_json import config_json, read_config
+from videomae_jax.checkpoints.names import original_from_hugging_face, strip_prefixes
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 
-# What transformers uses where its config.json says nothing; ours, written by us, says 1e-6.
-_EPS = {"layer_norm_eps": 1e-12, "decoder_norm_eps": 1e-5, "fc_norm_eps": 1e-5}
+log = logging.getLogger(__name__)
+
+WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
 _NON_COMMERCIAL = ("MCG-NJU/", "OpenGVLab/")
 
 
-def find_folder(source: str) -> Path:
+def find_folder(
+    source: str, revision: str | None = None, patterns: Sequence[str] = ("*.json", "*.safetensors")
+) -> Path:
     """The local folder of a Hugging Face checkpoint; a hub id is downloaded to the hub's own cache.
 
-    Raises InputError when there is neither such a folder nor such a repository.
+    Raises InputError, with the way out, when there is neither such a folder nor such a repository.
     """
     if Path(source).is_dir():
         return Path(source)
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise InputError(f"{source} does not exist, and is no hub id (owner/name) either")
     if source.startswith(_NON_COMMERCIAL):
-        print(
-            f"The weights of {source} are published under CC-BY-NC 4.0: not for commercial use.",
-            file=sys.stderr,
+        log.warning("The weights of %s are published under CC-BY-NC 4.0: not for commercial use.", source)
+    try:
+        return Path(huggingface_hub.snapshot_download(source, revision=revision, allow_patterns=[*patterns]))
+    except (OSError, ValueError, errors.HfHubHTTPError) as error:
+        raise InputError(f"{source} is no local folder, and {_why(source, revision, error)}") from error
+
+
+def _why(source: str, revision: str | None, error: Exception) -> str:
+    """What the hub's refusal means and what to do about it."""
+    hub = constants.ENDPOINT
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"its repository on the hub is gated: accept its conditions at {hub}/{source}, then log in with "
+            f"`hf auth login` or set HF_TOKEN. The hub says: {error}"
         )
-    try:
-        return Path(huggingface_hub.snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
-    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
-        raise InputError(
-            f"{source} is no local folder and could not be had from the Hugging Face hub: {error}"
-        ) from error
-
-
-def read_config(folder: Path) -> VideoMAEConfig:
-    """The configuration in a folder's config.json; raises InputError when it is not VideoMAE's."""
-    try:
-        values: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'config.json'} cannot be read: {error}") from error
-    if values.get("model_type") != "videomae":
-        raise InputError(f"{folder} holds a {values.get('model_type')!r} model, not 'videomae'")
-    if values.get("hidden_act", "gelu") != "gelu":
-        raise InputError(f"{folder} uses hidden_act={values['hidden_act']!r}; VideoMAE here has gelu only")
-    if "qkv_bias" in values:
-        values.setdefault("qv_bias", values["qkv_bias"])
-    known = {field.name for field in fields(VideoMAEConfig)} - {"dtype"}
-    return VideoMAEConfig(**(_EPS | {name: values[name] for name in known & values.keys()}))
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"{hub} has no such repository, or keeps it private: check the spelling, or log in with "
+            f"`hf auth login` or HF_TOKEN. The hub says: {error}"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"its repository on the hub has no revision {revision!r}: name a branch, a tag or a commit"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return (
+            f"it is not in the cache ({constants.HF_HUB_CACHE}) while {hub} cannot be asked (HF_HUB_OFFLINE "
+            f"is set, or there is no connection): download it once with a connection. The reason: {error}"
+        )
+    return f"could not be had from {hub}: {error}"
 
 
 def read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """Every tensor of a folder's safetensors files, by its name there."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickles = [path.name for path in (*folder.glob("*.bin"), *folder.glob("*.pth"))]
-        why = f"only {', '.join(pickles)}, and pickles can run code" if pickles else "no weights"
-        raise InputError(f"{folder} has {why}; a folder with model.safetensors is needed")
+    """Every tensor of a folder's safetensors, in one file or in the shards of an index, by its name there."""
     tensors: dict[str, np.ndarray] = {}
-    for file in files:
+    for file in _files(folder):
         try:
             tensors |= load_file(file)
         except (OSError, ValueError, SafetensorError) as error:
-            raise InputError(f"{file} cannot be read: {error}") from error
+            raise InputError(
+                f"{file} cannot be read: {error}. It is damaged or cut short: download or copy it again"
+            ) from error
     return tensors
 
 
-def read_pretraining(source: str) -> tuple[VideoMAEConfig, dict[str, Any]]:
-    """Configuration and parameters of a pre-training checkpoint in a folder or on the hub."""
-    folder = find_folder(source)
-    config = read_config(folder)
-    params = tree_from_original(original_from_hugging_face(read_tensors(folder)))
-    if "decoder" not in params:
-        raise InputError(f"{source} has no decoder, so it is not a pre-training checkpoint")
-    has_norm = "norm" in params.get("encoder", {})
-    return VideoMAEConfig(**{**vars(config), "encoder_norm": has_norm}), params
+def _files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    index = folder / _INDEX
+    if index.is_file():
+        try:
+            files = sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{index} is no index of shards: {error!r}") from error
+        if missing := [file.name for file in files if not file.is_file()]:
+            raise InputError(f"{index} names {', '.join(missing)}, which {folder} lacks: download them too")
+        return files
+    pickles = [path.name for pattern in ("*.bin", "*.pth", "*.pt") for path in sorted(folder.glob(pattern))]
+    found = f"{folder} has no {WEIGHTS}" + (f", only {', '.join(pickles)}" if pickles else "")
+    raise InputError(f"{found}. {refusal(pickles[0] if pickles else 'pytorch_model.bin')}")
+
+
+def refusal(pickle: str) -> str:
+    """Why a pickle is not read, and what to do instead."""
+    return (
+        f"Pickles (.bin, .pth, .pt) can run code and are not read here: download {pickle} and turn it into "
+        f"safetensors once, with `python -m convert {pickle} FOLDER --to hf`, then give FOLDER"
+    )
+
+
+def read_folder(folder: Path) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
+    """Configuration and tensors, under their original names and in their own dtype, of a folder."""
+    return read_config(folder), strip_prefixes(original_from_hugging_face(read_tensors(folder)))
+
+
+def write_folder(
+    folder: Path, config: VideoMAEConfig, architecture: str, tensors: dict[str, np.ndarray]
+) -> None:
+    """Write config.json and model.safetensors, with tensors under Hugging Face's names.
+
+    Both are written beside the folder first and then moved, so that a failure leaves nothing behind. Raises
+    InputError when they cannot be written.
+    """
+    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    text = json.dumps(config_json(config, architecture), indent=2) + "\n"
+    folder = folder.absolute()
+    partial = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+        partial.chmod(0o755)
+        save_file(whole, partial / WEIGHTS, metadata={"format": "pt"})
+        (partial / WEIGHTS).chmod(0o644)  # safetensors leaves it to the owner alone
+        (partial / "config.json").write_text(text)
+        if folder.exists():
+            for file in partial.iterdir():
+                file.replace(folder / file.name)
+        else:
+            partial.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder} could not be written, and nothing was left there: {error}") from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)

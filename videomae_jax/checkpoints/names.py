@@ -38,22 +38,96 @@ HUGGING_FACE = (
     (r"\.output\.dense\.", ".mlp.fc2."),
 )
 
+TO_HUGGING_FACE = (
+    (r"^encoder\.patch_embed\.proj\.", "videomae.embeddings.patch_embeddings.projection."),
+    (r"^encoder\.norm\.", "videomae.layernorm."),
+    (r"^encoder\.blocks\.(\d+)\.", r"videomae.encoder.layer.\1."),
+    (r"^decoder\.blocks\.(\d+)\.", r"decoder.decoder_layers.\1."),
+    (r"^head\.", "classifier."),
+    (r"\.norm1\.", ".layernorm_before."),
+    (r"\.norm2\.", ".layernorm_after."),
+    (r"\.attn\.proj\.", ".attention.output.dense."),
+    (r"\.attn\.", ".attention.attention."),
+    (r"\.mlp\.fc1\.", ".intermediate.dense."),
+    (r"\.mlp\.fc2\.", ".output.dense."),
+)
+
+WRAPPERS = {"module", "model", "backbone", "_orig_mod"}
+"""Parts that data-parallel, hub and detection wrappers and torch.compile put into names."""
+ENCODER_PARTS = {"patch_embed", "blocks", "norm"}
+
 
 def original_from_hugging_face(tensors: Tensors) -> dict[str, np.ndarray]:
-    """Rename Hugging Face tensors as the original code does, and join query, key and value into qkv."""
+    """Rename Hugging Face tensors as the original code does, and join query, key and value into qkv.
+
+    Biases may be called q_bias and v_bias, query.bias and value.bias, with or without a key.bias of zeros.
+    """
     renamed: dict[str, np.ndarray] = {}
-    for name, tensor in tensors.items():
+    for old, tensor in tensors.items():
+        name = old
         for pattern, replacement in HUGGING_FACE:
             name = re.sub(pattern, replacement, name)
+        if name in renamed:
+            raise InputError(f"{old} is there twice, under two spellings of {name}")
         renamed[name] = tensor
     for name in [name for name in renamed if name.endswith(".attn.query.weight")]:
         stem = name.removesuffix("query.weight")
-        parts = [renamed.pop(f"{stem}{part}.weight") for part in ("query", "key", "value")]
-        renamed[f"{stem}qkv.weight"] = np.concatenate(parts)
+        parts = [f"{stem}{part}.weight" for part in ("query", "key", "value")]
+        # Parts that do not belong together stay as they are, for the comparison of shapes to name them.
+        if len({renamed[part].shape if part in renamed else None for part in parts}) == 1:
+            renamed[f"{stem}qkv.weight"] = np.concatenate([renamed.pop(part) for part in parts])
     for name in [name for name in renamed if name.endswith(".attn.key.bias")]:
         if renamed.pop(name).any():
             raise InputError(f"{name} is not zero; VideoMAE has no bias on keys, so these are other weights")
     return renamed
+
+
+def hugging_face_from_original(tensors: Tensors) -> dict[str, np.ndarray]:
+    """Name tensors as Hugging Face folders do, the inverse of `original_from_hugging_face`.
+
+    Biases keep their on-disk names q_bias and v_bias, which every version of transformers but 5.5 to 5.17
+    reads. The encoder stands below `videomae.` unless nothing but the encoder is there.
+    """
+    bare = all(name.startswith("encoder.") for name in tensors)
+    renamed: dict[str, np.ndarray] = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in TO_HUGGING_FACE:
+            name = re.sub(pattern, replacement, name)
+        if bare:
+            name = name.removeprefix("videomae.")
+        if name.endswith(".attention.attention.qkv.weight"):
+            stem = name.removesuffix("qkv.weight")
+            for part, rows in zip(("query", "key", "value"), np.split(tensor, 3), strict=True):
+                renamed[f"{stem}{part}.weight"] = rows
+        else:
+            renamed[name] = tensor
+    return renamed
+
+
+def strip_prefixes(tensors: Tensors) -> dict[str, np.ndarray]:
+    """Take wrappers' prefixes off original names and put `encoder.` before every tensor of the encoder.
+
+    The original saves a classifier's encoder without that prefix. Raises InputError when two names fall
+    together.
+    """
+    renamed: dict[str, np.ndarray] = {}
+    before: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        parts = [part for part in name.split(".") if part not in WRAPPERS]
+        if parts[:1] == ["encoder"]:
+            parts = parts[1:]
+        short = ".".join((["encoder"] if ENCODER_PARTS.intersection(parts[:1]) else []) + parts)
+        if short in renamed:
+            raise InputError(f"{before[short]} and {name} are both {short} without their prefixes")
+        renamed[short], before[short] = tensor, name
+    return renamed
+
+
+def original_spelling(tensors: Tensors) -> dict[str, np.ndarray]:
+    """Names as the original code saves them: without a decoder, the encoder has no prefix."""
+    if any(name.startswith("decoder.") for name in tensors):
+        return dict(tensors)
+    return {name.removeprefix("encoder."): tensor for name, tensor in tensors.items()}
 
 
 def tree_from_original(tensors: Tensors) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from videomae_jax.config import CheckpointConfig, VideoMAEConfig
+from videomae_jax.config import CheckpointConfig, VideoMAEConfig, class_names
 from videomae_jax.errors import InputError, RunError
 
 FOLDER = "checkpoints"
@@ -66,7 +66,8 @@ def read_params(source: Path) -> tuple[VideoMAEConfig, dict[str, Any]]:
     saved = ocp.metadata(folder.absolute(), "params").metadata
     shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved)
     params = ocp.load_checkpointables(folder.absolute(), {"params": shapes})["params"]
-    return VideoMAEConfig(**read_description(folder)["config"]["model"]), params
+    model = read_description(folder)["config"]["model"]
+    return VideoMAEConfig(**model | {"id2label": class_names(model.get("id2label", ()))}), params
 
 
 def restore(step_folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:

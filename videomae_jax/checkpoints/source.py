@@ -1,20 +1,47 @@
 """Weights from wherever a user says they are."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from videomae_jax.checkpoints import hugging_face, orbax
+from videomae_jax.checkpoints.names import original_from_tree, tree_from_original
 from videomae_jax.config import VideoMAEConfig
+from videomae_jax.errors import InputError
+
+
+def read_weights(source: str, revision: str | None = None) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
+    """Configuration and tensors of a checkpoint, in float32 and under their original names.
+
+    `source` is a work folder (its newest step counts), a step folder, a Hugging Face folder, or a hub id, of
+    which `revision` is a branch, tag or commit. Raises InputError when it is none of them.
+    """
+    path = Path(source)
+    if path.is_file():
+        pickled = path.suffix in (".bin", ".pth", ".pt")
+        raise InputError(
+            f"{source} is a file. "
+            + (hugging_face.refusal(source) if pickled else "Give the folder with config.json that it is in")
+        )
+    if not path.exists() or (path / "config.json").is_file():
+        config, tensors = hugging_face.read_folder(hugging_face.find_folder(source, revision))
+        config = replace(config, encoder_norm="encoder.norm.weight" in tensors)
+    else:
+        config, params = orbax.read_params(path)
+        tensors = original_from_tree(params, config)
+    return config, {name: _float32(tensor) for name, tensor in tensors.items()}
+
+
+def _float32(tensor: np.ndarray) -> np.ndarray:
+    """Floating-point tensors as float32; NumPy counts bfloat16 as no kind of float."""
+    return tensor if tensor.dtype.kind in "biu" else np.asarray(tensor, np.float32)
 
 
 def read_pretraining(source: str) -> tuple[VideoMAEConfig, dict[str, Any]]:
-    """Configuration and parameters (host arrays) of a pre-training checkpoint.
-
-    `source` is a work folder (its newest step counts), a step folder, a Hugging Face folder, or a hub id.
-    Raises InputError when it is none of them.
-    """
-    folder = Path(source)
-    written_by_us = orbax.list_steps(folder)  # Work folders have a config.json too.
-    if not folder.exists() or ((folder / "config.json").is_file() and not written_by_us):
-        return hugging_face.read_pretraining(source)
-    return orbax.read_params(folder)
+    """Configuration and parameters (host arrays) of a pre-training checkpoint, from any source above."""
+    config, tensors = read_weights(source)
+    if not any(name.startswith("decoder.") for name in tensors):
+        raise InputError(f"{source} has no decoder, so it is not a pre-training checkpoint")
+    return config, tree_from_original(tensors)

@@ -1,6 +1,7 @@
 """The encoder: tubelet embedding, positions and the blocks, on whichever tokens it is given."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import flax.struct
@@ -9,13 +10,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.config import VideoMAEConfig
-from videomae_jax.models.layers import Block, apply_stack, compute_dtype, init_stack
+from videomae_jax.models.layers import (
+    Block,
+    Initializer,
+    Params,
+    apply_stack,
+    compute_dtype,
+    every_layer,
+    init_stack,
+)
+from videomae_jax.models.loading import fit, load_weights, save
 from videomae_jax.models.patches import check_video, patchify
 from videomae_jax.models.position import sinusoid_table
 
 torch_linear_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """PyTorch's default for linear and convolution kernels: uniform within 1/sqrt(fan_in)."""
+
+BEHIND_THE_ENCODER = ("encoder.norm.", "fc_norm.", "head.", "mask_token", "encoder_to_decoder.", "decoder.")
+"""Tensors that a bare encoder has no place for; it keeps its norm unless tokens are to be mean-pooled."""
 
 
 class PatchEmbed(nn.Module):
@@ -36,16 +50,24 @@ class PatchEmbed(nn.Module):
         )(tubelets)
 
 
+HiddenStates = tuple[Float[Array, "b n d"], ...]
+"""The embedded tokens, then the tokens after each block."""
+
+
 class Encoder(nn.Module):
     """Embeds tubelets, adds their positions, and applies the blocks and, with `norm`, a last LayerNorm."""
 
     config: VideoMAEConfig
     norm: bool
+    kernel_init: Initializer = nn.initializers.xavier_uniform()
 
     @nn.compact
     def __call__(
-        self, tubelets: Float[Array, "b v p"], ids: Int[Array | np.ndarray, "b v"]
-    ) -> Float[Array, "b v d"]:
+        self,
+        tubelets: Float[Array, "b n p"],
+        ids: Int[Array | np.ndarray, "b n"],
+        output_hidden_states: bool = False,
+    ) -> tuple[Float[Array, "b n d"], HiddenStates | None]:
         """Encode normalised tubelets that stand at the places `ids` of the token grid."""
         config, dtype = self.config, compute_dtype(self.config)
         width = config.hidden_size
@@ -57,32 +79,76 @@ class Encoder(nn.Module):
             config.layer_norm_eps,
             config.qv_bias,
             dtype,
+            self.kernel_init,
             parent=None,
         )
         stack = self.param("blocks", init_stack, block, config.num_hidden_layers, width)
-        x = apply_stack(block, stack, x, config.remat)
+        hidden_states = None
+        if output_hidden_states:
+            hidden_states = (x, *every_layer(block, stack, x, config.remat))
+            x = hidden_states[-1]
+        else:
+            x = apply_stack(block, stack, x, config.remat)
         if self.norm:
             x = nn.LayerNorm(epsilon=config.layer_norm_eps, dtype=dtype, name="norm")(x)
-        return x
+        return x, hidden_states
+
+
+def all_tubelets(
+    pixel_values: Float[Array | np.ndarray, "..."], config: VideoMAEConfig
+) -> tuple[Float[Array, "b n p"], Int[np.ndarray, "b n"]]:
+    """Every tubelet of clips and its place; raises ValueError where a shape does not fit."""
+    check_video(pixel_values, config)
+    tubelets = jnp.asarray(patchify(pixel_values, config))
+    return tubelets, np.broadcast_to(np.arange(config.num_tokens), tubelets.shape[:2])
 
 
 @flax.struct.dataclass
 class VideoMAEModelOutput:
-    """`last_hidden_state` (b, n, d)."""
+    """`last_hidden_state` (b, n, d), and `hidden_states` on request: the embedding's and every layer's."""
 
     last_hidden_state: jax.Array
+    hidden_states: tuple[jax.Array, ...] | None = None
 
 
 class VideoMAEModel(nn.Module):
     """The bare encoder over all tokens of a clip. There is no CLS token, whatever the model cards say."""
 
+    kind: ClassVar[Kind] = "encoder"
+
     config: VideoMAEConfig
 
     @nn.compact
-    def __call__(self, pixel_values: Float[Array | np.ndarray, "..."]) -> VideoMAEModelOutput:
+    def __call__(
+        self, pixel_values: Float[Array | np.ndarray, "..."], output_hidden_states: bool = False
+    ) -> VideoMAEModelOutput:
         """Encode normalised clips; like the original, ends in a norm unless tokens are to be mean-pooled."""
-        check_video(pixel_values, self.config)
-        tubelets = jnp.asarray(patchify(pixel_values, self.config))
-        ids = np.broadcast_to(np.arange(self.config.num_tokens), tubelets.shape[:2])
         encoder = Encoder(self.config, norm=not self.config.use_mean_pooling, name="encoder")
-        return VideoMAEModelOutput(last_hidden_state=encoder(tubelets, ids))
+        last, hidden_states = encoder(*all_tubelets(pixel_values, self.config), output_hidden_states)
+        return VideoMAEModelOutput(last_hidden_state=last, hidden_states=hidden_states)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, revision: str | None = None
+    ) -> tuple["VideoMAEModel", Params]:
+        """The encoder of a checkpoint of any kind, as a module and its parameters.
+
+        `source` is a Hugging Face folder or hub id, a work folder or a step folder. What stands behind the
+        encoder is dropped, which is logged. Raises InputError, listing all that does not fit.
+        """
+        config, tensors = load_weights(source, revision)
+        model = cls(config)
+        return model, fit(source, model, tensors, drop=BEHIND_THE_ENCODER)
+
+    @nn.nowrap
+    def save_pretrained(self, folder: str | Path, params: Params) -> None:
+        """Write config.json and model.safetensors, which transformers loads as its VideoMAEModel."""
+        save(folder, self, params)
+
+    @nn.nowrap
+    def init_params(self, key: jax.Array) -> Params:
+        """Fresh parameters, drawn as for pre-training."""
+        config = self.config
+        size = config.image_size
+        clip = jnp.zeros((1, config.num_frames, size, size, config.num_channels))
+        return jax.jit(self.init)(key, clip)["params"]

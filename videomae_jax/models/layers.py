@@ -101,11 +101,23 @@ def apply_block(
     return cast(jax.Array, block.apply({"params": params}, x, num_queries))
 
 
+def _scan(
+    block: Block, stack: Params, x: Float[Array, "b n d"], remat: bool, keep: bool
+) -> tuple[jax.Array, jax.Array | None]:
+    def layer(x: jax.Array, params: Params) -> tuple[jax.Array, jax.Array | None]:
+        x = apply_block(block, params, x)
+        return x, x if keep else None
+
+    return jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, stack)
+
+
 def apply_stack(block: Block, stack: Params, x: Float[Array, "b n d"], remat: bool) -> Float[Array, "b n d"]:
     """Scan the blocks of a stacked tree over the tokens; `remat` recomputes each in the backward pass."""
+    return _scan(block, stack, x, remat, keep=False)[0]
 
-    def layer(x: jax.Array, params: Params) -> tuple[jax.Array, None]:
-        return apply_block(block, params, x), None
 
-    x, _ = jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, stack)
-    return x
+def every_layer(
+    block: Block, stack: Params, x: Float[Array, "b n d"], remat: bool
+) -> Float[Array, "l b n d"]:
+    """`apply_stack`, but the tokens after each block."""
+    return cast(jax.Array, _scan(block, stack, x, remat, keep=True)[1])

@@ -1,6 +1,7 @@
 """The masked autoencoder: encoder on visible tubelets, decoder on all places, loss on the hidden ones."""
 
-from typing import cast
+from pathlib import Path
+from typing import ClassVar, cast
 
 import flax.linen as nn
 import flax.struct
@@ -10,9 +11,12 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.config import VideoMAEConfig
+from videomae_jax.errors import InputError
 from videomae_jax.models.encoder import Encoder, torch_linear_init
 from videomae_jax.models.layers import Block, Params, apply_block, apply_stack, compute_dtype, init_stack
+from videomae_jax.models.loading import fit, load_weights, save
 from videomae_jax.models.masking import Mask, mask_indices
 from videomae_jax.models.patches import check_video, gather, patchify
 from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
@@ -56,14 +60,20 @@ class Decoder(nn.Module):
 
 @flax.struct.dataclass
 class VideoMAEForPreTrainingOutput:
-    """`loss`, a float32 scalar, and `logits` (b, m, p), the predicted values of the hidden tubelets."""
+    """`loss`, a float32 scalar, and `logits` (b, m, p), the predicted values of the hidden tubelets.
+
+    `hidden_states` on request: the visible tokens (b, v, d) as embedded and after every encoder layer.
+    """
 
     loss: jax.Array
     logits: jax.Array
+    hidden_states: tuple[jax.Array, ...] | None = None
 
 
 class VideoMAEForPreTraining(nn.Module):
     """VideoMAE as it is pre-trained (Tong et al., 2022)."""
+
+    kind: ClassVar[Kind] = "pretraining"
 
     config: VideoMAEConfig
 
@@ -78,13 +88,18 @@ class VideoMAEForPreTraining(nn.Module):
 
     def encode(self, tubelets: Float[Array, "b v p"], visible: Int[Array, "b v"]) -> Float[Array, "b v d"]:
         """Encode normalised visible tubelets."""
-        return self.encoder(tubelets, visible)
+        return self.encoder(tubelets, visible)[0]
 
     def predict(
         self, tubelets: Float[Array, "b v p"], visible: Int[Array, "b v"], masked: Int[Array, "b m"]
     ) -> Float[Array, "b m p"]:
         """Predict the hidden tubelets from the normalised visible ones and the places of both."""
-        tokens = self.encoder_to_decoder(self.encode(tubelets, visible))
+        return self._decode(self.encode(tubelets, visible), visible, masked)
+
+    def _decode(
+        self, encoded: Float[Array, "b v d"], visible: Int[Array, "b v"], masked: Int[Array, "b m"]
+    ) -> Float[Array, "b m p"]:
+        tokens = self.encoder_to_decoder(encoded)
         table = sinusoid_table(self.config.num_tokens, self.config.decoder_hidden_size)
         positions = jnp.asarray(table, tokens.dtype)
         hidden = self.mask_token.astype(tokens.dtype) + positions[masked]
@@ -95,6 +110,7 @@ class VideoMAEForPreTraining(nn.Module):
         pixel_values: Float[Array | np.ndarray, "..."],
         bool_masked_pos: Bool[Array | np.ndarray, "b n"] | Mask,
         num_visible: int | None = None,
+        output_hidden_states: bool = False,
     ) -> VideoMAEForPreTrainingOutput:
         """Predict the hidden tubelets of normalised clips, and the loss against them.
 
@@ -103,6 +119,7 @@ class VideoMAEForPreTraining(nn.Module):
           bool_masked_pos: (b, n), True = hidden, every row hiding as many; or the pair of ascending index
             arrays (visible, masked).
           num_visible: visible tokens per clip; needed when a boolean mask is traced.
+          output_hidden_states: also return the tokens after the embedding and after each encoder layer.
 
         Raises ValueError, saying what to do, when a shape or a mask does not fit the configuration.
         """
@@ -118,10 +135,42 @@ class VideoMAEForPreTraining(nn.Module):
                 f"{' x '.join(map(str, config.grid))} (time, height, width)"
             )
         tubelets = jnp.asarray(patchify(pixel_values, config))
-        logits = self.predict(gather(tubelets, visible), visible, masked)
+        encoded, hidden_states = self.encoder(gather(tubelets, visible), visible, output_hidden_states)
+        logits = self._decode(encoded, visible, masked)
         hidden = rearrange(gather(tubelets, masked), "b m (x c) -> b m x c", c=config.num_channels)
         targets = tubelet_targets(denormalize(hidden), config.norm_pix_loss)
-        return VideoMAEForPreTrainingOutput(loss=_squared_error(logits, targets).mean(), logits=logits)
+        loss = _squared_error(logits, targets).mean()
+        return VideoMAEForPreTrainingOutput(loss=loss, logits=logits, hidden_states=hidden_states)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, revision: str | None = None
+    ) -> tuple["VideoMAEForPreTraining", Params]:
+        """A pre-trained model from a Hugging Face folder or hub id, a work folder or a step folder.
+
+        Raises InputError, listing all that does not fit.
+        """
+        config, tensors = load_weights(source, revision)
+        if not any(name.startswith("decoder.") for name in tensors):
+            raise InputError(
+                f"{source} has no decoder, so it is not a pre-training checkpoint: load it as VideoMAEModel "
+                "or VideoMAEForVideoClassification"
+            )
+        model = cls(config)
+        return model, fit(source, model, tensors)
+
+    @nn.nowrap
+    def save_pretrained(self, folder: str | Path, params: Params) -> None:
+        """Write config.json and model.safetensors, which transformers loads as the class of this name.
+
+        transformers builds the decoder's norm with an epsilon of 1e-5, whatever `decoder_norm_eps` says.
+        """
+        save(folder, self, params)
+
+    @nn.nowrap
+    def init_params(self, key: jax.Array) -> Params:
+        """Fresh parameters, drawn as the original draws them."""
+        return init_params(self.config, key)
 
 
 def _squared_error(logits: Float[Array, "b m p"], targets: Float[Array, "b m x c"]) -> Float[Array, "b m p"]:

@@ -1,0 +1,199 @@
+"""The configuration of a checkpoint: what its tensors imply, what it says, the user says; never a guess."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from videomae_jax.checkpoints.architecture import (
+    Kind,
+    check_tensors,
+    infer_fields,
+    kind_of,
+    mend_heads,
+    published_size,
+    two_columns,
+)
+from videomae_jax.config import SIZES, VideoMAEConfig
+from videomae_jax.errors import InputError
+
+from .sources import Source
+
+SIZE = Literal["small", "base", "large", "huge", "giant"]
+HEADS = "num_attention_heads"
+DECODER_HEADS = "decoder_num_attention_heads"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What tensors cannot tell of a checkpoint, or what to check it against."""
+
+    model: SIZE | None = None
+    """The published size; says how many heads there are."""
+    num_heads: int | None = None
+    """Attention heads of the encoder."""
+    decoder_num_heads: int | None = None
+    """Attention heads of the decoder."""
+    image_size: int | None = None
+    """Height and width of clips; 224 where nothing else is known."""
+    num_frames: int | None = None
+    """Frames of a clip; 16 where nothing else is known."""
+    tubelet_size: int | None = None
+    """Frames of a tubelet; checked against the patch embedding."""
+    pooling: Literal["mean", "first"] | None = None
+    """How a classifier pools tokens; checked against its norms."""
+
+
+@dataclass(frozen=True)
+class Configured:
+    """A complete configuration, where each field that tensors cannot tell came from, and warnings."""
+
+    config: VideoMAEConfig
+    origins: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def configure(source: Source, flags: Architecture) -> Configured:
+    """Settle the configuration of a checkpoint; raises InputError where it is open or contradictory."""
+    found = infer_fields(source.name, source.tensors)
+    kind = kind_of(source.tensors)
+    _compare(source.name, "the flags", _checkable(flags), found)
+    stated, warnings = source.config, []
+    if stated is not None:
+        _compare(source.name, "its description", _described(stated, kind), found)
+        if flags.num_heads is None and flags.model is None:
+            stated, warning = mend_heads(source.name, stated)
+            warnings += [warning] if warning else []
+    chosen = _choose(source, flags, stated, found)
+    if kind == "pretraining" and flags.pooling:
+        chosen["use_mean_pooling"] = (flags.pooling == "mean", "--pooling")
+    values = found | {name: value for name, (value, _) in chosen.items()}
+    try:
+        config = replace(stated or VideoMAEConfig(), **values)
+    except ValueError as error:
+        raise InputError(f"{source.name}: {error} (--num-heads, --image-size, --num-frames)") from error
+    check_tensors(source.name, source.tensors, config)
+    warnings += _explain(source, config, kind)
+    return Configured(config, {name: origin for name, (_, origin) in chosen.items()}, tuple(warnings))
+
+
+def _described(stated: VideoMAEConfig, kind: Kind) -> dict[str, Any]:
+    """What a description says that tensors can contradict."""
+    said = dict(vars(stated))
+    del said["encoder_norm"]  # Hugging Face has no word for it.
+    if kind == "pretraining":
+        del said["use_mean_pooling"]  # There it is for a later classifier.
+    if not stated.num_labels:
+        del said["num_labels"]
+    return said
+
+
+def _checkable(flags: Architecture) -> dict[str, Any]:
+    """The flags that tensors can contradict."""
+    said: dict[str, Any] = {}
+    if flags.tubelet_size is not None:
+        said["tubelet_size"] = flags.tubelet_size
+    if flags.pooling is not None:
+        said["use_mean_pooling"] = flags.pooling == "mean"
+    if flags.model is not None:
+        size = SIZES[flags.model]
+        names = ("hidden_size", "num_hidden_layers", "intermediate_size", "patch_size")
+        said |= {name: getattr(size, name) for name in names}
+    return said
+
+
+def _compare(source: str, who: str, said: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    rows = [
+        (f"{name} = {said[name]}", f"{name} = {found[name]}")
+        for name in said
+        if name in found and said[name] != found[name]
+    ]
+    if rows:
+        table = two_columns(who, "its tensors", rows)
+        raise InputError(f"{source}: its tensors contradict {who}.\n{table}")
+
+
+def _choose(
+    source: Source, flags: Architecture, stated: VideoMAEConfig | None, found: Mapping[str, Any]
+) -> dict[str, tuple[Any, str]]:
+    """The fields that tensors cannot tell, each with where it came from."""
+    flag_of = {HEADS: flags.num_heads}
+    if kind_of(source.tensors) == "pretraining":
+        flag_of[DECODER_HEADS] = flags.decoder_num_heads
+    size = flags.model or _size_in_args(source.args)
+    chosen: dict[str, tuple[Any, str]] = {}
+    for name, flag in flag_of.items():
+        if flag is not None:
+            chosen[name] = flag, _option(name)
+        elif size is not None and (heads := _published_heads(size, name, found)) is not None:
+            chosen[name] = heads, f"the published {size} model"
+        elif stated is not None:
+            chosen[name] = getattr(stated, name), "the checkpoint's description"
+    if unknown := [f"{_option(name)} N" for name in flag_of if name not in chosen]:
+        hint = published_size(found)
+        like = f"; its encoder is as large as the published {hint} model, and --model {hint} says it is that"
+        raise InputError(
+            f"{source.name}: tensors do not tell the number of attention heads, and a wrong one goes "
+            f"unnoticed. Give {' and '.join(unknown)}{like if hint else ''}"
+        )
+    return chosen | _clip_size(source, flags, stated)
+
+
+def _option(name: str) -> str:
+    """The option that sets a field."""
+    return f"--{name.replace('attention_', '').replace('_', '-')}"
+
+
+def _clip_size(
+    source: Source, flags: Architecture, stated: VideoMAEConfig | None
+) -> dict[str, tuple[Any, str]]:
+    """Image size and frames: what is asked for, what is said, or what the published models have."""
+    chosen: dict[str, tuple[Any, str]] = {}
+    for name, argument in (("image_size", "input_size"), ("num_frames", "num_frames")):
+        if (flag := getattr(flags, name)) is not None:
+            chosen[name] = flag, _option(name)
+        elif stated is not None:
+            chosen[name] = getattr(stated, name), "the checkpoint's description"
+        elif type(value := source.args.get(argument)) is int:
+            chosen[name] = value, f"the training run's --{argument}"
+        else:
+            chosen[name] = getattr(VideoMAEConfig(), name), "the published models"
+    return chosen
+
+
+def _published_heads(size: str, name: str, found: Mapping[str, Any]) -> int | None:
+    if name == HEADS:
+        return getattr(SIZES[size], HEADS)
+    for each in (SIZES[size], SIZES["giant"]):  # V2 gives every size from large on the decoder of giant.
+        if found.get("decoder_hidden_size") == each.decoder_hidden_size:
+            return each.decoder_num_attention_heads
+    return None
+
+
+def _size_in_args(args: Mapping[str, Any]) -> str | None:
+    """The size in the original's model name, such as pretrain_videomae_base_patch16_224."""
+    match = re.search(rf"({'|'.join(SIZES)})_patch\d+", str(args.get("model", "")))
+    return match[1] if match else None
+
+
+def _explain(source: Source, config: VideoMAEConfig, kind: Kind) -> list[str]:
+    """Warnings of what is legal and odd."""
+    said = []
+    if kind == "classification" and not config.use_mean_pooling:
+        said.append(
+            f"{source.name} pools nothing: it classifies from token 0, which is one corner patch of the "
+            "first frames, not a CLS token. Models fine-tuned from the hub's pre-trained ones inherited that "
+            "from use_mean_pooling: false; the original averages all tokens."
+        )
+    if kind == "encoder":
+        said.append(
+            f"{source.name} has neither a decoder nor a head (as the published V1 ViT-H pre-training file): "
+            "it becomes a bare encoder."
+        )
+    with np.errstate(invalid="ignore"):
+        sums = {name: tensor.sum(dtype=np.float64) for name, tensor in source.tensors.items()}
+    if bad := [name for name, total in sums.items() if not np.isfinite(total)]:
+        said.append(f"{source.name} has values that are infinite or no numbers in {', '.join(bad[:8])}.")
+    return said

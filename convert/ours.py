@@ -1,0 +1,84 @@
+"""What this package's models compute, stage by stage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from videomae_jax.checkpoints.architecture import Kind
+from videomae_jax.checkpoints.names import tree_from_original
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.models.classification import VideoMAEForVideoClassification
+from videomae_jax.models.encoder import VideoMAEModel
+from videomae_jax.models.layers import Block, apply_block
+from videomae_jax.models.masking import mask_indices
+from videomae_jax.models.position import sinusoid_table
+from videomae_jax.models.pretraining import VideoMAEForPreTraining
+
+from .clips import Clips
+
+MODELS: dict[Kind, Any] = {
+    "pretraining": VideoMAEForPreTraining,
+    "classification": VideoMAEForVideoClassification,
+    "encoder": VideoMAEModel,
+}
+
+
+def our_stages(
+    config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], kind: Kind, clips: Clips
+) -> dict[str, np.ndarray]:
+    """The values of every stage of the model that the tensors belong to, by the stage's name."""
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree_from_original(tensors))
+    model = MODELS[kind](config)
+    inputs = (clips.pixels, clips.mask) if kind == "pretraining" else (clips.pixels,)
+
+    @jax.jit
+    def run(params: Any) -> tuple[Any, Any]:
+        return model.apply({"params": params}, *inputs, output_hidden_states=True, capture_intermediates=True)
+
+    outputs, captured = run(params)
+    modules = captured["intermediates"]
+    hidden = outputs.hidden_states
+    stages = {"embedding": hidden[0]}
+    stages |= {f"encoder block {layer}": each for layer, each in enumerate(hidden[1:])}
+    if "norm" in modules["encoder"]:
+        stages["encoder norm"] = modules["encoder"]["norm"]["__call__"][0]
+    if kind == "pretraining":
+        projected = modules["encoder_to_decoder"]["__call__"][0]
+        stages["encoder to decoder"] = projected
+        stages |= _decoder_blocks(config, params, projected, clips)
+        stages["decoder norm"] = modules["decoder"]["norm"]["__call__"][0]
+    if "fc_norm" in modules:
+        stages["mean and fc_norm"] = modules["fc_norm"]["__call__"][0]
+    if kind != "encoder":
+        stages["logits"] = outputs.logits
+    if kind == "pretraining":
+        stages["loss"] = outputs.loss
+    return {name: np.asarray(value) for name, value in stages.items()}
+
+
+def _decoder_blocks(
+    config: VideoMAEConfig, params: Any, projected: jax.Array, clips: Clips
+) -> dict[str, jax.Array]:
+    """The decoder's blocks one by one; the last on hidden places only, as the model applies it."""
+    visible, masked = mask_indices(clips.mask)
+    positions = jnp.asarray(sinusoid_table(config.num_tokens, config.decoder_hidden_size))
+    hidden = params["mask_token"] + positions[masked]
+    x = jnp.concatenate([projected + positions[visible], hidden], axis=1)
+    block = Block(
+        config.decoder_num_attention_heads,
+        config.decoder_intermediate_size,
+        config.layer_norm_eps,
+        config.qv_bias,
+        jnp.dtype("float32"),
+    )
+    step = jax.jit(apply_block, static_argnums=(0, 3))
+    stages = {}
+    for layer in range(config.decoder_num_hidden_layers):
+        one = jax.tree.map(lambda leaf, layer=layer: leaf[layer], params["decoder"]["blocks"])
+        last = layer == config.decoder_num_hidden_layers - 1
+        x = step(block, one, x, masked.shape[1] if last else None)
+        stages[f"decoder block {layer}"] = x
+    return stages

@@ -1,0 +1,177 @@
+"""`convert SOURCE TARGET --to FORM` and `convert verify A B`: arguments in, exit code out."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from videomae_jax.checkpoints.architecture import kind_of
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.errors import InputError, RunError
+from videomae_jax.versions import version_of
+
+from .configure import Architecture, Configured, configure
+from .publish import RECORD, check_free, publishing, record_beside, write_json
+from .sources import Source, digests, read_source, select_rows
+from .targets import Form, cast, write_hugging_face, write_orbax, write_torch
+from .verify import Weights, compare, table
+
+LICENCE = (
+    "Weights that MCG-NJU and OpenGVLab published are under CC-BY-NC 4.0: not for commercial use. "
+    "A conversion does not change the licence of weights."
+)
+ORIGINAL_EPS: dict[str, Any] = {"layer_norm_eps": 1e-6, "decoder_norm_eps": 1e-6, "fc_norm_eps": 1e-6}
+Flat = Annotated[Architecture, tyro.conf.arg(name="", prefix_name=False)]
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Convert a VideoMAE checkpoint into another form. `convert verify A B` compares two."""
+
+    source: tyro.conf.Positional[str]
+    """A .pth, .bin or .safetensors file, a Hugging Face folder or hub id, a work folder or a step folder."""
+    target: tyro.conf.Positional[Path]
+    """The folder to make, or for `--to torch` the .pth file."""
+    to: Form
+    """hf: config.json and model.safetensors; orbax: a work folder; torch: a .pth as the original saves it."""
+    architecture: Flat = field(default_factory=Architecture)
+    dtype: Literal["keep", "float32", "float16", "bfloat16"] = "keep"
+    label_map: Path | None = None
+    """JSON list of the head's rows to keep: V2's label_710to400.json makes a K710 head one for K400."""
+    verify: bool = False
+    """Run PyTorch on the source and this package on the result; keep the result only if they agree."""
+    force: bool = False
+    """Replace an earlier conversion at the target."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Run PyTorch (transformers) on one checkpoint and this package on another, and compare every stage."""
+
+    a: tyro.conf.Positional[str]
+    """The checkpoint that PyTorch runs."""
+    b: tyro.conf.Positional[str]
+    """The checkpoint that this package runs."""
+    architecture: Flat = field(default_factory=Architecture)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the program; raises InputError for what a user can mend."""
+    try:
+        if arguments[:1] and arguments[0] == "verify":
+            return _verify(tyro.cli(Verify, prog="videomae-jax convert verify", args=list(arguments[1:])))
+        return _convert(tyro.cli(Convert, prog="videomae-jax convert", args=list(arguments)))
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+def _convert(asked: Convert) -> int:
+    _check_target(asked)
+    source = read_source(asked.source)
+    if asked.label_map:
+        source = select_rows(source, _read_label_map(asked.label_map))
+    settled = configure(source, asked.architecture)
+    _warn(settled)
+    record = _record(asked, source, settled)
+    kind, count = kind_of(source.tensors), len(source.tensors)
+    with publishing(asked.target, asked.force) as partial:
+        _write(asked, partial, settled.config, source)
+        if asked.verify:
+            _verify_result(asked, source, settled, partial)
+        if asked.to == "torch":
+            with publishing(record_beside(asked.target), force=True) as beside:
+                write_json(beside, record)
+        else:
+            write_json(partial / RECORD, record)
+    print(f"{asked.target}: {count} tensors for {kind}")
+    for name, (value, origin) in record["said"].items():
+        print(f"  {name} = {value}, from {origin}")
+    print(LICENCE)
+    return 0
+
+
+def _check_target(asked: Convert) -> None:
+    """Refuse, before any work, a target that cannot be."""
+    if asked.to == "torch" and asked.target.suffix not in (".pth", ".pt"):
+        raise InputError(f"--to torch makes a file: name the target {asked.target}.pth")
+    source, target = Path(asked.source).absolute(), asked.target.absolute()
+    if Path(asked.source).exists() and (source.is_relative_to(target) or target.is_relative_to(source)):
+        raise InputError(f"the target {asked.target} and the source {asked.source} lie in one another")
+    check_free(asked.target, asked.force)
+
+
+def _read_label_map(file: Path) -> list[int]:
+    try:
+        rows = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"the label map {file} cannot be read: {error}") from error
+    if not isinstance(rows, list) or not all(type(row) is int for row in rows):
+        raise InputError(f"the label map {file} is no JSON list of row numbers")
+    return rows
+
+
+def _write(asked: Convert, partial: Path, config: VideoMAEConfig, source: Source) -> None:
+    write = {"hf": write_hugging_face, "orbax": write_orbax, "torch": write_torch}[asked.to]
+    tensors = cast(source.tensors, asked.dtype)
+    if not asked.verify:  # They are not needed again, and may be large.
+        source.tensors.clear()
+    write(partial, config, tensors)
+
+
+def _record(asked: Convert, source: Source, settled: Configured) -> dict[str, Any]:
+    """What is written beside the result: where it came from and how it was made."""
+    said = {name: (getattr(settled.config, name), origin) for name, origin in settled.origins.items()}
+    return {
+        "source": asked.source,
+        "files": digests(source.files),
+        "to": asked.to,
+        "dtype": asked.dtype,
+        "label_map": digests((asked.label_map,)) if asked.label_map else None,
+        "said": said,
+        "warnings": settled.warnings,
+        "verified": asked.verify,
+        "licence": LICENCE,
+        "tool": f"videomae-jax {version_of('videomae-jax')}",
+    }
+
+
+def _warn(settled: Configured) -> None:
+    for warning in settled.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _verify_result(asked: Convert, source: Source, settled: Configured, partial: Path) -> None:
+    """Raise RunError unless PyTorch on the source and this package on the result agree."""
+    written = read_source(str(partial))
+    result = configure(written, Architecture())
+    before = Weights(asked.source, settled.config, cast(source.tensors, asked.dtype))
+    if not _agree(before, Weights(str(asked.target), result.config, written.tensors)):
+        raise RunError(
+            f"PyTorch on {asked.source} and this package on the result differ; nothing was written"
+        )
+
+
+def _verify(asked: Verify) -> int:
+    a, b = read_source(asked.a), read_source(asked.b)
+    weights = []
+    for each, other in ((a, b), (b, a)):
+        alike = kind_of(each.tensors) == kind_of(other.tensors)
+        if each.config is None and other.config is not None and alike:
+            each = replace(each, config=replace(other.config, **ORIGINAL_EPS))
+        settled = configure(each, asked.architecture)
+        _warn(settled)
+        weights.append(Weights(each.name, settled.config, each.tensors))
+    return 0 if _agree(*weights) else 1
+
+
+def _agree(reference: Weights, ours: Weights) -> bool:
+    differences = compare(reference, ours)
+    print(table(differences))
+    failed = [each.stage for each in differences if not each.passed]
+    print(f"FAIL, first at {failed[0]}" if failed else "pass: the two compute the same")
+    return not failed

@@ -1,0 +1,84 @@
+"""What transformers' PyTorch models compute of the same tensors, stage by stage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from videomae_jax.checkpoints.architecture import Kind
+from videomae_jax.checkpoints.config_json import config_json
+from videomae_jax.checkpoints.names import hugging_face_from_original
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.errors import InputError
+
+from .clips import Clips
+from .pickles import to_torch
+
+CLASSES: dict[Kind, str] = {
+    "pretraining": "VideoMAEForPreTraining",
+    "classification": "VideoMAEForVideoClassification",
+    "encoder": "VideoMAEModel",
+}
+
+
+def reference_stages(
+    config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], kind: Kind, clips: Clips
+) -> dict[str, np.ndarray]:
+    """The values of every stage, by the names that `our_stages` uses."""
+    model = build_reference(config, tensors, kind)
+    seen: dict[str, torch.Tensor] = {}
+    for name, module in _stages(model, kind).items():
+        module.register_forward_hook(lambda _, __, output, name=name: seen.__setitem__(name, output))
+    pixels = torch.from_numpy(clips.pixels.transpose(0, 1, 4, 2, 3).copy())
+    inputs = {"bool_masked_pos": torch.from_numpy(clips.mask)} if kind == "pretraining" else {}
+    with torch.no_grad():
+        outputs = model(pixels, **inputs)
+    if kind == "pretraining":
+        last = f"decoder block {config.decoder_num_hidden_layers - 1}"
+        seen[last] = seen[last][:, -outputs.logits.shape[1] :]
+        seen["loss"] = outputs.loss
+    if kind != "encoder":
+        seen["logits"] = outputs.logits
+    return {name: value.numpy() for name, value in seen.items()}
+
+
+def build_reference(config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], kind: Kind) -> Any:
+    """transformers' model with these weights in float32, every one loaded, and with our epsilons."""
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise InputError(
+            "verification runs transformers' models: pip install 'transformers>=5.18', or leave it out"
+        ) from None
+    description = transformers.VideoMAEConfig.from_dict(config_json(config, CLASSES[kind]))
+    model = getattr(transformers, CLASSES[kind])(description).eval()
+    state = {name: to_torch(array).float() for name, array in hugging_face_from_original(tensors).items()}
+    if any(name.endswith("query.bias") for name in model.state_dict()):
+        state = {_in_memory(name): tensor for name, tensor in state.items()}
+    model.load_state_dict(state, strict=True)
+    for name, eps in (("decoder", config.decoder_norm_eps), ("fc_norm", config.fc_norm_eps)):
+        if (module := getattr(model, name, None)) is not None:
+            getattr(module, "norm", module).eps = eps
+    return model
+
+
+def _in_memory(name: str) -> str:
+    """transformers 5.18 and later keep the biases of a file under other names in memory."""
+    return name.replace(".q_bias", ".query.bias").replace(".v_bias", ".value.bias")
+
+
+def _stages(model: Any, kind: Kind) -> dict[str, torch.nn.Module]:
+    encoder = model if kind == "encoder" else model.videomae
+    stages = {"embedding": encoder.embeddings}
+    stages |= {f"encoder block {layer}": block for layer, block in enumerate(encoder.encoder.layer)}
+    if encoder.layernorm is not None:
+        stages["encoder norm"] = encoder.layernorm
+    if kind == "pretraining":
+        stages["encoder to decoder"] = model.encoder_to_decoder
+        blocks = enumerate(model.decoder.decoder_layers)
+        stages |= {f"decoder block {layer}": block for layer, block in blocks}
+        stages["decoder norm"] = model.decoder.norm
+    if kind == "classification" and model.fc_norm is not None:
+        stages["mean and fc_norm"] = model.fc_norm
+    return stages

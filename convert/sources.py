@@ -1,0 +1,145 @@
+"""Checkpoints of every form, read into one: tensors by the original's names and what is said of them."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from videomae_jax.checkpoints import hugging_face, orbax
+from videomae_jax.checkpoints.config_json import read_config
+from videomae_jax.checkpoints.names import original_from_hugging_face, original_from_tree, strip_prefixes
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.errors import InputError
+
+from .pickles import OURS, read_pickle
+
+PICKLES = (".pth", ".pt", ".bin", ".ckpt")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint: its tensors with `encoder.` before those of the encoder."""
+
+    name: str
+    form: Literal["hf", "orbax", "torch"]
+    files: tuple[Path, ...]
+    tensors: dict[str, np.ndarray]
+    config: VideoMAEConfig | None
+    """What its own description says; None where there is none."""
+    args: Mapping[str, Any]
+    """The command line of the original's run, where the checkpoint has it."""
+
+
+def read_source(name: str) -> Source:
+    """Read a file, a Hugging Face folder or hub id, a work folder or a step folder of Orbax."""
+    path = Path(name)
+    if path.is_file():
+        return _read_file(path)
+    if path.is_dir() and _is_orbax(path):
+        return _read_orbax(path)
+    return _read_hugging_face(name, path)
+
+
+def _is_orbax(path: Path) -> bool:
+    work = path.parent if path.name == orbax.FOLDER else path
+    return bool(orbax.list_steps(work)) or (path.name.isdecimal() and (path / "params").is_dir())
+
+
+def _read_orbax(path: Path) -> Source:
+    folder = orbax.find_step_folder(path)
+    try:
+        config, params = orbax.read_params(folder)
+    except InputError:
+        raise
+    except Exception as error:  # Orbax and tensorstore name damage in many ways.
+        raise InputError(f"{folder} cannot be read: {error}") from error
+    files = tuple(sorted(each for each in folder.rglob("*") if each.is_file()))
+    return Source(str(path), "orbax", files, original_from_tree(params, config), config, {})
+
+
+def _read_file(path: Path) -> Source:
+    said: dict[str, Any] = {}
+    if path.suffix == ".safetensors":
+        tensors = _read_safetensors(path)
+    elif path.suffix in PICKLES:
+        tensors, said = read_pickle(path)
+    else:
+        raise InputError(f"{path} is neither .safetensors nor a pickle ({', '.join(PICKLES)})")
+    config = None
+    if note := said.pop(OURS, None):
+        config = _our_config(path, note)
+    elif _is_hugging_face(tensors) and (path.parent / "config.json").is_file():
+        config = read_config(path.parent)
+    return Source(str(path), "torch", (path,), _rename(tensors), config, said)
+
+
+def _our_config(path: Path, note: Mapping[str, Any]) -> VideoMAEConfig:
+    try:
+        settings = dict(note["config"])
+        return VideoMAEConfig(**settings | {"id2label": tuple(settings.get("id2label", ()))})
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} has a {OURS} entry that is no configuration: {error}") from error
+
+
+def _read_hugging_face(name: str, path: Path) -> Source:
+    if path.suffix in (*PICKLES, ".safetensors") and not path.exists():
+        raise InputError(f"{name} does not exist")
+    folder = hugging_face.find_folder(name, patterns=("*.json", "*.safetensors", "pytorch_model*.bin"))
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        raise InputError(f"{folder} holds no *.safetensors, no pytorch_model.bin and no checkpoints/<step>")
+    config = read_config(folder)
+    tensors: dict[str, np.ndarray] = {}
+    for file in files:
+        part = _read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)[0]
+        if twice := tensors.keys() & part.keys():
+            raise InputError(
+                f"{file} has {', '.join(sorted(twice)[:8])} again, after another file of its folder"
+            )
+        tensors |= part
+    return Source(name, "hf", (folder / "config.json", *files), _rename(tensors), config, {})
+
+
+def _rename(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return strip_prefixes(original_from_hugging_face(tensors))
+
+
+def _is_hugging_face(tensors: Mapping[str, np.ndarray]) -> bool:
+    return any("embeddings.patch_embeddings." in name or ".layernorm_before." in name for name in tensors)
+
+
+def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(file)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"{file} is no safetensors file or is damaged: {error}") from error
+
+
+def select_rows(source: Source, rows: list[int]) -> Source:
+    """The classifier whose head has only these rows, in this order: a K710 head made one for K400 to K700."""
+    heads = {name: tensor for name, tensor in source.tensors.items() if name.startswith("head.")}
+    if not heads:
+        raise InputError(f"{source.name} has no head to select rows of")
+    count = min(len(head) for head in heads.values())
+    if not rows or not all(0 <= row < count for row in rows):
+        raise InputError(f"{source.name} has a head of {count} rows, and the label map asks for others")
+    tensors = source.tensors | {name: head[rows] for name, head in heads.items()}
+    if (config := source.config) is not None:
+        names = tuple(config.id2label[row] for row in rows) if len(config.id2label) == count else ()
+        config = replace(config, num_labels=len(rows), id2label=names)
+    return replace(source, tensors=tensors, config=config)
+
+
+def digests(files: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """Name, size and sha256 of each file."""
+    rows = []
+    for file in files:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        rows.append({"file": str(file), "bytes": file.stat().st_size, "sha256": digest})
+    return rows

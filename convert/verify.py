@@ -1,0 +1,93 @@
+"""Do two checkpoints compute the same? PyTorch runs one and this package the other, on the same clips."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from videomae_jax.checkpoints.architecture import Kind, infer_fields, kind_of, two_columns
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.errors import InputError
+
+from .clips import random_clips
+from .ours import our_stages
+from .reference import reference_stages
+
+TOLERANCE = 1e-5
+"""Largest difference allowed, times the largest value of its stage where that exceeds 1."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors under original names, with the configuration they belong to."""
+
+    name: str
+    config: VideoMAEConfig
+    tensors: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far apart two stages are."""
+
+    stage: str
+    largest: float
+    mean: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        return self.largest <= self.allowed  # False for NaN.
+
+
+def compare(reference: Weights, ours: Weights) -> list[Difference]:
+    """The differences of every stage between PyTorch on `reference` and this package on `ours`."""
+    kind = _same_kind(reference, ours)
+    clips = random_clips(ours.config, count=2, seed=0)
+    theirs = reference_stages(reference.config, reference.tensors, kind, clips)
+    mine = our_stages(ours.config, ours.tensors, kind, clips)
+    if theirs.keys() != mine.keys():
+        raise RuntimeError(f"the stages differ: {sorted(theirs.keys() ^ mine.keys())}")
+    return [_difference(name, theirs[name], value) for name, value in mine.items()]
+
+
+def _same_kind(reference: Weights, ours: Weights) -> Kind:
+    """What both are for; raises InputError, with a table, where they are not the same architecture."""
+    a, b = _architecture(reference), _architecture(ours)
+    rows = [
+        (f"{name} = {a.get(name)}", f"{name} = {b.get(name)}")
+        for name in (a | b)
+        if a.get(name) != b.get(name)
+    ]
+    if rows:
+        columns = two_columns(reference.name, ours.name, rows)
+        raise InputError(f"{reference.name} and {ours.name} are not the same architecture.\n{columns}")
+    return kind_of(ours.tensors)
+
+
+def _architecture(weights: Weights) -> dict[str, Any]:
+    """What must be equal before outputs can be; epsilons may differ and show in the table."""
+    kind = kind_of(weights.tensors)
+    unseen = ["num_attention_heads", "image_size", "num_frames"]
+    if kind == "pretraining":
+        unseen += ["decoder_num_attention_heads", "norm_pix_loss"]
+    seen = infer_fields(weights.name, weights.tensors)
+    return {"kind": kind, **seen, **{name: getattr(weights.config, name) for name in unseen}}
+
+
+def _difference(stage: str, theirs: np.ndarray, mine: np.ndarray) -> Difference:
+    error = np.abs(theirs.astype(np.float64) - mine)
+    scale = max(1.0, float(np.abs(theirs).max()))
+    return Difference(stage, float(error.max()), float(error.mean()), TOLERANCE * scale)
+
+
+def table(differences: list[Difference]) -> str:
+    """One line per stage: largest and mean absolute difference, what is allowed, pass or fail."""
+    lines = [f"{'stage':20} {'max':>10} {'mean':>10} {'allowed':>10}"]
+    for each in differences:
+        verdict = "pass" if each.passed else "FAIL"
+        lines.append(
+            f"{each.stage:20} {each.largest:10.2e} {each.mean:10.2e} {each.allowed:10.2e}  {verdict}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,160 @@
+"""Every direction keeps every bit, every spelling is understood, and transformers takes what is written."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from random_checkpoints import DECODER, FLAGS, TINY, random_tensors, save_pth
+from safetensors.numpy import load_file, save_file
+
+from videomae_jax.checkpoints.names import hugging_face_from_original, original_spelling
+from videomae_jax.checkpoints.orbax import read_params
+
+torch = pytest.importorskip("torch", reason="torch is not installed (the extra convert)")
+
+KINDS = {
+    "pretraining": ("pretraining", TINY),
+    "no-biases": ("pretraining", replace(TINY, qv_bias=False)),
+    "mean": ("classification", replace(TINY, num_labels=3)),
+    "first": ("classification", replace(TINY, num_labels=3, use_mean_pooling=False)),
+    "encoder": ("encoder", replace(TINY, use_mean_pooling=False, num_frames=8)),
+}
+
+
+def same(tensors, wanted):
+    assert tensors.keys() == wanted.keys()
+    for name, want in wanted.items():
+        have = tensors[name]
+        assert have.dtype == want.dtype, name
+        assert have.tobytes() == want.tobytes(), name
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [*((kind, "float32") for kind in KINDS), ("mean", "float16")])
+def test_all_directions_keep_every_bit(convert, tmp_path, kind, dtype):
+    purpose, config = KINDS[kind]
+    tensors = original_spelling(random_tensors(config, purpose, dtype))
+    place = save_pth(tmp_path / "0.pth", tensors)
+    flags = (*FLAGS, *(DECODER if purpose == "pretraining" else ()), "--num-frames", config.num_frames)
+    for number, form in enumerate(("hf", "orbax", "torch", "orbax", "hf", "torch"), start=1):
+        target = tmp_path / (f"{number}.pth" if form == "torch" else str(number))
+        code, said = convert(place, target, "--to", form, *flags)
+        assert code == 0, said
+        place, flags = target, ()
+        if form == "torch":  # Not at the end alone: twice the same exchange of two tensors undoes itself.
+            back = torch.load(place, weights_only=True)["model"]
+            same({name: tensor.numpy() for name, tensor in back.items()}, tensors)
+
+
+def test_bfloat16_keeps_every_bit_and_casts_on_request(convert, tmp_path):
+    tensors = original_spelling(random_tensors(TINY, "pretraining"))
+    halves = {name: torch.from_numpy(tensor).bfloat16() for name, tensor in tensors.items()}
+    torch.save({"model": halves}, tmp_path / "a.pth")
+    assert convert(tmp_path / "a.pth", tmp_path / "b", "--to", "orbax", *FLAGS, *DECODER)[0] == 0
+    assert convert(tmp_path / "b", tmp_path / "c", "--to", "hf")[0] == 0
+    assert convert(tmp_path / "c", tmp_path / "d.pth", "--to", "torch")[0] == 0
+    assert convert(tmp_path / "c", tmp_path / "e.pth", "--to", "torch", "--dtype", "float32")[0] == 0
+    kept = torch.load(tmp_path / "d.pth", weights_only=True)["model"]
+    wide = torch.load(tmp_path / "e.pth", weights_only=True)["model"]
+    for name, half in halves.items():
+        assert kept[name].dtype == torch.bfloat16
+        assert torch.equal(kept[name], half)
+        assert torch.equal(wide[name], half.float())
+
+
+def spelled(tensors, spelling):
+    named = hugging_face_from_original(tensors)
+    if spelling == "on disk":
+        return named
+    named = {
+        name.replace(".q_bias", ".query.bias").replace(".v_bias", ".value.bias"): each
+        for name, each in named.items()
+    }
+    if spelling == "stray key bias":
+        stems = [name.removesuffix("query.bias") for name in named if name.endswith("query.bias")]
+        named |= {f"{stem}key.bias": np.zeros_like(named[f"{stem}query.bias"]) for stem in stems}
+    return named
+
+
+@pytest.mark.parametrize("spelling", ["on disk", "in memory", "stray key bias"])
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_the_three_spellings_of_biases(convert, tmp_path, spelling, file):
+    tensors = random_tensors(TINY, "pretraining")
+    named = spelled(tensors, spelling)
+    folder = tmp_path / "folder"
+    assert convert(save_pth(tmp_path / "a.pth", tensors), folder, "--to", "hf", *FLAGS, *DECODER)[0] == 0
+    (folder / "model.safetensors").unlink()
+    if file.endswith(".bin"):
+        torch.save(
+            {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in named.items()},
+            folder / file,
+        )
+    else:
+        save_file({name: np.ascontiguousarray(each) for name, each in named.items()}, folder / file)
+    code, said = convert(folder, tmp_path / "b.pth", "--to", "torch")
+    assert code == 0, said
+    back = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
+    same({name: tensor.numpy() for name, tensor in back.items()}, tensors)
+
+
+def test_a_key_bias_that_is_not_zero_is_refused(convert, tmp_path):
+    named = spelled(random_tensors(TINY, "pretraining"), "stray key bias")
+    next(each for name, each in named.items() if name.endswith("key.bias"))[0] = 1
+    save_file({name: np.ascontiguousarray(each) for name, each in named.items()}, tmp_path / "a.safetensors")
+    code, said = convert(tmp_path / "a.safetensors", tmp_path / "b", "--to", "hf", *FLAGS, *DECODER)
+    assert (code, "is not zero" in said) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "backbone.", "_orig_mod.", "encoder.", "model.", "module._orig_mod."]
+)
+@pytest.mark.parametrize("container", ["model", "module", None])
+def test_prefixes_and_containers(convert, tmp_path, prefix, container):
+    config = replace(TINY, num_labels=3)
+    tensors = original_spelling(random_tensors(config, "classification"))
+    named = {prefix + name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
+    torch.save({container: named, "epoch": 3} if container else named, tmp_path / "a.pth")
+    code, said = convert(tmp_path / "a.pth", tmp_path / "b.pth", "--to", "torch", *FLAGS)
+    assert code == 0, said
+    back = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
+    same({name: tensor.numpy() for name, tensor in back.items()}, tensors)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_transformers_uses_every_key_and_misses_none(convert, tmp_path, kind):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra parity)")
+    purpose, config = KINDS[kind]
+    place = save_pth(tmp_path / "a.pth", random_tensors(config, purpose))
+    flags = (*FLAGS, *(DECODER if purpose == "pretraining" else ()), "--num-frames", config.num_frames)
+    assert convert(place, tmp_path / "b", "--to", "hf", *flags)[0] == 0
+    names = {"pretraining": "ForPreTraining", "classification": "ForVideoClassification", "encoder": "Model"}
+    model = getattr(transformers, f"VideoMAE{names[purpose]}")
+    _, info = model.from_pretrained(tmp_path / "b", output_loading_info=True)
+    assert not any(info.values()), info
+
+
+def test_an_orbax_result_is_a_work_folder(convert, tmp_path):
+    config = replace(TINY, num_labels=3)
+    place = save_pth(tmp_path / "a.pth", random_tensors(config, "classification"))
+    assert convert(place, tmp_path / "b", "--to", "orbax", *FLAGS)[0] == 0
+    read, params = read_params(tmp_path / "b")
+    assert (read.num_attention_heads, read.num_frames, read.num_labels) == (4, 4, 3)
+    assert params["head"]["kernel"].shape == (24, 3)
+
+
+def test_rows_of_a_k710_head(convert, tmp_path):
+    config = replace(TINY, num_labels=10)
+    tensors = random_tensors(config, "classification")
+    (tmp_path / "map.json").write_text("[7, 2, 5]")
+    place = save_pth(tmp_path / "a.pth", tensors)
+    code, said = convert(place, tmp_path / "b", "--to", "hf", *FLAGS, "--label-map", tmp_path / "map.json")
+    assert code == 0, said
+    written = load_file(tmp_path / "b/model.safetensors")
+    np.testing.assert_array_equal(written["classifier.weight"], tensors["head.weight"][[7, 2, 5]])
+    np.testing.assert_array_equal(written["classifier.bias"], tensors["head.bias"][[7, 2, 5]])
+    for bad in ("[7, 12]", "[-1]", "[]", '{"0": 1}', "[0.5]", "[true]"):
+        (tmp_path / "map.json").write_text(bad)
+        code, said = convert(
+            place, tmp_path / "c", "--to", "hf", *FLAGS, "--label-map", tmp_path / "map.json"
+        )
+        assert (code, "label map" in said) == (2, True)
+        assert not (tmp_path / "c").exists()

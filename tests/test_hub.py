@@ -1,0 +1,129 @@
+"""The four published names, served by a hub of our own, and every refusal of a hub put clearly."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+from hub_server import GATED, TAG, serve
+
+from videomae_jax import (
+    VideoMAEConfig,
+    VideoMAEForPreTraining,
+    VideoMAEForVideoClassification,
+    VideoMAEImageProcessor,
+)
+
+HERE = Path(__file__).parent
+NAMES = [
+    "MCG-NJU/videomae-base",
+    "MCG-NJU/videomae-large",
+    "MCG-NJU/videomae-base-finetuned-kinetics",
+    "MCG-NJU/videomae-base-short-ssv2",
+]
+RIGHT_SIZE = bool(os.environ.get("FULL"))
+"""FULL=1 serves models of the published sizes, 1.9 GB in all; otherwise they are narrow and shallow."""
+
+
+def config(name):
+    if not RIGHT_SIZE:
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+                 "decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2,
+                 "decoder_intermediate_size": 64, "patch_size": 32}  # fmt: skip
+    elif name.endswith("large"):
+        sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+                 "intermediate_size": 4096, "decoder_hidden_size": 512, "decoder_num_hidden_layers": 12,
+                 "decoder_num_attention_heads": 8, "decoder_intermediate_size": 2048}  # fmt: skip
+    else:
+        sizes = {}
+    labels = tuple(f"class {number}" for number in range(400)) if "finetuned" in name else ()
+    return VideoMAEConfig(**sizes, id2label=labels)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("published")
+    imagenet = VideoMAEImageProcessor(image_mean=(0.485, 0.456, 0.406), image_std=(0.229, 0.224, 0.225))
+    for name in NAMES:
+        cls = VideoMAEForVideoClassification if "finetuned" in name else VideoMAEForPreTraining
+        model = cls(config(name))
+        params = jax.jit(model.init_params)(jax.random.key(0))
+        model.save_pretrained(root / name, params)
+        imagenet.save_pretrained(root / name)
+    return {name: root / name for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def hub(folders):
+    with serve(folders) as endpoint:
+        yield endpoint
+
+
+def run_python(arguments, cache, endpoint="http://127.0.0.1:9", **variables):
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), **variables}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=environment,
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+
+def test_what_users_write_from_local_folders(folders, tmp_path):
+    done = run_python(
+        [HERE / "usage.py", *folders.values(), tmp_path / "saved"], tmp_path, HF_HUB_OFFLINE="1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("done\n")
+
+
+def test_what_users_write_through_the_hub_and_then_offline(hub, tmp_path):
+    done = run_python([HERE / "usage.py", *NAMES, tmp_path / "saved"], tmp_path, hub)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("done\n")
+    assert "CC-BY-NC" in done.stderr
+    asked = [[NAMES[0], None], [NAMES[3], None]]
+    assert refusals(asked, tmp_path, HF_HUB_OFFLINE="1") == ["loaded", "loaded"]
+
+
+REFUSALS = """
+import json, sys
+from videomae_jax import VideoMAEForPreTraining, VideoMAEImageProcessor
+from videomae_jax.errors import InputError
+said = []
+for source, revision in json.loads(sys.argv[1]):
+    try:
+        VideoMAEForPreTraining.from_pretrained(source, revision=revision)
+        VideoMAEImageProcessor.from_pretrained(source, revision=revision)
+        said.append("loaded")
+    except InputError as error:
+        said.append(str(error))
+print(json.dumps(said))
+"""
+
+
+def refusals(asked, cache, endpoint="http://127.0.0.1:9", **variables):
+    done = run_python(["-c", REFUSALS, json.dumps(asked)], cache, endpoint, **variables)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_revisions_and_refusals(hub, tmp_path):
+    tagged, nowhere, gated, absent = refusals(
+        [[NAMES[0], TAG], [NAMES[0], "v9"], [GATED, None], ["owner/absent", None]], tmp_path, hub
+    )
+    assert tagged == "loaded"
+    assert "no revision 'v9'" in nowhere
+    assert "gated" in gated
+    assert "hf auth login" in gated
+    assert GATED in gated
+    assert "no such repository" in absent
+    (offline,) = refusals([[NAMES[1], None]], tmp_path, hub, HF_HUB_OFFLINE="1")
+    assert "not in the cache" in offline
+    (unreachable,) = refusals([[NAMES[1], None]], tmp_path)
+    assert "no connection" in unreachable

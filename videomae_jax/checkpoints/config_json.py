@@ -1,0 +1,106 @@
+"""config.json of Hugging Face folders, VideoMAE's and VideoMAE V2's: to our configuration and back."""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from videomae_jax.config import VideoMAEConfig, class_names
+from videomae_jax.errors import InputError
+
+# What transformers uses where its config.json says nothing; ours, written by us, says 1e-6.
+_EPS = {"layer_norm_eps": 1e-12, "decoder_norm_eps": 1e-5, "fc_norm_eps": 1e-5}
+_NOT_IN_JSON = {"dtype", "remat", "encoder_norm", "num_labels", "id2label"}
+_V2_NAMES = {
+    "img_size": "image_size",
+    "patch_size": "patch_size",
+    "in_chans": "num_channels",
+    "num_frames": "num_frames",
+    "tubelet_size": "tubelet_size",
+    "embed_dim": "hidden_size",
+    "depth": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_classes": "num_labels",
+    "qkv_bias": "qv_bias",
+    "use_mean_pooling": "use_mean_pooling",
+    "layer_norm_eps": "layer_norm_eps",
+}
+_V2_UNSUPPORTED = {"cos_attn": False, "init_values": 0, "use_learnable_pos_emb": False}
+
+
+def read_config(folder: Path) -> VideoMAEConfig:
+    """The configuration in a folder's config.json; raises InputError when it is not VideoMAE's."""
+    file = folder / "config.json"
+    try:
+        values = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{file} holds no JSON object, so it is not a model's configuration")
+    try:
+        if isinstance(values.get("model_config"), dict):
+            return _from_v2(values)
+        return _from_transformers(values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{file} describes no VideoMAE that can be built here: {error}") from error
+
+
+def _from_transformers(values: dict[str, Any]) -> VideoMAEConfig:
+    if values.get("model_type") != "videomae":
+        raise InputError(f"model_type is {values.get('model_type')!r}, not 'videomae'")
+    if values.get("hidden_act", "gelu") != "gelu":
+        raise InputError(f"hidden_act is {values['hidden_act']!r}; VideoMAE here has gelu only")
+    known = {field.name for field in fields(VideoMAEConfig)} - _NOT_IN_JSON
+    settings = _EPS | {name: values[name] for name in known & values.keys()}
+    if "qkv_bias" in values:  # the name before transformers 5.18
+        settings["qv_bias"] = values["qkv_bias"]
+    for name in ("image_size", "patch_size"):
+        if isinstance(side := settings.get(name), list):
+            if len(set(side)) != 1:
+                raise InputError(f"{name} is {side}; only squares can be built here")
+            settings[name] = side[0]
+    return VideoMAEConfig(**settings, id2label=class_names(values.get("id2label") or ()))
+
+
+def _from_v2(values: dict[str, Any]) -> VideoMAEConfig:
+    """OpenGVLab's repositories keep the arguments of the original code's class under `model_config`."""
+    given = values["model_config"]
+    for name, plain in _V2_UNSUPPORTED.items():
+        if given.get(name, plain) != plain:
+            raise InputError(f"model_config has {name}={given[name]}, which cannot be built here")
+    settings = {ours: given[theirs] for theirs, ours in _V2_NAMES.items() if theirs in given}
+    width = settings.get("hidden_size", 768)
+    return VideoMAEConfig(
+        **settings,
+        intermediate_size=int(width * given.get("mlp_ratio", 4)),
+        id2label=class_names(values.get("id2label") or ()),
+    )
+
+
+def config_json(config: VideoMAEConfig, architecture: str) -> dict[str, Any]:
+    """What config.json says of a model, for transformers and for `read_config`.
+
+    A pre-trained model with an encoder norm has to say use_mean_pooling=false, as the published ones do:
+    transformers has that norm only then. Both names of qv_bias are there, for transformers before and after
+    5.18. decoder_norm_eps and fc_norm_eps mean nothing to transformers, which uses 1e-5.
+    """
+    settings = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_JSON}
+    if architecture == "VideoMAEForPreTraining":
+        settings["use_mean_pooling"] = not config.encoder_norm
+    labels = {}
+    if config.id2label:
+        labels = {
+            "id2label": {str(number): name for number, name in enumerate(config.id2label)},
+            "label2id": config.label2id,
+        }
+    return {
+        "architectures": [architecture],
+        "model_type": "videomae",
+        **settings,
+        "qkv_bias": config.qv_bias,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "initializer_range": 0.02,
+        **labels,
+    }

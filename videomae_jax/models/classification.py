@@ -1,0 +1,143 @@
+"""The classifier: encoder over all tokens, their mean, a norm and a linear head."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from videomae_jax.checkpoints.architecture import Kind
+from videomae_jax.config import VideoMAEConfig, class_names
+from videomae_jax.errors import InputError
+from videomae_jax.models.encoder import Encoder, HiddenStates, all_tubelets
+from videomae_jax.models.layers import Params
+from videomae_jax.models.loading import fit, load_weights, save
+
+log = logging.getLogger(__name__)
+
+kernel_init = nn.initializers.normal(0.02)
+head_init = nn.initializers.normal(0.02 * 0.001)
+"""The original scales a fresh head by init_scale = 0.001, so that every class starts out equally likely."""
+
+_TRAINING_ONLY = ("decoder.", "mask_token", "encoder_to_decoder.", "encoder.norm.")
+
+
+@flax.struct.dataclass
+class VideoMAEForVideoClassificationOutput:
+    """`logits` (b, y), float32, and `hidden_states` on request: the embedding's and every layer's."""
+
+    logits: jax.Array
+    hidden_states: tuple[jax.Array, ...] | None = None
+
+
+class VideoMAEForVideoClassification(nn.Module):
+    """VideoMAE with a head for `config.num_labels` classes.
+
+    With `config.use_mean_pooling` the mean of all tokens goes through fc_norm to the head. Without, token 0
+    of the encoder's norm does: there is no CLS token, so that is the first frames' top left corner.
+    """
+
+    kind: ClassVar[Kind] = "classification"
+
+    config: VideoMAEConfig
+
+    def setup(self) -> None:
+        config = self.config
+        if not config.num_labels:
+            raise ValueError("a classifier needs classes: give its config num_labels=... or id2label=...")
+        self.encoder = Encoder(config, norm=not config.use_mean_pooling, kernel_init=kernel_init)
+        if config.use_mean_pooling:
+            self.fc_norm = nn.LayerNorm(epsilon=config.fc_norm_eps)
+        self.head = nn.Dense(config.num_labels, kernel_init=head_init)
+
+    def features(
+        self, pixel_values: Float[Array | np.ndarray, "..."], output_hidden_states: bool = False
+    ) -> tuple[Float[Array, "b d"], HiddenStates | None]:
+        """What the head sees of normalised clips, in float32."""
+        tokens, hidden_states = self.encoder(*all_tubelets(pixel_values, self.config), output_hidden_states)
+        if self.config.use_mean_pooling:
+            return self.fc_norm(tokens.mean(axis=1, dtype=jnp.float32)), hidden_states
+        return tokens[:, 0].astype(jnp.float32), hidden_states
+
+    def __call__(
+        self, pixel_values: Float[Array | np.ndarray, "..."], output_hidden_states: bool = False
+    ) -> VideoMAEForVideoClassificationOutput:
+        """Classify normalised clips (b, T, H, W, c); raises ValueError where a shape does not fit."""
+        features, hidden_states = self.features(pixel_values, output_hidden_states)
+        return VideoMAEForVideoClassificationOutput(logits=self.head(features), hidden_states=hidden_states)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        num_labels: int | None = None,
+        id2label: Mapping[int, str] | Sequence[str] | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple["VideoMAEForVideoClassification", Params]:
+        """A classifier, or the start of one, from a checkpoint of any kind.
+
+        Args:
+          source: a Hugging Face folder or hub id, a work folder or a step folder.
+          num_labels, id2label: the classes, by default those of the checkpoint's head. Another number of
+            classes, or a checkpoint without a head, means a fresh head drawn from `key`, and a fresh fc_norm
+            where there is none; such a model pools by mean. What is left out or drawn is logged.
+
+        Raises InputError, listing all that does not fit.
+        """
+        config, tensors = load_weights(source, revision)
+        if num_labels is not None or id2label is not None:
+            config = replace(config, num_labels=num_labels or 0, id2label=class_names(id2label or ()))
+        head = tensors.get("head.weight")
+        if head is None or ((num_labels or id2label) and len(head) != config.num_labels):
+            return cls._start_from(source, config, tensors, key)
+        if config.num_labels == 0:  # transformers does not write down the names of two nameless classes
+            config = replace(config, num_labels=len(head))
+        if not config.use_mean_pooling:
+            log.warning(
+                "%s says use_mean_pooling=false: it classifies by token 0, one corner patch of the first "
+                "frames, and not by a CLS token, which VideoMAE lacks. It is run as it was trained; a new "
+                "classifier does better with the mean of all tokens.",
+                source,
+            )
+        model = cls(config)
+        return model, fit(source, model, tensors)
+
+    @classmethod
+    def _start_from(
+        cls, source: str | Path, config: VideoMAEConfig, tensors: dict[str, np.ndarray], key: jax.Array | None
+    ) -> tuple["VideoMAEForVideoClassification", Params]:
+        if config.num_labels == 0:
+            raise InputError(
+                f"{source} has no classification head: pass num_labels=... or id2label=..., and "
+                "key=jax.random.key(...), to start a new classifier from its encoder"
+            )
+        model = cls(replace(config, use_mean_pooling=True))
+        if "head.weight" in tensors:
+            log.warning("%s: its head of %d classes is left out", source, len(tensors["head.weight"]))
+        kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
+        return model, fit(source, model, kept, drop=_TRAINING_ONLY, fresh=("fc_norm", "head"), key=key)
+
+    @nn.nowrap
+    def save_pretrained(self, folder: str | Path, params: Params) -> None:
+        """Write config.json and model.safetensors, which transformers loads as the class of this name.
+
+        transformers builds fc_norm with an epsilon of 1e-5, whatever `config.fc_norm_eps` says.
+        """
+        save(folder, self, params)
+
+    @nn.nowrap
+    def init_params(self, key: jax.Array) -> Params:
+        """Fresh parameters, drawn as the original draws them for fine-tuning."""
+        config = self.config
+        size = config.image_size
+        clip = jnp.zeros((1, config.num_frames, size, size, config.num_channels))
+        return jax.jit(self.init)(key, clip)["params"]
