@@ -68,14 +68,14 @@ def test_wrong_flags_are_wrong_usage(arguments):
 def test_lists_and_overrides_reach_the_run(monkeypatch):
     from videomae_jax.training import loop
 
-    def pretrain(config, workdir, dry_run):
+    def train(config, workdir, dry_run):
         assert config.data.train == ("a.txt", "b.txt")
         assert config.optim.base_lr == 3e-4
         assert config.model.hidden_size == 48
         assert (workdir, dry_run) == (Path("run"), True)
         return loop.Outcome(0, 1)
 
-    monkeypatch.setattr(loop, "pretrain", pretrain)
+    monkeypatch.setattr(loop, "train", train)
     arguments = ["--data.train", "a.txt", "b.txt", "--workdir", "run", "--optim.base-lr", "3e-4", "--dry-run"]
     assert cli.main(["pretrain", TINY, *arguments]) == 0
 

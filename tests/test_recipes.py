@@ -1,4 +1,4 @@
-"""The published pre-training recipes: their settings, and that their files say what they hold."""
+"""The published recipes: their settings, and that their files say what they hold."""
 
 import ast
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from videomae_jax.config import SIZES, load_config
+from videomae_jax.config import SIZES, FinetuneConfig, PretrainConfig, load_config
 from videomae_jax.training.optim import effective_lr
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -23,15 +23,73 @@ PUBLISHED = {
     "ucf101_base_3200e": (3200, 192, 0.75, 4, 2.25e-4, False),
     "hmdb51_base_4800e": (4800, 192, 0.75, 2, 2.25e-4, False),
 }
+# Recipe: batch, clips per video, effective rate, least rate, layer decay, drop path, head dropout, decay,
+# recomputed blocks.
+FINE_TUNED = {
+    "k400_small_150e": (384, 2, 7.5e-4, 1e-6, 0.75, 0.1, 0, 0.05, False),
+    "k400_base_100e": (512, 1, 2e-3, 1e-6, 0.75, 0.1, 0, 0.05, False),
+    "k400_base_75e": (384, 2, 7.5e-4, 1e-6, 0.75, 0.1, 0, 0.05, False),
+    "k400_large_35e": (128, 2, 1e-3, 1e-6, 0.75, 0.1, 0, 0.05, False),
+    "k400_huge_50e": (512, 2, 2e-3, 1e-5, 0.75, 0.2, 0.5, 0.05, True),
+    "ssv2_small_40e": (384, 2, 1.5e-3, 1e-6, 0.7, 0.1, 0, 0.05, False),
+    "ssv2_base_50e": (512, 1, 1e-3, 1e-6, 0.75, 0.1, 0, 0.05, False),
+    "ssv2_base_30e": (384, 2, 7.5e-4, 1e-6, 0.75, 0.1, 0, 0.05, False),
+    "ucf101_base_100e": (128, 2, 2.5e-4, 1e-5, 0.7, 0.2, 0.5, 0.05, True),
+    "hmdb51_base_100e": (128, 2, 2.5e-4, 1e-5, 0.7, 0.2, 0.5, 0.05, True),
+    "v2_k400_base_90e": (512, 2, 1.4e-3, 1e-6, 0.75, 0.1, 0, 0.05, False),
+    "v2_k710_base_90e": (512, 2, 1.4e-3, 1e-6, 0.75, 0.1, 0, 0.05, False),
+    "v2_ssv2_base_25e": (256, 2, 2e-3, 1e-6, 0.65, 0.1, 0, 0.05, False),
+    "v2_k400_large_35e": (192, 2, 1.5e-3, 1e-6, 0.75, 0.2, 0, 0.05, False),
+    "v2_ssv2_large_20e": (192, 2, 3.75e-4, 1e-6, 0.75, 0.2, 0, 0.05, False),
+    "v2_k400_huge_40e": (128, 2, 5e-4, 1e-6, 0.8, 0.2, 0.5, 0.05, False),
+    "v2_k600_huge_40e": (128, 2, 5e-4, 1e-6, 0.8, 0.2, 0.5, 0.05, False),
+    "v2_k710_huge_40e": (128, 2, 5e-4, 1e-6, 0.8, 0.2, 0.5, 0.05, False),
+    "v2_ssv2_huge_20e": (128, 2, 2.5e-4, 1e-6, 0.8, 0.2, 0, 0.05, False),
+    "v2_k400_giant_30e": (192, 2, 7.5e-4, 1e-6, 0.9, 0.2, 0, 0.1, False),
+    "v2_k710_giant_35e": (96, 2, 3.75e-4, 1e-6, 0.9, 0.3, 0, 0.1, False),
+    "v2_k400_giant_3e": (96, 2, 3.75e-6, 1e-6, 0.9, 0.25, 0, 0.1, False),
+    "v2_k600_giant_3e": (96, 2, 3.75e-6, 1e-6, 0.9, 0.25, 0, 0.1, False),
+    "v2_ssv2_giant_20e": (96, 2, 1.125e-4, 1e-6, 0.9, 0.25, 0, 0.05, False),
+    "v2_ucf101_giant_50e": (24, 2, 9.375e-5, 1e-6, 0.9, 0.35, 0.5, 0.05, False),
+    "v2_hmdb51_giant_15e": (24, 2, 4.6875e-5, 1e-6, 0.9, 0.35, 0.5, 0.05, False),
+}
+CLASSES = {"k400": 400, "k600": 600, "k710": 710, "ssv2": 174, "ucf101": 101, "hmdb51": 51}
 
 
 def test_every_published_run_has_a_file():
     assert {path.stem for path in (CONFIGS / "pretrain").glob("*.py")} == set(PUBLISHED)
+    assert {path.stem for path in (CONFIGS / "finetune").glob("*.py")} == set(FINE_TUNED)
+
+
+@pytest.mark.parametrize("name", FINE_TUNED)
+def test_fine_tuning_settings_are_the_published_ones(name):
+    config = load_config(name)
+    assert isinstance(config, FinetuneConfig)
+    batch, num_sample, lr, min_lr, layer_decay, drop_path, head_dropout, decay, remat = FINE_TUNED[name]
+    model, optim, augment = config.model, config.optim, config.augment
+    assert (config.batch_size, config.data.num_sample, config.layer_decay) == (batch, num_sample, layer_decay)
+    assert (model.drop_path, model.head_dropout, model.remat) == (drop_path, head_dropout, remat)
+    assert effective_lr(optim.base_lr, batch) == pytest.approx(lr)
+    assert (optim.min_lr, optim.weight_decay, optim.betas) == (min_lr, decay, (0.9, 0.999))
+    assert optim.warmup_epochs == (1 if config.epochs == 3 else 5)
+    assert optim.clip_grad == (5 if name == "v2_k710_giant_35e" else None)
+    assert (augment.mixup, augment.cutmix, augment.mix_prob, augment.mix_switch_prob) == (0.8, 1, 1, 0.5)
+    assert (augment.label_smoothing, augment.erase_prob, config.init_scale) == (0.1, 0.25, 0.001)
+    assert (augment.rand_num_ops, augment.rand_magnitude, augment.rand_magnitude_std) == (4, 7, 0.5)
+    *_, data, size, epochs = name.split("_")
+    assert (model.num_labels, int(epochs.removesuffix("e"))) == (CLASSES[data], config.epochs)
+    assert SIZES[size].hidden_size == model.hidden_size
+    something = data == "ssv2"
+    assert config.data.sampling == ("uniform" if something else "dense")
+    assert augment.flip != something
+    assert (config.test.num_segments, config.test.num_crops) == ((2, 3) if something else (5, 3))
+    assert config.data.sampling_rate == (2 if data == "hmdb51" else 4)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_settings_are_the_published_ones(name):
     config = load_config(name)
+    assert isinstance(config, PretrainConfig)
     epochs, batch, ratio, rate, lr, remat = PUBLISHED[name]
     assert (config.epochs, config.batch_size, config.mask_ratio) == (epochs, batch, ratio)
     assert (config.data.sampling_rate, config.model.remat, config.mask_type) == (rate, remat, "tube")
@@ -58,10 +116,10 @@ def test_name_says_what_it_holds(name):
 def test_a_recipe_opens_with_command_cost_and_expectation(path):
     text = ast.get_docstring(ast.parse(path.read_text()))
     assert text is not None
-    assert re.search(rf"Run: .*videomae-jax (pretrain {path.stem}|demo)\b", text)
+    assert re.search(rf"Run: .*videomae-jax ((pretrain|finetune) {path.stem}|demo)\b", text)
     assert "Cost: " in text
     assert "Expect: " in text
-    if path.parent.name == "pretrain":
+    if path.parent.name in ("pretrain", "finetune"):
         assert "Ours: " in text
 
 
@@ -72,3 +130,4 @@ def test_bare_names_are_unique():
 
 def test_the_unpublished_run_is_marked():
     assert "UNVERIFIED" in (CONFIGS / "pretrain" / "hmdb51_base_4800e.py").read_text()
+    assert "UNVERIFIED" in (CONFIGS / "finetune" / "hmdb51_base_100e.py").read_text()

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from videomae_jax.config import VideoMAEConfig as VideoMAEConfig
+    from videomae_jax.inference.classify import VideoClassifier as VideoClassifier
+    from videomae_jax.inference.features import VideoEncoder as VideoEncoder
     from videomae_jax.inference.processor import VideoMAEFeatureExtractor as VideoMAEFeatureExtractor
     from videomae_jax.inference.processor import VideoMAEImageProcessor as VideoMAEImageProcessor
     from videomae_jax.models.classification import (
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from videomae_jax.models.pretraining import VideoMAEForPreTraining as VideoMAEForPreTraining
 
 _WHERE = {
+    "VideoClassifier": "inference.classify",
+    "VideoEncoder": "inference.features",
     "VideoMAEConfig": "config",
     "VideoMAEFeatureExtractor": "inference.processor",
     "VideoMAEForPreTraining": "models.pretraining",

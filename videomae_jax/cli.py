@@ -12,10 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
-from videomae_jax.config import SIZES, PretrainConfig, load_config
+from videomae_jax.config import SIZES, FinetuneConfig, PretrainConfig, load_config
 from videomae_jax.errors import InputError, RunError
 
 Arguments = Sequence[str]
+Config = PretrainConfig | FinetuneConfig
 
 
 def _parse(kind: type[Any], command: str, arguments: Arguments) -> Any:
@@ -25,37 +26,99 @@ def _parse(kind: type[Any], command: str, arguments: Arguments) -> Any:
     return tyro.cli(kind, prog=f"videomae-jax {command}", args=list(arguments))
 
 
-def _pretrain(arguments: Arguments) -> int:
-    """Pre-train on videos: pretrain CONFIG --data.train LIST [LIST ...] --workdir DIR."""
+def _train(command: str, default: Config, example: str) -> Callable[[Arguments], int]:
+    """A command that trains by a recipe: COMMAND CONFIG --data.train LIST [LIST ...] --workdir DIR."""
+
+    def run(arguments: Arguments) -> int:
+        import tyro
+
+        recipe, arguments = _take_recipe(arguments, command, default, example)
+
+        @dataclass(frozen=True)
+        class Train:
+            workdir: Path
+            """Folder of the run: checkpoints, metrics, skipped videos. A run found there is continued."""
+            config: Annotated[type(recipe), tyro.conf.arg(name="", prefix_name=False)] = recipe  # type: ignore[valid-type]
+            dry_run: bool = False
+            """Build everything, read one batch, print the plan of the run, and train and write nothing."""
+
+        chosen = _parse(Train, f"{command} CONFIG", arguments)
+
+        from videomae_jax.inference.curve import draw_curves
+        from videomae_jax.training.loop import train
+
+        outcome = train(chosen.config, chosen.workdir, dry_run=chosen.dry_run)
+        if chosen.dry_run:
+            return 0
+        draw_curves(chosen.workdir)
+        if outcome.exit_code or not isinstance(chosen.config, FinetuneConfig) or not chosen.config.data.test:
+            return outcome.exit_code
+        return _final_test(chosen.config, chosen.workdir)
+
+    return run
+
+
+def _show_batch(arguments: Arguments) -> int:
+    """Draw what a run would train on: show-batch CONFIG --data.train LIST [LIST ...] --out PICTURE."""
     import tyro
 
-    if arguments and arguments[0] in ("-h", "--help"):
-        recipe = PretrainConfig(SIZES["base"])
-    elif not arguments or arguments[0].startswith("-"):
-        raise InputError(
-            "the recipe comes first: videomae-jax pretrain CONFIG --data.train LIST --workdir DIR, where "
-            "CONFIG is the path or the bare name of a recipe, such as k400_base_1600e or tiny"
-        )
-    else:
-        recipe, arguments = _load_config(arguments[0]), arguments[1:]
+    default = FinetuneConfig(SIZES["base"])
+    recipe, arguments = _take_recipe(arguments, "show-batch", default, "k400_base_75e")
 
     @dataclass(frozen=True)
-    class Pretrain:
-        workdir: Path
-        """Folder of the run: checkpoints, metrics.jsonl, skipped.jsonl. A run found there is continued."""
-        config: Annotated[PretrainConfig, tyro.conf.arg(name="", prefix_name=False)] = recipe
-        dry_run: bool = False
-        """Build everything, read one batch, print the plan of the run, and train and write nothing."""
+    class ShowBatch:
+        config: Annotated[type(recipe), tyro.conf.arg(name="", prefix_name=False)] = recipe  # type: ignore[valid-type]
+        out: Path = Path("batch.png")
+        """The picture to write."""
+        steps: int = 1
+        """How many steps of the run are shown."""
 
-    chosen = _parse(Pretrain, "pretrain CONFIG", arguments)
+    chosen = _parse(ShowBatch, "show-batch CONFIG", arguments)
 
-    from videomae_jax.inference.curve import draw_loss_curve
-    from videomae_jax.training.loop import pretrain
+    from videomae_jax.inference.batch_sheet import show_batch
 
-    outcome = pretrain(chosen.config, chosen.workdir, dry_run=chosen.dry_run)
-    if not chosen.dry_run:
-        draw_loss_curve(chosen.workdir)
-    return outcome.exit_code
+    return show_batch(chosen.config, chosen.out, chosen.steps)
+
+
+def _take_recipe(
+    arguments: Arguments, command: str, default: Config, example: str
+) -> tuple[Config, Arguments]:
+    """The recipe that the first argument names, and the other arguments; `default` stands in for --help."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        return default, arguments
+    if not arguments or arguments[0].startswith("-"):
+        raise InputError(
+            f"the recipe comes first: videomae-jax {command} CONFIG --data.train LIST ..., where CONFIG is "
+            f"the path or the bare name of a recipe, such as {example}"
+        )
+    kind = Config if command == "show-batch" else type(default)
+    return _load_config(arguments[0], kind, command), arguments[1:]
+
+
+def _final_test(config: FinetuneConfig, workdir: Path) -> int:
+    """The accuracy of a finished fine-tuning, in `workdir`/test."""
+    from videomae_jax.checkpoints.orbax import find_evaluated_folder, find_step_folder
+    from videomae_jax.inference.evaluate import Evaluate, evaluate
+
+    find = find_evaluated_folder if config.test_checkpoint == "best" else find_step_folder
+    folder, data, views = find(workdir), config.data, config.test
+    print(
+        f"\ntesting {folder}, the {config.test_checkpoint} checkpoint, on {views.num_segments} clips x "
+        f"{views.num_crops} crops of each video",
+        flush=True,
+    )
+    return evaluate(
+        Evaluate(
+            data.test,
+            str(folder),
+            num_segments=views.num_segments,
+            num_crops=views.num_crops,
+            num_workers=data.num_workers,
+            root=data.root,
+            classes=data.classes,
+            out=workdir / "test",
+        )
+    )
 
 
 def _convert(arguments: Arguments) -> int:
@@ -70,11 +133,16 @@ def _convert(arguments: Arguments) -> int:
     return import_module(f"{name}.program").run(arguments)
 
 
-def _load_config(name: str) -> PretrainConfig:
+def _load_config(name: str, kind: Any, command: str) -> Config:
     try:
-        return load_config(name)
+        config = load_config(name)
     except (FileNotFoundError, ValueError) as error:
         raise InputError(str(error)) from error
+    if not isinstance(config, kind):
+        raise InputError(
+            f"{name} is another kind of recipe, a {type(config).__name__}: {command} needs a {kind.__name__}"
+        )
+    return config
 
 
 def _command(module: str, settings: str, function: str) -> Callable[[Arguments], int]:
@@ -89,11 +157,35 @@ def _command(module: str, settings: str, function: str) -> Callable[[Arguments],
 
 
 COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
-    "pretrain": ("pre-train a model on videos", _pretrain),
+    "pretrain": (
+        "pre-train a model on videos",
+        _train("pretrain", PretrainConfig(SIZES["base"]), "k400_base_1600e or tiny"),
+    ),
+    "finetune": (
+        "train a classifier on labelled videos, from pre-trained weights or from scratch",
+        _train("finetune", FinetuneConfig(SIZES["base"]), "k400_base_75e"),
+    ),
     "check-data": (
         "say which videos of a list or folder are good, short, odd or bad",
         _command("videomae_jax.data.check", "CheckData", "check_data"),
     ),
+    "evaluate": (
+        "measure the accuracy of a classifier over several views of each video",
+        _command("videomae_jax.inference.evaluate", "Evaluate", "evaluate"),
+    ),
+    "classify": (
+        "name what a classifier sees in videos",
+        _command("videomae_jax.inference.classify", "Classify", "classify"),
+    ),
+    "features": (
+        "turn videos, or windows of a long one, into vectors",
+        _command("videomae_jax.inference.extract", "ExtractFeatures", "extract_features"),
+    ),
+    "probe": (
+        "measure what frozen features are worth: linear, attentive or nearest neighbours",
+        _command("videomae_jax.inference.probe", "Probe", "probe"),
+    ),
+    "show-batch": ("draw what a run would train on, augmented and mixed or masked", _show_batch),
     "convert": ("turn a checkpoint into another form, or prove that two compute the same", _convert),
     "reconstruct": (
         "draw what a pre-trained model makes of the hidden part of a video",

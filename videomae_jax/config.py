@@ -45,6 +45,10 @@ class VideoMAEConfig:
     """Compute dtype; "auto" is bfloat16 on GPUs and TPUs and float32 on a CPU. Parameters are float32."""
     remat: bool = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
+    drop_path: float = 0.0
+    """In training, the chance that a clip skips the last block's branches; rising from 0 at the first."""
+    head_dropout: float = 0.0
+    """In training of a classifier, the share of features hidden from the head."""
 
     def __post_init__(self) -> None:
         self._settle_labels()
@@ -153,6 +157,71 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class LabelledDataConfig:
+    """Which labelled videos are read and how clips are cut from them, for fine-tuning."""
+
+    train: tuple[str, ...] = ()
+    """List files with a line `path label` for each video, or folders with a folder of videos per class."""
+    val: tuple[str, ...] = ()
+    """Lists or folders for the accuracy while training: the middle clip, the middle square."""
+    test: tuple[str, ...] = ()
+    """Lists or folders for the final accuracy, of several clips and crops of each video."""
+    classes: str | None = None
+    """A file with the name of each class on a line, in the order of their numbers."""
+    root: str | None = None
+    """What relative paths in lists start from; by default the folder of the list."""
+    sampling: Literal["dense", "uniform"] = "dense"
+    """Frames `sampling_rate` apart from one stretch, or one frame from each of `num_frames` even parts."""
+    sampling_rate: int = 4
+    """Take every n-th frame; without effect on uniform sampling."""
+    num_sample: int = 2
+    """Clips cut from each decoded video (repeated augmentation); batch_size counts videos."""
+    canvas: tuple[int, int] = (256, 456)
+    """Height and width into which frames are scaled to be augmented, upright frames on their side."""
+    num_workers: int = 4
+    """Decoding processes; 0 decodes in the training process. Never changes what is read."""
+    max_failed_share: float = 0.1
+    """Stop when more than this share of the videos asked for could not be read."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Augmentation on the device while fine-tuning, with the published values."""
+
+    rand_num_ops: int = 4
+    """Operations of RandAugment, the same for all frames of a clip; 0 turns it off."""
+    rand_magnitude: float = 7.0
+    rand_magnitude_std: float = 0.5
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Smallest and largest area of a crop, as shares of the frame's."""
+    crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+    """Smallest and largest width of a crop per height."""
+    flip: bool = True
+    """Mirror half of the clips; wrong where left and right matter, as in Something-Something."""
+    erase_prob: float = 0.25
+    """Chance that one box of a clip, the same in all frames, becomes noise."""
+    mixup: float = 0.8
+    """Parameter of mixup's Beta distribution; 0 turns it off."""
+    cutmix: float = 1.0
+    """Parameter of cutmix's Beta distribution; 0 turns it off."""
+    mix_prob: float = 1.0
+    """Chance that a batch is mixed at all."""
+    mix_switch_prob: float = 0.5
+    """Chance of cutmix rather than mixup where both are on."""
+    label_smoothing: float = 0.1
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """How many views of a video are classified in a test; their softmax scores are averaged."""
+
+    num_segments: int = 5
+    """Clips along time."""
+    num_crops: int = 3
+    """Squares along the longer side."""
+
+
+@dataclass(frozen=True)
 class OptimConfig:
     """AdamW and its schedule. Learning rates are per 256 videos in a batch."""
 
@@ -190,7 +259,8 @@ class MeshConfig:
 class LogConfig:
     every_steps: int = 10
     """Steps between rows of metrics.jsonl."""
-    val_every_steps: int = 1000
+    val_every_steps: int | None = 1000
+    """Steps between looks at the held-out videos; None for once an epoch."""
     tensorboard: bool = True
 
 
@@ -216,15 +286,51 @@ class PretrainConfig:
     """Stop after this many steps in a row whose loss or gradient is not finite."""
 
 
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """A fine-tuning run: the result is a function of these values and of the videos."""
+
+    model: VideoMAEConfig
+    data: LabelledDataConfig = field(default_factory=LabelledDataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(
+        default_factory=lambda: OptimConfig(base_lr=5e-4, min_lr=1e-6, warmup_epochs=5, betas=(0.9, 0.999))
+    )
+    test: ViewsConfig = field(default_factory=ViewsConfig)
+    test_checkpoint: Literal["best", "last"] = "best"
+    """Which weights the final test uses: those with the best held-out accuracy, or the last."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    log: LogConfig = field(default_factory=lambda: LogConfig(val_every_steps=None))
+    layer_decay: float = 0.75
+    """Each block learns this much slower than the one after it."""
+    init_scale: float = 0.001
+    """Factor on the fresh head, so that every class starts out about equally likely."""
+    ema_decay: float | None = None
+    """Keep an average of the weights, renewed by 1 - this each step; it is what is evaluated and loaded."""
+    epochs: int = 100
+    batch_size: int = 512
+    """Videos per optimizer step, over all devices and accumulation steps."""
+    seed: int = 0
+    init_from: str | None = None
+    """Start from these weights: a work folder, a step folder, a Hugging Face folder or a hub id."""
+    max_nonfinite_steps: int = 20
+    """Stop after this many steps in a row whose loss or gradient is not finite."""
+
+
 FREE_ON_RESUME = (
     "data.val",
+    "data.test",
     "data.root",
+    "data.classes",
     "data.num_workers",
     "data.max_failed_share",
     "checkpoint",
     "mesh",
     "log",
     "max_nonfinite_steps",
+    "test",
+    "test_checkpoint",
 )
 """Fields that may differ when a run continues: none changes what is learned."""
 
@@ -243,7 +349,7 @@ def find_config_file(name: str) -> Path:
     raise FileNotFoundError(f"no recipe named {name!r}; there are: {', '.join(sorted(files))}")
 
 
-def load_config(name: str) -> PretrainConfig:
+def load_config(name: str) -> PretrainConfig | FinetuneConfig:
     """Read `config` from a recipe file, given by path or bare name."""
     path = find_config_file(name)
     spec = importlib.util.spec_from_file_location(f"videomae_jax_recipe_{path.stem}", path)
@@ -259,13 +365,17 @@ def load_config(name: str) -> PretrainConfig:
 __all__ = [
     "FREE_ON_RESUME",
     "SIZES",
+    "AugmentConfig",
     "CheckpointConfig",
     "DataConfig",
+    "FinetuneConfig",
+    "LabelledDataConfig",
     "LogConfig",
     "MeshConfig",
     "OptimConfig",
     "PretrainConfig",
     "VideoMAEConfig",
+    "ViewsConfig",
     "class_names",
     "find_config_file",
     "load_config",

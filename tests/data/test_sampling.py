@@ -1,34 +1,81 @@
-"""Frame indices against the original code's, and crops against its description."""
+"""Frame indices against the original code's, and the draws and the middle clips that it has no table of."""
 
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from videomae_jax.data.sampling import (
-    centre_box,
-    centre_clip,
+    centre_indices,
     centre_start,
-    crop_resized,
-    draw_box,
+    dense_test_indices,
+    draw_end,
     draw_start,
-    multi_scale_boxes,
+    draw_uniform_indices,
+    finetune_indices,
     num_starts,
     pretrain_indices,
+    uniform_centre_indices,
+    uniform_test_indices,
 )
 
-SCALES = (1.0, 0.875, 0.75, 0.66)
+
+@pytest.fixture(scope="module")
+def tables(reference):
+    return json.loads((reference / "sampling.json").read_text())
 
 
-def test_pretraining_indices_equal_the_original_code(reference):
-    rows = json.loads((reference / "sampling.json").read_text())["pretrain"]
-    assert len(rows) == 22
-    for row in rows:
-        shape = row["num_frames_in_video"], row["clip_frames"], row["stride"]
+def shape(row):
+    return row["num_frames_in_video"], row["clip_frames"], row["stride"]
+
+
+def test_pretraining_indices_equal_the_original_code(tables):
+    assert len(tables["pretrain"]) == 22
+    for row in tables["pretrain"]:
         start = row["start_drawn"] or 0
-        assert start < num_starts(*shape)
-        assert pretrain_indices(*shape, start).tolist() == row["indices"], row
+        assert start < num_starts(*shape(row))
+        assert pretrain_indices(*shape(row), start).tolist() == row["indices"], row
+
+
+class FixedDraw(np.random.Generator):
+    """Gives what the original drew, and keeps from what."""
+
+    def __init__(self, drawn):
+        super().__init__(np.random.PCG64(0))
+        self.drawn, self.bounds = drawn, None
+
+    def integers(self, low, high):
+        self.bounds = [low, high]
+        return self.drawn
+
+
+def test_fine_tuning_indices_equal_the_original_code(tables):
+    assert len(tables["dense_train"]) == 44
+    for row in tables["dense_train"]:
+        rng = FixedDraw(row["end"])
+        end = draw_end(rng, *shape(row))
+        assert rng.bounds == row["end_drawn_from"], row
+        assert finetune_indices(*shape(row), end).tolist() == row["indices"], row
+
+
+def test_dense_test_indices_equal_the_original_code(tables):
+    assert len(tables["dense_test"]) == 88
+    for row in tables["dense_test"]:
+        assert dense_test_indices(*shape(row), row["num_segments"]).tolist() == row["clips"], row
+
+
+def test_uniform_test_indices_equal_the_original_code(tables):
+    assert len(tables["uniform_test"]) == 33
+    for row in tables["uniform_test"]:
+        clips = uniform_test_indices(row["num_frames_in_video"], row["clip_frames"], len(row["clips"]))
+        assert clips.tolist() == row["clips"], row
+        assert np.sort(clips, axis=None).tolist() == row["all_indices"], row
+
+
+def test_any_number_of_uniform_clips_share_the_video_evenly():
+    clips = uniform_test_indices(120, 4, 3)
+    assert clips.tolist() == [[0, 30, 60, 90], [10, 40, 70, 100], [20, 50, 80, 110]]
+    assert uniform_test_indices(7, 4, 1).tolist() == [[0, 1, 3, 5]]
 
 
 def test_starts_are_drawn_from_all_that_leave_room():
@@ -41,63 +88,56 @@ def test_starts_are_drawn_from_all_that_leave_room():
 def test_the_centre_clip_lies_in_the_middle():
     assert centre_start(100, 16, 4) == 18
     assert centre_start(64, 16, 4) == centre_start(5, 16, 4) == 0
+    assert centre_indices(100, 16, 4).tolist() == list(range(18, 82, 4))
+    assert uniform_centre_indices(100, 4).tolist() == [12, 37, 62, 87]
+    assert uniform_centre_indices(3, 4).tolist() == [0, 1, 1, 2]
+
+
+def test_a_single_test_clip_is_the_middle_one():
+    """The original divides by zero."""
+    for count in (5, 64, 100, 301):
+        assert dense_test_indices(count, 16, 4, 1).tolist() == [centre_indices(count, 16, 4).tolist()]
+
+
+def test_the_ends_of_training_clips_leave_out_only_the_last():
+    rng = np.random.default_rng(0)
+    assert {draw_end(rng, 68, 16, 4) for _ in range(200)} == {64, 65, 66, 67}
+    assert {draw_end(rng, 64, 16, 4), draw_end(rng, 9, 16, 4)} == {64, 9}
+
+
+def test_uniform_draws_take_one_frame_of_each_part():
+    rng = np.random.default_rng(0)
+    drawn = np.stack([draw_uniform_indices(rng, 35, 8) for _ in range(300)])
+    for part in range(8):
+        assert set(drawn[:, part]) == {4 * part, 4 * part + 1, 4 * part + 2, 4 * part + 3}
+    assert abs(np.corrcoef(drawn[:, 0], drawn[:, 1])[0, 1]) < 0.2
+    assert draw_uniform_indices(rng, 8, 8).tolist() == list(range(8))
+    assert draw_uniform_indices(rng, 7, 8).tolist() == [0] * 8
+
+
+def test_the_draws_are_those_of_earlier_versions():
+    """A run that continues under another version of numpy or of this package must go on with its data."""
+
+    def draws(draw, *shape):
+        return [draw(np.random.default_rng([3, 0, 1, place, 0]), *shape) for place in range(6)]
+
+    assert draws(draw_start, 300, 16, 4) == [11, 181, 159, 72, 170, 199]
+    assert draws(draw_end, 300, 16, 4) == [75, 244, 222, 136, 234, 262]
+    assert draws(draw_uniform_indices, 300, 8)[0].tolist() == [1, 64, 95, 138, 168, 221, 247, 291]
 
 
 def test_indices_stay_inside_any_video():
-    for count in range(1, 80):
-        for rate in (1, 2, 4, 7):
-            for start in range(num_starts(count, 16, rate)):
-                indices = pretrain_indices(count, 16, rate, start)
-                assert indices.min() >= 0
-                assert indices.max() < count
-
-
-def test_multi_scale_boxes():
-    boxes = multi_scale_boxes(256, 340, 224, SCALES)
-    sides = {(right - left, bottom - top) for left, top, right, bottom in boxes}
-    # 256 * .875 is 224 already; neighbouring scales may be mixed, others not: 4 + 3 + 3 pairs.
-    assert sides == {
-        *((side, side) for side in (256, 224, 192, 168)),
-        *((256, 224), (224, 256), (224, 192), (192, 224), (192, 168), (168, 192)),
-    }
-    assert len(boxes) == 10 * 13
-    places = {box[:2] for box in boxes if box[2] - box[0] == box[3] - box[1] == 192}
-    x, y = (340 - 192) // 4, (256 - 192) // 4
-    grid = {(i * x, j * y) for i in (0, 2, 4) for j in (0, 2, 4)}
-    assert places == grid | {(i * x, j * y) for i in (1, 3) for j in (1, 3)}
-
-
-def test_sides_near_the_target_become_the_target():
-    assert {box[2] - box[0] for box in multi_scale_boxes(226, 300, 224, (1.0,))} == {224}
-    assert {box[2] - box[0] for box in multi_scale_boxes(227, 300, 224, (1.0,))} == {227}
-    # Larger than the frame would leave it: the original pads with black there.
-    assert {box[2] - box[0] for box in multi_scale_boxes(223, 300, 224, (1.0,))} == {223}
-
-
-@pytest.mark.parametrize(("height", "width"), [(256, 340), (320, 180), (7, 5), (1, 1), (225, 900)])
-def test_boxes_lie_inside_the_frame(height, width):
-    for left, top, right, bottom in multi_scale_boxes(height, width, 224, SCALES):
-        assert 0 <= left < right <= width
-        assert 0 <= top < bottom <= height
-
-
-def test_drawn_boxes_are_all_of_them():
-    boxes = multi_scale_boxes(120, 160, 112, SCALES)
     rng = np.random.default_rng(0)
-    assert {draw_box(rng, 120, 160, 112, SCALES) for _ in range(3000)} == set(boxes)
-
-
-def test_cropping_is_pils_own():
-    frame = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    box = (11, 7, 75, 61)
-    expected = np.asarray(Image.fromarray(frame).crop(box).resize((32, 32), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(crop_resized(frame, box, 32), expected)
-    np.testing.assert_array_equal(crop_resized(frame, box, 32, mirror=True), expected[:, ::-1])
-
-
-def test_the_centre_crop_keeps_the_aspect():
-    assert centre_box(90, 120) == (15, 0, 105, 90)
-    assert centre_box(121, 90) == (0, 15, 90, 105)
-    clip = np.random.default_rng(0).integers(0, 256, (3, 90, 120, 3), np.uint8)
-    np.testing.assert_array_equal(centre_clip(clip, 90), clip[:, :, 15:105])
-    assert centre_clip(clip, 32).shape == (3, 32, 32, 3)
+    for count in range(1, 80):
+        found = [draw_uniform_indices(rng, count, 16), uniform_centre_indices(count, 16)]
+        found += [uniform_test_indices(count, 16, segments) for segments in (1, 2, 5)]
+        for rate in (1, 2, 4, 7):
+            video = count, 16, rate
+            found += [pretrain_indices(*video, start) for start in range(num_starts(*video))]
+            found += [finetune_indices(*video, draw_end(rng, *video)) for _ in range(3)]
+            found += [dense_test_indices(*video, segments) for segments in (1, 2, 5)]
+        for indices in found:
+            assert indices.dtype == np.int64
+            assert indices.min() >= 0
+            assert indices.max() < count
+            assert (np.diff(indices) >= 0).all()

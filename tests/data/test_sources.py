@@ -2,7 +2,14 @@
 
 import pytest
 
-from videomae_jax.data.sources import VideoRecord, format_record, list_digest, read_videos
+from videomae_jax.data.sources import (
+    VideoRecord,
+    format_record,
+    list_digest,
+    read_classes,
+    read_labelled,
+    read_videos,
+)
 from videomae_jax.errors import InputError
 
 
@@ -134,3 +141,126 @@ def test_what_is_written_is_read_again(tmp_path):
     records.append(VideoRecord(str(tmp_path / "n.mp4"), "n.mp4"))
     text = "".join(format_record(record, tmp_path) + "\n" for record in records)
     assert list(read(tmp_path, text)) == records
+
+
+def make_folder(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def write(file, text):
+    file.write_text(text)
+    return file
+
+
+def labels(sources, root=None, classes=None):
+    videos, names = read_labelled(sources, root, classes)
+    return [(video.name, video.label) for video in videos], names
+
+
+def test_lists_give_numbers(tmp_path):
+    first = write(tmp_path / "a.txt", "x.mp4 4\ny.mp4,0\n")
+    second = write(tmp_path / "b.txt", "z.mp4 1\n")
+    found, names = labels([first, second])
+    assert found == [("x.mp4", 4), ("y.mp4", 0), ("z.mp4", 1)]
+    assert names == ("0", "1", "2", "3", "4")
+    found, names = labels([second], "/videos", ["walk", "run"])
+    assert (found, names) == ([("z.mp4", 1)], ("walk", "run"))
+    assert read_labelled([second], "/videos", None)[0][0].path == "/videos/z.mp4"
+
+
+def test_folders_are_matched_by_the_names_of_classes(tmp_path):
+    train = make_folder(tmp_path / "train", "bend/a.mp4", "jump/b.mp4", "run/deep/c.mp4")
+    val = make_folder(tmp_path / "val", "jump/x.mp4", "run/y.mp4")
+    found, names = labels([train])
+    assert found == [("bend/a.mp4", 0), ("jump/b.mp4", 1), ("run/deep/c.mp4", 2)]
+    assert names == ("bend", "jump", "run")
+    # A folder without "bend" must not number "jump" 0.
+    assert labels([val], None, names) == ([("jump/x.mp4", 1), ("run/y.mp4", 2)], names)
+    assert labels([train, val]) == ([*found, ("jump/x.mp4", 1), ("run/y.mp4", 2)], names)
+    other = ("run", "wave", "jump", "bend")
+    assert labels([val], None, other) == ([("jump/x.mp4", 2), ("run/y.mp4", 0)], other)
+
+
+def test_lists_and_folders_together(tmp_path):
+    folder = make_folder(tmp_path / "train", "bend/a.mp4", "jump/b.mp4")
+    numbers = write(tmp_path / "more.txt", "c.mp4 1\n")
+    found, names = labels([numbers, folder])
+    assert found == [("c.mp4", 1), ("bend/a.mp4", 0), ("jump/b.mp4", 1)]
+    assert names == ("bend", "jump")
+
+
+def test_a_class_that_is_not_known_is_an_error(tmp_path):
+    folder = make_folder(tmp_path / "val", "jump/a.mp4", "walk/b.mp4")
+    with pytest.raises(InputError) as caught:
+        read_labelled([folder], None, ["bend", "jump"])
+    assert str(caught.value).startswith(
+        f"{folder / 'walk'}: 'walk' is not the name of a class; known are 'bend', 'jump'. "
+    )
+    many = [f"class {number}" for number in range(400)]
+    with pytest.raises(InputError, match=r"'class 18', 'class 19' and 380 more\."):
+        read_labelled([folder], None, many)
+    second = make_folder(tmp_path / "more", "bend/a.mp4")
+    with pytest.raises(InputError, match="'bend' is not the name of a class; known are 'jump', 'walk'"):
+        read_labelled([folder, second], None, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("c.mp4", "'c.mp4' has no label; expected a line `path label`"),
+        ("c.mp4 0 -1", "'c.mp4' has no label; expected a line `path label`"),
+        ("c.mp4 -1", "label -1 of 'c.mp4' is none of the 2 classes, which are numbered 0 to 1"),
+        ("c.mp4 2", "label 2 of 'c.mp4' is none of the 2 classes, which are numbered 0 to 1"),
+    ],
+)
+def test_a_video_without_a_class_is_an_error(tmp_path, line, message):
+    file = write(tmp_path / "list.txt", f"a.mp4 0\n# half\n{line}\n")
+    with pytest.raises(InputError) as caught:
+        read_labelled([file], None, ["bend", "jump"])
+    assert str(caught.value) == f"{file}, line 3: {message}"
+
+
+def test_a_video_in_no_class_folder_is_an_error(tmp_path):
+    folder = make_folder(tmp_path / "train", "bend/a.mp4", "loose.mp4")
+    with pytest.raises(InputError, match=r"loose\.mp4 has no label; move it into a folder of .*train named"):
+        read_labelled([folder], None, None)
+    with pytest.raises(InputError, match=r"loose\.mp4: 'loose\.mp4' has no label"):
+        read_labelled([folder / "loose.mp4"], None, None)
+
+
+def test_negative_labels_are_an_error_where_nothing_names_classes(tmp_path):
+    file = write(tmp_path / "list.txt", "a.mp4 -1\n")
+    with pytest.raises(InputError, match=r"line 1: label -1 .* numbered 0 to 0"):
+        read_labelled([file], None, None)
+
+
+def test_names_of_classes_come_from_a_file(tmp_path):
+    file = tmp_path / "classes.txt"
+    file.write_bytes("\ufeffapply eye makeup\r\n  # hash \r\nwürfeln\r\n\r\n".encode())
+    assert read_classes(file) == ("apply eye makeup", "# hash", "würfeln")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: the line is empty; every line is the name of a class"),
+        ("\n \n", "line 1: the line is empty; every line is the name of a class"),
+        ("bend\n\njump\n", "line 2: the line is empty; every line is the name of a class"),
+        ("bend\njump\nbend\n", "line 3: 'bend' stands in line 1 already; remove one"),
+    ],
+)
+def test_a_file_of_classes_that_makes_no_sense(tmp_path, text, message):
+    file = write(tmp_path / "classes.txt", text)
+    with pytest.raises(InputError) as caught:
+        read_classes(file)
+    assert str(caught.value) == f"{file}, {message}"
+
+
+def test_a_file_of_classes_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.txt: No such file or directory; name a file"):
+        read_classes(tmp_path / "nowhere.txt")
+    with pytest.raises(InputError, match="Is a directory; name a file"):
+        read_classes(tmp_path)

@@ -7,13 +7,13 @@ from videomae_jax.data.sources import read_videos
 from videomae_jax.data.synthetic import MOTIONS, draw_look, draw_phases, render, write_synthetic_videos
 from videomae_jax.data.video import open_video
 
-SIDE, FRAMES, TRAIN, VAL = 32, 12, 40, 30
+SIDE, FRAMES, TRAIN, VAL, FEW = 32, 12, 40, 30, 3
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shapes")
-    write_synthetic_videos(folder, TRAIN, VAL, SIDE, FRAMES)
+    write_synthetic_videos(folder, TRAIN, VAL, FEW, SIDE, FRAMES)
     return folder
 
 
@@ -35,7 +35,11 @@ def clips(folder):
 
 def test_lists_classes_and_files(folder):
     assert (folder / "classes.txt").read_text().split() == list(MOTIONS)
-    assert len(read_videos([folder / "train.csv"])) == TRAIN * len(MOTIONS)
+    train = read_videos([folder / "train.csv"])
+    assert len(train) == TRAIN * len(MOTIONS)
+    few = read_videos([folder / "few.csv"])
+    assert few == train[: len(few)]
+    assert [video.label for video in few] == list(range(len(MOTIONS))) * FEW
     paths = [line.split()[0] for line in (folder / "val.csv").read_text().splitlines()]
     assert len(set(paths)) == VAL * len(MOTIONS)
     for number, line in enumerate((folder / "val.csv").read_text().splitlines()):
@@ -54,8 +58,8 @@ def test_files_hold_the_frames_drawn(folder):
 
 
 def test_seed_decides_everything(folder, tmp_path):
-    write_synthetic_videos(tmp_path / "again", 1, 1, SIDE, FRAMES)
-    write_synthetic_videos(tmp_path / "other", 1, 1, SIDE, FRAMES, seed=1)
+    write_synthetic_videos(tmp_path / "again", 1, 1, 1, SIDE, FRAMES)
+    write_synthetic_videos(tmp_path / "other", 1, 1, 1, SIDE, FRAMES, seed=1)
     drawn = []
     for root in (folder, tmp_path / "again", tmp_path / "other"):
         with open_video(root / "val" / "left_000.mp4") as video:
@@ -127,13 +131,13 @@ def test_one_frame_is_at_chance_and_two_are_not(clips):
 
 
 def test_the_classifier_of_single_frames_is_not_blind(clips):
-    """The same classifier on the same features does tell which way the background is striped."""
+    """The same classifier on the same features does tell whether the background is more red than blue."""
     (train, _), (val, _) = clips
 
-    def steep(count, split):
+    def reddish(count, split):
         jobs = [(split, label, number) for number in range(count) for label in range(len(MOTIONS))]
-        waves = [draw_look(np.random.default_rng((0, *job))).background_wave for job in jobs]
-        return np.array([abs(y) > abs(x) for x, y, _ in waves]).astype(int)
+        colours = [draw_look(np.random.default_rng((0, *job))).background for job in jobs]
+        return np.array([int(red) > int(blue) for red, _, blue in colours]).astype(int)
 
-    said = classify(single_frame(train), steep(TRAIN, 0), single_frame(val))
-    assert np.mean(said == steep(VAL, 1)) > 0.75
+    said = classify(single_frame(train), reddish(TRAIN, 0), single_frame(val))
+    assert np.mean(said == reddish(VAL, 1)) > 0.75

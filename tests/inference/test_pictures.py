@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from videomae_jax.inference.curve import draw_loss_curve
+from videomae_jax.inference.curve import draw_curves
 from videomae_jax.inference.pictures import draw_animation, draw_strip, save_gif
 from videomae_jax.inference.reconstruct import Reconstruction
 
@@ -60,13 +60,13 @@ def test_animation_has_every_frame(result, tmp_path):
 
 
 def test_curve_draws_what_there_is(tmp_path):
-    assert draw_loss_curve(tmp_path) is None
+    assert draw_curves(tmp_path) is None
     rows = [{"step": step, "loss": 1 / step, "lr": 1e-3} for step in range(1, 20)]
     rows[5]["loss"] = None  # Not finite.
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    without = np.asarray(Image.open(draw_loss_curve(tmp_path)))
+    without = np.asarray(Image.open(draw_curves(tmp_path)))
     rows[9] |= {"val_loss": 0.5, "val_zero_loss": 0.9}
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    held_out = np.asarray(Image.open(draw_loss_curve(tmp_path)))
+    held_out = np.asarray(Image.open(draw_curves(tmp_path)))
     assert without.shape == held_out.shape == (624, 960, 4)
     assert (without != held_out).any()

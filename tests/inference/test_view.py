@@ -1,6 +1,5 @@
-"""The commands `reconstruct` and `demo`, from the command line to the files they leave."""
+"""The command `reconstruct`, from the command line to the files it leaves."""
 
-import json
 from dataclasses import replace
 from functools import partial
 
@@ -9,10 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from videomae_jax import cli, demo
+from videomae_jax import cli
 from videomae_jax.checkpoints.orbax import CheckpointWriter
 from videomae_jax.config import CheckpointConfig, load_config
-from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.data.video import write_video
 from videomae_jax.inference.reconstruct import Reconstruction
 from videomae_jax.inference.view import captions
@@ -90,30 +88,3 @@ def test_caption_of_a_raw_pixel_model():
     result = Reconstruction(still, still, still, loss=0.1, zero_loss=0.2, pixel_error=0.1)
     for flag in (False, True):
         assert "pixels as predicted" in " ".join(captions(result, model, "Tube mask", flag))
-
-
-def test_demo_goes_from_videos_to_pictures(tmp_path, monkeypatch, capsys):
-    def few_videos(folder):
-        return write_synthetic_videos(folder, 1, 1, side=32, num_frames=16)
-
-    monkeypatch.setattr(demo, "write_synthetic_videos", few_videos)
-    small = replace(TINY, epochs=2, batch_size=8, log=replace(TINY.log, tensorboard=False))
-    monkeypatch.setattr(demo, "load_config", lambda name: small)
-    assert cli.main(["demo", "--workdir", str(tmp_path / "demo")]) == 0
-    said = capsys.readouterr().out
-    names = {f"{motion}_000.{kind}" for motion in MOTIONS for kind in ("png", "gif")}
-    assert {path.name for path in (tmp_path / "demo" / "pictures").iterdir()} == names
-    assert (tmp_path / "demo" / "run" / "loss.png").is_file()
-    rows = [json.loads(line) for line in (tmp_path / "demo/run/metrics.jsonl").read_text().splitlines()]
-    assert f"{rows[-1]['val_loss']:.4f}" in said
-    assert f"{rows[-1]['val_zero_loss']:.4f}" in said
-    assert "Run next" in said
-    before = (tmp_path / "demo" / "videos" / "val.csv").stat().st_mtime_ns
-    assert cli.main(["demo", "--workdir", str(tmp_path / "demo")]) == 0
-    assert (tmp_path / "demo" / "videos" / "val.csv").stat().st_mtime_ns == before
-
-
-def test_the_demo_recipe_holds_out_as_many_videos_as_it_says():
-    config = load_config(demo.RECIPE)
-    assert config.model.norm_pix_loss
-    assert config.model.image_size == 64

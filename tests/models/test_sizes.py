@@ -1,13 +1,16 @@
 """Parameter counts of the published sizes, and the shapes of every recipe."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import pytest
 
 from videomae_jax.config import SIZES, load_config
-from videomae_jax.training.steps import state_shapes
+from videomae_jax.models.classification import VideoMAEForVideoClassification
+from videomae_jax.training.run_plan import task_of
+from videomae_jax.training.tasks import state_shapes
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.py"))
 
@@ -33,10 +36,28 @@ def test_parameter_count(size, parameters):
     assert count(SIZES[size]) == parameters
 
 
+@pytest.mark.parametrize(
+    ("size", "parameters"),
+    [  # Exact in the reference, with the 400 classes of Kinetics.
+        ("small", 22_033_936),
+        ("base", 86_534_800),
+        ("large", 304_270_736),
+        ("huge", 632_119_440),
+        ("giant", 1_012_174_352),
+    ],
+)
+def test_parameter_count_of_a_classifier(size, parameters):
+    model = VideoMAEForVideoClassification(replace(SIZES[size], num_labels=400))
+    shapes = jax.eval_shape(model.init_params, jax.random.key(0))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == parameters
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_recipe_builds(path):
     config = load_config(str(path))
-    shapes = state_shapes(config)
+    if config.model.num_labels == 0:  # A classifier's classes are otherwise counted in its list.
+        config = replace(config, model=replace(config.model, num_labels=8))
+    shapes = state_shapes(task_of(config))
     assert shapes.params["encoder"]["blocks"]["norm1"]["scale"].shape == (
         config.model.num_hidden_layers,
         config.model.hidden_size,

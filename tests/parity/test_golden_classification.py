@@ -1,6 +1,7 @@
-"""The original code's classifiers: features, logits and the first loss, of V1 and V2."""
+"""The original code's classifiers: features and logits of V1 and V2, and six training steps of V1."""
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,46 +10,84 @@ import pytest
 from einops import rearrange
 from safetensors.numpy import load_file
 
-from videomae_jax.checkpoints.names import strip_prefixes, tree_from_original
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.checkpoints.names import flatten, strip_prefixes, tree_from_original
+from videomae_jax.config import OptimConfig, VideoMAEConfig
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.pixels import normalize
+from videomae_jax.training.finetuning import soft_cross_entropy
+from videomae_jax.training.optim import layer_scales
+from videomae_jax.training.steps import init_state, optimizer_step
 
 GOLDENS = ["golden_v1/classify_mean", "golden_v1/classify_first_token", "golden_v2/v2_classify"]
 
 
+class Golden:
+    def __init__(self, reference, name):
+        self.said = json.loads((reference / f"{name}.json").read_text())
+        m = self.said["model"]
+        self.model = VideoMAEForVideoClassification(
+            VideoMAEConfig(
+                image_size=m["img_size"],
+                patch_size=m["patch_size"],
+                num_frames=m.get("num_frames", m.get("all_frames")),
+                tubelet_size=m["tubelet_size"],
+                hidden_size=m["embed_dim"],
+                num_hidden_layers=m["depth"],
+                num_attention_heads=m["num_heads"],
+                intermediate_size=int(m["embed_dim"] * m["mlp_ratio"]),
+                num_labels=m["num_classes"],
+                use_mean_pooling=m.get("use_mean_pooling", True),
+            )
+        )
+        self.io = load_file(reference / f"{name}_io.safetensors")
+        self.params = tree_from_original(strip_prefixes(load_file(reference / f"{name}_init.safetensors")))
+        videos = self.io.get("videos_uint8", self.io.get("video_uint8"))
+        videos = videos if videos.ndim == 6 else videos[None]
+        self.clips = [normalize(rearrange(video, "b c t h w -> b t h w c")) for video in videos]
+
+
 @pytest.mark.parametrize("name", GOLDENS)
 def test_features_and_logits(reference, name):
-    said = json.loads((reference / f"{name}.json").read_text())
-    m = said["model"]
-    model = VideoMAEForVideoClassification(
-        VideoMAEConfig(
-            image_size=m["img_size"],
-            patch_size=m["patch_size"],
-            num_frames=m.get("num_frames", m.get("all_frames")),
-            tubelet_size=m["tubelet_size"],
-            hidden_size=m["embed_dim"],
-            num_hidden_layers=m["depth"],
-            num_attention_heads=m["num_heads"],
-            intermediate_size=int(m["embed_dim"] * m["mlp_ratio"]),
-            num_labels=m["num_classes"],
-            use_mean_pooling=m.get("use_mean_pooling", True),
-        )
-    )
-    io = load_file(reference / f"{name}_io.safetensors")
-    params = tree_from_original(strip_prefixes(load_file(reference / f"{name}_init.safetensors")))
-    assert jax.tree.structure(params) == jax.tree.structure(
+    golden = Golden(reference, name)
+    model, io = golden.model, golden.io
+    assert jax.tree.structure(golden.params) == jax.tree.structure(
         jax.eval_shape(model.init_params, jax.random.key(0))
     )
-    videos = io.get("videos_uint8", io.get("video_uint8"))
-    videos = videos if videos.ndim == 6 else videos[None]
-    clip = normalize(jnp.asarray(rearrange(videos[0], "b c t h w -> b t h w c")))
-    variables = {"params": params}
-    logits = model.apply(variables, clip).logits
+    variables = {"params": golden.params}
+    logits = model.apply(variables, golden.clips[0]).logits
     np.testing.assert_allclose(logits, io.get("logits_step0", io.get("logits")), rtol=0, atol=1e-5)
     if "features_step0" in io:
-        features, _ = model.apply(variables, clip, method="features")
+        features, _ = model.apply(variables, golden.clips[0], method="features")
         np.testing.assert_allclose(features, io["features_step0"], rtol=0, atol=1e-5)
-    if "losses" in said:
-        loss = -jnp.mean(jnp.sum(io["soft_targets"][0] * jax.nn.log_softmax(logits), axis=1))
-        np.testing.assert_allclose(loss, said["losses"][0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", GOLDENS[:2])
+def test_six_optimizer_steps_with_layer_decay(reference, name):
+    golden = Golden(reference, name)
+    adamw, rates = golden.said["adamw"], jnp.asarray(golden.said["lr_schedule"])
+    optim = OptimConfig(betas=tuple(adamw["betas"]), eps=adamw["eps"], weight_decay=adamw["weight_decay"])
+
+    def loss(params, batch, key):
+        clips, targets = batch
+        return soft_cross_entropy(golden.model.apply({"params": params}, clips).logits, targets).mean()
+
+    step = jax.jit(
+        partial(
+            optimizer_step,
+            loss=loss,
+            optim=optim,
+            schedule=lambda step: rates[step],
+            lr_scales=layer_scales(golden.params, adamw["layer_decay"]),
+        )
+    )
+    state, losses = init_state(optim, jax.tree.map(jnp.asarray, golden.params)), []
+    for batch in zip(golden.clips, golden.io["soft_targets"], strict=True):
+        state, metrics = step(state, batch, jax.random.key(0))
+        losses.append(metrics["loss"])
+    np.testing.assert_allclose(losses, golden.said["losses"], rtol=1e-5)
+    after = load_file(reference / f"{name}_after_6_steps.safetensors")
+    wanted = flatten(tree_from_original(strip_prefixes(after)))
+    reached = flatten(state.params)
+    assert reached.keys() == wanted.keys()
+    for path, want in wanted.items():
+        np.testing.assert_allclose(reached[path], want, rtol=0, atol=5e-6, err_msg=path)

@@ -17,7 +17,8 @@ from videomae_jax.models.masking import mask_indices
 from videomae_jax.models.patches import gather, patchify
 from videomae_jax.models.pixels import normalize, tubelet_targets
 from videomae_jax.models.pretraining import VideoMAEForPreTraining, masked_losses
-from videomae_jax.training.steps import init_state, train_step
+from videomae_jax.training.pretraining import Pretraining
+from videomae_jax.training.steps import init_state, optimizer_step
 
 
 class Golden:
@@ -88,13 +89,13 @@ def test_six_optimizer_steps(golden, accumulation_steps):
         weight_decay=adamw["weight_decay"],
         accumulation_steps=accumulation_steps,
     )
-    config = PretrainConfig(model=golden.config, optim=optim)
+    task = Pretraining(PretrainConfig(model=golden.config, optim=optim))
     rates = jnp.asarray(golden.meta["lr_schedule"])
-    step = jax.jit(partial(train_step, config=config, schedule=lambda step: rates[step]))
-    state = init_state(config, jax.tree.map(jnp.asarray, golden.init))
+    step = jax.jit(partial(optimizer_step, loss=task.loss, optim=optim, schedule=lambda step: rates[step]))
+    state = init_state(optim, jax.tree.map(jnp.asarray, golden.init))
     losses, norms = [], []
     for video, mask in zip(golden.videos, golden.masks, strict=True):
-        state, metrics = step(state, video, mask)
+        state, metrics = step(state, (video, mask), jax.random.key(0))
         losses.append(metrics["loss"])
         norms.append(metrics["grad_norm"])
     np.testing.assert_allclose(losses, golden.meta["losses"], rtol=1e-5)

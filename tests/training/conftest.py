@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from videomae_jax.config import PretrainConfig, load_config
+from videomae_jax.config import FinetuneConfig, PretrainConfig, load_config
 from videomae_jax.data.video import write_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +53,8 @@ def video_list(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [*(f"{number}.mp4" for number in range(8)), "empty.mp4", "text.mp4", "missing.mp4"]
     (folder / "list.txt").write_text("".join(f"{name} 0\n" for name in names))
     (folder / "good.txt").write_text("".join(f"{name} 0\n" for name in names[:8]))
+    (folder / "labelled.txt").write_text("".join(f"{name} {n % 4}\n" for n, name in enumerate(names)))
+    (folder / "held_out.txt").write_text("".join(f"{name} {n % 4}\n" for n, name in enumerate(names[3:9])))
     return folder / "list.txt"
 
 
@@ -67,8 +69,23 @@ def tiny(video_list: Path) -> PretrainConfig:
     )
 
 
+@pytest.fixture(scope="session")
+def tiny_finetune(video_list: Path) -> FinetuneConfig:
+    """The tiny recipe of a classifier on the good videos, which carry labels here, without TensorBoard."""
+    config = load_config(str(ROOT / "configs/test/tiny_finetune.py"))
+    assert isinstance(config, FinetuneConfig)
+    held_out = str(video_list.with_name("held_out.txt"))
+    data = replace(
+        config.data,
+        train=(str(video_list.with_name("labelled.txt")),),
+        val=(held_out,),
+        max_failed_share=0.9,
+    )
+    return replace(config, data=data, log=replace(config.log, tensorboard=False))
+
+
 class Runs:
-    """Starts `videomae-jax pretrain` in processes of their own; none outlives the tests."""
+    """Starts `videomae-jax` training in processes of their own; none outlives the tests."""
 
     def __init__(self, video_list: Path, cache: Path | None) -> None:
         self._list = video_list
@@ -81,19 +98,17 @@ class Runs:
             }
         self._started: list[subprocess.Popen[str]] = []
 
-    def start(self, workdir: Path, *arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "videomae_jax.cli", "pretrain", str(ROOT / "configs/test/tiny.py")]
-        command += [
-            "--data.train",
-            str(self._list),
-            "--workdir",
-            str(workdir),
-            "--data.max-failed-share",
-            "0.9",
-        ]
+    def start(self, workdir: Path, *arguments: str, command: str = "pretrain") -> "subprocess.Popen[str]":
+        """Pre-train, or fine-tune with held-out videos, by the tiny recipe."""
+        recipe, videos = "tiny", self._list
+        if command == "finetune":
+            recipe, videos = "tiny_finetune", self._list.with_name("labelled.txt")
+            arguments = ("--data.val", str(self._list.with_name("held_out.txt")), *arguments)
+        line = [sys.executable, "-m", "videomae_jax.cli", command, str(ROOT / f"configs/test/{recipe}.py")]
+        line += ["--data.train", str(videos), "--workdir", str(workdir), "--data.max-failed-share", "0.9"]
         with Path(f"{workdir}.log").open("a") as log:
             process = subprocess.Popen(
-                [*command, *arguments], env=self._environment, cwd=ROOT, stdout=log, stderr=log, text=True
+                [*line, *arguments], env=self._environment, cwd=ROOT, stdout=log, stderr=log, text=True
             )
         self._started.append(process)
         return process

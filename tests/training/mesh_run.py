@@ -11,8 +11,9 @@ import jax
 import numpy as np
 
 from videomae_jax.config import OptimConfig, load_config
+from videomae_jax.training.pretraining import Pretraining
 from videomae_jax.training.sharding import batch_sharding, make_mesh
-from videomae_jax.training.steps import create_state, make_pretrain_step
+from videomae_jax.training.tasks import create_state, make_train_step
 
 jax.config.update("jax_num_cpu_devices", 8)
 tiny = load_config("tiny")
@@ -22,15 +23,17 @@ batches = np.random.default_rng(0).integers(0, 256, (4, 16, 8, 32, 32, 3), np.ui
 results = {}
 for name, devices, fsdp in (("one", jax.devices()[:1], 1), ("data", None, 1), ("fsdp", None, 4)):
     mesh = make_mesh(fsdp, devices)
-    state = create_state(config, mesh, jax.random.key(0))
+    task = Pretraining(config)
+    state = create_state(task, mesh, jax.random.key(0))
     on_first = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
-    step = make_pretrain_step(config, mesh, lambda step: 5e-4)
-    video = jax.device_put(batches[0], batch_sharding(mesh))
+    step = make_train_step(task, mesh, lambda step: 5e-4)
+    arrays = {"video": jax.device_put(batches[0], batch_sharding(mesh))}
     with jax.set_mesh(mesh):
-        lowered = step.jitted.lower(state, video, jax.random.key(1)).as_text()
+        lowered = step.jitted.lower(state, arrays, jax.random.key(1)).as_text()
     losses = []
     for batch in batches:
-        state, metrics = step(state, jax.device_put(batch, batch_sharding(mesh)), jax.random.key(1))
+        arrays = {"video": jax.device_put(batch, batch_sharding(mesh))}
+        state, metrics = step(state, arrays, jax.random.key(1))
         losses.append(float(metrics["loss"]))
     params = jax.device_get(state.params)
     first = results.setdefault("params", params)

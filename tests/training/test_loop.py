@@ -10,7 +10,7 @@ import pytest
 from videomae_jax.checkpoints.orbax import list_steps, read_params
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.training.initial import initial_state
-from videomae_jax.training.loop import pretrain
+from videomae_jax.training.loop import train
 from videomae_jax.training.run_plan import make_plan
 from videomae_jax.training.workdir import read_rows
 
@@ -29,7 +29,7 @@ def held_out(tiny, video_list):
 
 
 def test_a_run_writes_its_rows_scores_settings_and_checkpoints(held_out, tmp_path, capsys):
-    outcome = pretrain(held_out, tmp_path)
+    outcome = train(held_out, tmp_path)
     assert (outcome.step, outcome.total_steps, outcome.exit_code) == (6, 6, 0)
     rows = read_rows(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
@@ -55,14 +55,14 @@ def test_a_run_writes_its_rows_scores_settings_and_checkpoints(held_out, tmp_pat
 def finished(tiny, compilation_cache, tmp_path_factory):
     """A config and the work folder of its finished run of 4 steps."""
     config, workdir = replace(tiny, epochs=2), tmp_path_factory.mktemp("finished")
-    pretrain(config, workdir)
+    train(config, workdir)
     return config, workdir
 
 
 def test_a_finished_run_is_left_as_it_is(finished):
     config, workdir = finished
     before = (workdir / "metrics.jsonl").read_bytes()
-    assert pretrain(config, workdir).step == 4
+    assert train(config, workdir).step == 4
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
@@ -70,14 +70,14 @@ def test_other_settings_and_other_videos_are_refused(finished, video_list):
     config, workdir = finished
     before = (workdir / "metrics.jsonl").read_bytes()
     with pytest.raises(InputError, match=r"seed: 0 -> 1"):
-        pretrain(replace(config, seed=1), workdir)
+        train(replace(config, seed=1), workdir)
     with pytest.raises(InputError, match=r"other videos \(8 in .* -> 11 in"):
-        pretrain(replace(config, data=replace(config.data, train=(str(video_list),))), workdir)
+        train(replace(config, data=replace(config.data, train=(str(video_list),))), workdir)
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
 def test_a_dry_run_trains_and_writes_nothing(tiny, tmp_path, capsys):
-    outcome = pretrain(tiny, tmp_path / "run", dry_run=True)
+    outcome = train(tiny, tmp_path / "run", dry_run=True)
     assert outcome.step == 0
     assert not (tmp_path / "run").exists()
     said = capsys.readouterr().out
@@ -90,7 +90,7 @@ def test_steps_that_are_not_finite_stop_the_run_and_name_their_videos(tiny, tmp_
         tiny, optim=replace(tiny.optim, base_lr=1e30, warmup_epochs=0), epochs=20, max_nonfinite_steps=3
     )
     with pytest.raises(RunError, match=r"not finite in 3 steps in a row, up to step 4.*nonfinite.json"):
-        pretrain(config, tmp_path)
+        train(config, tmp_path)
     named = json.loads((tmp_path / "nonfinite.json").read_text())
     assert [each["step"] for each in named] == [2, 3, 4]
     assert all(path.endswith(".mp4") for each in named for path in each["videos"].values())
@@ -103,12 +103,12 @@ def test_too_many_failures_stop_the_run_which_then_continues(tiny, video_list, t
     bad = replace(tiny.data, train=(str(video_list),), max_failed_share=0.05)
     config = replace(tiny, data=bad, epochs=10, optim=replace(tiny.optim, base_lr=0.1))
     with pytest.raises(RunError, match=r"above data.max_failed_share=5%.*check-data"):
-        pretrain(config, tmp_path)
+        train(config, tmp_path)
     stopped = list_steps(tmp_path)[-1]
     assert 3 < stopped < 20
     skipped = read_rows(tmp_path / "skipped.jsonl")
     assert {"path", "reason", "error", "step"} == skipped[0].keys()
-    pretrain(replace(config, data=replace(bad, max_failed_share=0.9)), tmp_path)
+    train(replace(config, data=replace(bad, max_failed_share=0.9)), tmp_path)
     rows = read_rows(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, 21))
     skipped = read_rows(tmp_path / "skipped.jsonl")
@@ -135,7 +135,7 @@ def test_a_list_without_one_readable_video_ends_the_run_and_leaves_nothing_to_co
 ):
     bad = str(video_list.with_name("text.mp4"))
     with pytest.raises(RunError, match=r"could.*be read.*text.mp4"):
-        pretrain(replace(tiny, data=replace(tiny.data, train=(bad,), num_workers=workers)), tmp_path)
+        train(replace(tiny, data=replace(tiny.data, train=(bad,), num_workers=workers)), tmp_path)
     assert list_steps(tmp_path) == []
 
 
@@ -160,5 +160,5 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts(tiny, tmp_
     )
     data = replace(tiny.data, train=change.pop("train", tiny.data.train))
     with pytest.raises(InputError, match=said):
-        pretrain(replace(tiny, optim=optim, data=data, **change), tmp_path / "run")
+        train(replace(tiny, optim=optim, data=data, **change), tmp_path / "run")
     assert not (tmp_path / "run").exists()

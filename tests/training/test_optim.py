@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from videomae_jax.checkpoints.names import flatten
-from videomae_jax.config import OptimConfig, load_config
+from videomae_jax.config import OptimConfig, PretrainConfig, load_config
 from videomae_jax.models.masking import tube_mask
 from videomae_jax.models.pretraining import init_params
-from videomae_jax.training.optim import decay_mask, effective_lr, warmup_cosine
-from videomae_jax.training.steps import init_state, state_shapes, train_step
+from videomae_jax.training.optim import decay_mask, effective_lr, layer_scales, warmup_cosine
+from videomae_jax.training.pretraining import Pretraining
+from videomae_jax.training.steps import init_state, optimizer_step
 
 TINY = load_config("tiny")
+assert isinstance(TINY, PretrainConfig)
+SHAPES = jax.eval_shape(partial(init_params, TINY.model), jax.random.key(0))
 
 
 def test_schedule_is_the_originals():
@@ -48,9 +51,17 @@ def test_no_schedule_without_warm_up_is_lost():
 
 
 def test_decay_is_chosen_by_name():
-    decayed = {path for path, yes in flatten(decay_mask(state_shapes(TINY).params)).items() if yes}
+    decayed = {path for path, yes in flatten(decay_mask(SHAPES)).items() if yes}
     assert {path.rpartition(".")[2] for path in decayed} == {"kernel"}
     assert len(decayed) == 4 + 4 + 3  # qkv, proj, fc1, fc2 of both stacks; embedding, bridge, head
+
+
+def test_layers_learn_slower_the_further_they_are_from_the_head():
+    scales = flatten(layer_scales(SHAPES, 0.5))
+    assert float(scales["encoder.patch_embed.proj.kernel"]) == 0.5**3
+    assert np.ravel(scales["encoder.blocks.mlp.fc1.kernel"]).tolist() == [0.5**2, 0.5]
+    assert scales["encoder.blocks.attn.q_bias"].shape == (2, 1)
+    assert float(scales["encoder.norm.scale"]) == 1
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +73,10 @@ def setting():
 
 def run_step(setting, config, params=None):
     fresh, video, mask = setting
-    step = jax.jit(partial(train_step, config=config, schedule=lambda step: 1e-3))
-    return step(init_state(config, fresh if params is None else params), video, mask)
+    loss = Pretraining(config).loss
+    step = jax.jit(partial(optimizer_step, loss=loss, optim=config.optim, schedule=lambda step: 1e-3))
+    state = init_state(config.optim, fresh if params is None else params)
+    return step(state, (video, mask), jax.random.key(3))
 
 
 def test_a_step_that_is_not_finite_changes_only_the_counters(setting):

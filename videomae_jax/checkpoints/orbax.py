@@ -52,8 +52,18 @@ def find_step_folder(source: Path) -> Path:
     )
 
 
+def find_evaluated_folder(source: Path) -> Path:
+    """The step folder to use of a run: its best step where it kept one, else as `find_step_folder`."""
+    folder = find_step_folder(source)
+    if folder == source:
+        return folder
+    best = read_description(folder).get("best")
+    kept = folder.with_name(str(best["step"])) if best else folder
+    return kept if kept.is_dir() else folder
+
+
 def read_description(step_folder: Path) -> dict[str, Any]:
-    """The JSON description saved with a checkpoint: `config`, `data`, `version`."""
+    """The JSON description saved with a checkpoint: `config`, `data`, `version`, `best`, `held_out`."""
     description = ocp.checkpointables_metadata(step_folder.absolute()).custom_metadata
     if not isinstance(description, dict):
         raise InputError(f"{step_folder} has no description of its run; it was not written by videomae-jax")
@@ -61,11 +71,16 @@ def read_description(step_folder: Path) -> dict[str, Any]:
 
 
 def read_params(source: Path) -> tuple[VideoMAEConfig, dict[str, Any]]:
-    """Model configuration and parameters (host arrays) of a work folder's newest step or a step folder."""
-    folder = find_step_folder(source)
-    saved = ocp.metadata(folder.absolute(), "params").metadata
+    """Model configuration and parameters (host arrays) of a work folder or a step folder.
+
+    A work folder means its best step where it kept one, else its newest. Where the run kept an average of
+    its parameters, that is what is read.
+    """
+    folder = find_evaluated_folder(source)
+    name = "ema" if (folder / "ema").is_dir() else "params"
+    saved = ocp.metadata(folder.absolute(), name).metadata
     shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved)
-    params = ocp.load_checkpointables(folder.absolute(), {"params": shapes})["params"]
+    params = ocp.load_checkpointables(folder.absolute(), {name: shapes})[name]
     model = read_description(folder)["config"]["model"]
     return VideoMAEConfig(**model | {"id2label": class_names(model.get("id2label", ()))}), params
 
@@ -115,6 +130,7 @@ class CheckpointWriter:
         self._workdir = workdir
         self._config = config
         self._in_flight: tuple[int, Any] | None = None
+        self._best: int | None = None
         for path in (workdir / FOLDER).glob("*"):
             if path.name.endswith((_HALF_WRITTEN, _HALF_DELETED)):
                 shutil.rmtree(path)
@@ -122,9 +138,11 @@ class CheckpointWriter:
     def save(self, step: int, trees: Mapping[str, Any], description: dict[str, Any]) -> None:
         """Start saving trees of arrays under `step`; a save in flight is waited for first.
 
-        The arrays are copied before this returns, so they may be donated afterwards.
+        The arrays are copied before this returns, so they may be donated afterwards. The step that the
+        description calls the best is not removed later.
         """
         self.wait()
+        self._best = (description.get("best") or {}).get("step")
         if step in list_steps(self._workdir):
             return
         path = self._path(step)
@@ -176,10 +194,10 @@ class CheckpointWriter:
         )
 
     def _remove_old(self) -> None:
-        """Keep the last N and each multiple of keep_every_steps; renaming first makes a removal atomic."""
+        """Keep the last N, the best, each multiple of keep_every_steps; renaming makes a removal atomic."""
         every = self._config.keep_every_steps
         for step in list_steps(self._workdir)[: -self._config.keep_last]:
-            if every is None or step % every:
+            if step != self._best and (every is None or step % every):
                 path = self._path(step)
                 shutil.rmtree(path.rename(path.with_name(path.name + _HALF_DELETED)))
 

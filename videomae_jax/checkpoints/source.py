@@ -15,8 +15,8 @@ from videomae_jax.errors import InputError
 def read_weights(source: str, revision: str | None = None) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
     """Configuration and tensors of a checkpoint, in float32 and under their original names.
 
-    `source` is a work folder (its newest step counts), a step folder, a Hugging Face folder, or a hub id, of
-    which `revision` is a branch, tag or commit. Raises InputError when it is none of them.
+    `source` is a work folder (its best step counts, or its newest), a step folder, a Hugging Face folder, or
+    a hub id, of which `revision` is a branch, tag or commit. Raises InputError when it is none of them.
     """
     path = Path(source)
     if path.is_file():

@@ -1,4 +1,4 @@
-"""Batches of clips, each a pure function of (videos, config, step): no iterator state is kept anywhere.
+"""Batches of what a reader makes of videos, each a pure function of its step: no iterator state is kept.
 
 Worker processes read slots in turn and batches are put together from them in order, so the number of workers
 changes nothing.
@@ -14,14 +14,14 @@ from multiprocessing import connection, parent_process, resource_tracker
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64
 
-from videomae_jax.config import PretrainConfig
-from videomae_jax.data.slots import Failure, Slot, TrainingSlots, ValidationSlots, steps_per_epoch
+from videomae_jax.data.clips import Arrays, Reader
+from videomae_jax.data.slots import EachVideoSlots, Failure, Slot, TrainingSlots, steps_per_epoch
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.errors import RunError
 
-__all__ = ["ClipBatch", "Failure", "batches", "steps_per_epoch", "validation_batches"]
+__all__ = ["ClipBatch", "Failure", "batches", "each_video", "steps_per_epoch"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class ClipBatch:
     """The clips of one step on this host."""
 
     step: int
-    video: UInt8[np.ndarray, "b T H W 3"]
+    arrays: Arrays
+    """What the reader makes of each video, one after the other; b counts the clips in `video`."""
     weights: Float32[np.ndarray, " b"]
-    """1, or 0 for a clip that only fills up the batch of a validation."""
+    """1, or 0 for a clip that only fills up a batch, with zeros in its arrays."""
     record_ids: Int64[np.ndarray, " b"]
     """Positions in `videos`; -1 where the weight is 0."""
     failures: list[Failure]
@@ -41,37 +42,48 @@ class ClipBatch:
 
 def batches(
     videos: tuple[VideoRecord, ...],
-    config: PretrainConfig,
+    read: Reader,
+    *,
+    seed: int,
+    batch_size: int,
+    num_workers: int,
     start_step: int,
     stop_step: int,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Generator[ClipBatch, None, None]:
-    """The batches of steps `start_step` to `stop_step` - 1, or this host's share of them.
+    """The batches of steps `start_step` to `stop_step` - 1, or this host's share of them, to train on.
 
-    Close the iterator to stop its workers early. Raises RunError when a worker process dies, or when 20 (or
-    all) videos in a row cannot be read.
+    `batch_size` counts the videos of all hosts; a video that cannot be read is replaced. Close the iterator
+    to stop its workers early. Raises RunError when a worker process dies, or when 20 (or all) videos in a row
+    cannot be read.
     """
-    first, per_host = _share(config.batch_size, process_index, process_count)
-    read = TrainingSlots(videos, config, start_step, first, per_host)
-    slots = _read_slots(read, (stop_step - start_step) * per_host, config.data.num_workers, per_host)
-    yield from _collect(slots, range(start_step, stop_step), per_host, config)
+    first, per_host = _share(batch_size, process_index, process_count)
+    read_slot = TrainingSlots(videos, read, seed, batch_size, start_step, first, per_host)
+    slots = _read_slots(read_slot, (stop_step - start_step) * per_host, num_workers, per_host)
+    yield from _collect(slots, range(start_step, stop_step), per_host, read.blank())
 
 
-def validation_batches(
-    videos: tuple[VideoRecord, ...], config: PretrainConfig, process_index: int = 0, process_count: int = 1
+def each_video(
+    videos: tuple[VideoRecord, ...],
+    read: Reader,
+    *,
+    batch_size: int,
+    num_workers: int,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Generator[ClipBatch, None, None]:
-    """Every video once: the middle clip, the middle square. `step` counts the batches.
+    """Every video exactly once, without random draws; `step` counts the batches.
 
-    Batches have `batch_size // accumulation_steps` clips; weight 0 marks what fills up the last one and the
-    place of a video that cannot be read.
+    `batch_size` counts the videos of all hosts, and every host gets as many batches. Weight 0 marks what
+    fills up the last one and the place of a video that cannot be read, which `failures` names. Closing and
+    errors: see `batches`.
     """
-    batch_size = config.batch_size // config.optim.accumulation_steps
     first, per_host = _share(batch_size, process_index, process_count)
     steps = -(-len(videos) // batch_size)
-    read = ValidationSlots(videos, config, first, per_host, batch_size)
-    slots = _read_slots(read, steps * per_host, config.data.num_workers, per_host)
-    yield from _collect(slots, range(steps), per_host, config, num_sample=1)
+    read_slot = EachVideoSlots(videos, read, batch_size, first, per_host)
+    slots = _read_slots(read_slot, steps * per_host, num_workers, per_host)
+    yield from _collect(slots, range(steps), per_host, read.blank())
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
@@ -83,30 +95,28 @@ def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int
 
 
 def _collect(
-    slots: Generator[Slot, None, None],
-    steps: range,
-    per_host: int,
-    config: PretrainConfig,
-    num_sample: int | None = None,
+    slots: Generator[Slot, None, None], steps: range, per_host: int, blank: Arrays
 ) -> Generator[ClipBatch, None, None]:
     """Put batches together from slots, in order."""
-    num_sample = num_sample or config.data.num_sample
-    size, frames = config.model.image_size, config.model.num_frames
+    clips = len(blank["video"])
     try:
         for step in steps:
-            video = np.zeros((per_host, num_sample, frames, size, size, 3), np.uint8)
-            record_ids = np.full((per_host, num_sample), -1)
+            arrays = {name: np.zeros((per_host, *each.shape), each.dtype) for name, each in blank.items()}
+            record_ids = np.full((per_host, clips), -1)
             failures: list[Failure] = []
             attempts = 0
             for place in range(per_host):
                 slot = next(slots)
-                if slot.clips is not None:
-                    video[place], record_ids[place] = slot.clips, slot.record_id
+                if slot.arrays is not None:
+                    record_ids[place] = slot.record_id
+                    for name, values in slot.arrays.items():
+                        arrays[name][place] = values
                 failures += slot.failures
-                attempts += (slot.clips is not None) + len(slot.failures)
+                attempts += (slot.arrays is not None) + len(slot.failures)
             ids = record_ids.reshape(-1)
             weights = (ids >= 0).astype(np.float32)
-            yield ClipBatch(step, video.reshape(-1, *video.shape[2:]), weights, ids, failures, attempts)
+            flat = {name: each.reshape(-1, *each.shape[2:]) for name, each in arrays.items()}
+            yield ClipBatch(step, flat, weights, ids, failures, attempts)
     finally:
         slots.close()
 

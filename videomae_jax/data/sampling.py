@@ -1,15 +1,11 @@
-"""Which frames a clip takes and which part of them: the reference's draws, from a numpy Generator.
+"""Which frames a clip takes: the reference's rules, with draws from a numpy Generator.
 
-A crop is a box (left, top, right, bottom) in pixels; cutting, resizing and mirroring is `crop_resized`.
+*Dense* clips take frames `sampling_rate` apart from one stretch of a video, *uniform* ones a frame from each
+of `num_frames` even parts. `num_frames_in_video` counts the frames of the segment that is read.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-from jaxtyping import Int64, UInt8
-from PIL import Image
-
-Box = tuple[int, int, int, int]
+from jaxtyping import Int64
 
 
 def num_starts(num_frames_in_video: int, num_frames: int, sampling_rate: int) -> int:
@@ -43,51 +39,78 @@ def centre_start(num_frames_in_video: int, num_frames: int, sampling_rate: int) 
     return (num_starts(num_frames_in_video, num_frames, sampling_rate) - 1) // 2
 
 
-def multi_scale_boxes(height: int, width: int, size: int, scales: Sequence[float]) -> list[Box]:
-    """Every crop that MultiScaleCrop may take: pairs of neighbouring sides, times 13 fixed places.
+def centre_indices(num_frames_in_video: int, num_frames: int, sampling_rate: int) -> Int64[np.ndarray, " T"]:
+    """The dense clip in the middle of the video."""
+    shape = num_frames_in_video, num_frames, sampling_rate
+    return pretrain_indices(*shape, centre_start(*shape))
 
-    Sides within 3 pixels of `size` become `size`, so that no resizing blurs them, except in smaller frames.
+
+def draw_end(rng: np.random.Generator, num_frames_in_video: int, num_frames: int, sampling_rate: int) -> int:
+    """The end of a clip for fine-tuning, drawn evenly; like the reference, never the end of the video.
+
+    A video no longer than the clip's stretch has no choice: the end of the video.
     """
-    short = min(height, width)
-    sides = [max(1, int(short * scale)) for scale in scales]
-    sides = [size if abs(side - size) < 3 and size <= short else side for side in sides]
-    quarters = [(x, y) for y in (0, 2, 4) for x in (0, 2, 4)] + [(x, y) for y in (1, 3) for x in (1, 3)]
-    boxes = []
-    for i, crop_height in enumerate(sides):
-        for j, crop_width in enumerate(sides):
-            if abs(i - j) > 1:
-                continue
-            for x, y in quarters:
-                left = x * ((width - crop_width) // 4)
-                top = y * ((height - crop_height) // 4)
-                boxes.append((left, top, left + crop_width, top + crop_height))
-    return boxes
+    stretch = num_frames * sampling_rate
+    return (
+        int(rng.integers(stretch, num_frames_in_video))
+        if num_frames_in_video > stretch
+        else num_frames_in_video
+    )
 
 
-def draw_box(rng: np.random.Generator, height: int, width: int, size: int, scales: Sequence[float]) -> Box:
-    """One of MultiScaleCrop's crops, all equally likely: first a pair of sides, then a place."""
-    boxes = multi_scale_boxes(height, width, size, scales)
-    return boxes[rng.integers(len(boxes))]
+def finetune_indices(
+    num_frames_in_video: int, num_frames: int, sampling_rate: int, end: int
+) -> Int64[np.ndarray, " T"]:
+    """`num_frames` frames spread evenly over the `num_frames` x `sampling_rate` ones before `end`.
+
+    Videos that are no longer than that give every `sampling_rate`-th frame or so, and then their last.
+    """
+    stretch = num_frames * sampling_rate
+    if num_frames_in_video > stretch:
+        indices = np.linspace(end - stretch, end, num_frames)
+    else:
+        end = num_frames_in_video
+        indices = np.full(num_frames, end, np.float64)
+        indices[: end // sampling_rate] = np.linspace(0, end, end // sampling_rate)
+    return np.minimum(indices, end - 1).astype(np.int64)
 
 
-def centre_box(height: int, width: int) -> Box:
-    """The largest square in the middle of a frame: scaled, the short side fits and the aspect is kept."""
-    side = min(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side
+def draw_uniform_indices(
+    rng: np.random.Generator, num_frames_in_video: int, num_frames: int
+) -> Int64[np.ndarray, " T"]:
+    """A frame drawn from each of `num_frames` parts of equal whole length; what is left at the end is unused.
+
+    Like the reference, a video with fewer frames gives its first one again and again.
+    """
+    length = num_frames_in_video // num_frames
+    if not length:
+        return np.zeros(num_frames, np.int64)
+    return length * np.arange(num_frames) + rng.integers(length, size=num_frames)
 
 
-def crop_resized(
-    frame: UInt8[np.ndarray, "H W 3"], box: Box, size: int, mirror: bool = False
-) -> UInt8[np.ndarray, "size size 3"]:
-    """Cut a box out of a frame and resize it to a square, bilinear as PIL does it."""
-    left, top, right, bottom = box
-    image = Image.fromarray(np.ascontiguousarray(frame[top:bottom, left:right]))
-    resized = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
-    return resized[:, ::-1] if mirror else resized
+def dense_test_indices(
+    num_frames_in_video: int, num_frames: int, sampling_rate: int, num_segments: int
+) -> Int64[np.ndarray, "segments T"]:
+    """Clips of every `sampling_rate`-th frame, evenly from the first to the last; short videos repeat theirs.
+
+    A single segment, for which the reference divides by zero, is the middle clip.
+    """
+    if num_segments == 1:
+        return centre_indices(num_frames_in_video, num_frames, sampling_rate)[None]
+    frames = np.arange(0, num_frames_in_video, sampling_rate)
+    room = max(0, len(frames) - num_frames)
+    starts = (np.arange(num_segments) * (room / (num_segments - 1))).astype(np.int64)
+    return frames[np.minimum(starts[:, None] + np.arange(num_frames), len(frames) - 1)]
 
 
-def centre_clip(frames: UInt8[np.ndarray, "T H W 3"], size: int) -> UInt8[np.ndarray, "T size size 3"]:
-    """The middle square of every frame, resized."""
-    box = centre_box(*frames.shape[1:3])
-    return np.stack([crop_resized(frame, box, size) for frame in frames])
+def uniform_test_indices(
+    num_frames_in_video: int, num_frames: int, num_segments: int
+) -> Int64[np.ndarray, "segments T"]:
+    """The video in `num_frames` even parts: of each, clip k takes the frame k / `num_segments` on the way."""
+    parts = num_segments * np.arange(num_frames) + np.arange(num_segments)[:, None]
+    return num_frames_in_video * parts // (num_segments * num_frames)
+
+
+def uniform_centre_indices(num_frames_in_video: int, num_frames: int) -> Int64[np.ndarray, " T"]:
+    """The middle of each of `num_frames` even parts."""
+    return uniform_test_indices(num_frames_in_video, num_frames, 2)[1]

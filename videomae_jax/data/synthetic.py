@@ -1,6 +1,6 @@
 """A small labelled data set of real mp4 files in which only motion tells the classes apart.
 
-A clip shows one textured shape over a textured background. Its place (on a torus), angle and size have
+A clip shows one striped shape over a background of one colour. Its place (on a torus), angle and size have
 phases, each drawn evenly from a circle; the class says which of them then runs, and in which sense. An evenly
 drawn phase stays so however it runs, hence every single frame has the same distribution in every class.
 """
@@ -37,11 +37,9 @@ _RADII = (0.16, 0.42)
 class Look:
     """Everything about a clip that does not move: drawn alike for every class."""
 
-    background: UInt8[np.ndarray, "2 3"]
-    """Its two colours; every channel differs by at least 90 between them."""
+    background: UInt8[np.ndarray, " 3"]
     shape_colours: UInt8[np.ndarray, "2 3"]
-    background_wave: tuple[float, float, float]
-    """Waves across the frame in x and y, and their phase in turns."""
+    """Its two colours; every channel differs by at least 90 between them."""
     shape_waves: float
     """Stripes across the shape."""
     corners: int
@@ -49,12 +47,9 @@ class Look:
 
 
 def draw_look(rng: np.random.Generator) -> Look:
-    direction = rng.uniform(0, np.pi)
-    waves = rng.uniform(0.35, 0.7)
     return Look(
-        background=_two_colours(rng),
+        background=rng.integers(30, 110, 3).astype(np.uint8),
         shape_colours=_two_colours(rng),
-        background_wave=(waves * np.cos(direction), waves * np.sin(direction), rng.uniform()),
         shape_waves=rng.uniform(0.6, 1.0),
         corners=int(rng.choice([0, 3, 4, 5])),
     )
@@ -71,11 +66,8 @@ def draw_phases(rng: np.random.Generator, motion: str, num_frames: int) -> Float
 
 
 def render(look: Look, phases: Float[np.ndarray, "T 4"], side: int) -> UInt8[np.ndarray, "T {side} {side} 3"]:
-    """Draw a clip: stripes behind, and a shape with stripes of its own that may leave at one edge and come in
-    at the other."""
+    """Draw a clip: a shape that may leave at one edge and come in at the other."""
     y, x = (np.mgrid[:side, :side] + 0.5) / side
-    wave_x, wave_y, phase = look.background_wave
-    behind = _stripes(wave_x * x + wave_y * y + phase, look.background)
     centre_x, centre_y, turn, growth = (column[:, None, None] for column in phases.T)
     radius = _RADII[0] * (_RADII[1] / _RADII[0]) ** growth
     u, v = ((grid - centre + 0.5) % 1.0 - 0.5 for grid, centre in ((x, centre_x), (y, centre_y)))
@@ -83,7 +75,7 @@ def render(look: Look, phases: Float[np.ndarray, "T 4"], side: int) -> UInt8[np.
     u, v = (u * np.cos(angle) + v * np.sin(angle)) / radius, (v * np.cos(angle) - u * np.sin(angle)) / radius
     inside = np.clip(0.5 + (1 - _reach(u, v, look.corners)) * radius * side, 0, 1)[..., None]
     front = _stripes(look.shape_waves * u / 2 + 0.25, look.shape_colours)
-    return np.rint(behind + inside * (front - behind)).astype(np.uint8)
+    return np.rint(look.background + inside * (front - look.background)).astype(np.uint8)
 
 
 def _stripes(
@@ -107,8 +99,9 @@ def _reach(
 
 def write_synthetic_videos(
     folder: str | Path,
-    train_per_class: int = 80,
-    val_per_class: int = 8,
+    train_per_class: int = 200,
+    val_per_class: int = 40,
+    few_per_class: int = 8,
     side: int = 64,
     num_frames: int = 40,
     fps: int = 16,
@@ -116,8 +109,8 @@ def write_synthetic_videos(
 ) -> tuple[Path, Path]:
     """Write mp4 files in `folder`/train and val, `classes.txt`, and the lists `train.csv` and `val.csv`.
 
-    Lists have V1's form (`path label`), paths relative to the folder. Every frame drawn is a function of the
-    arguments. Returns the two lists.
+    `few.csv` names the first `few_per_class` of each class to train on. Lists have V1's form (`path label`),
+    paths relative to the folder. Every frame drawn is a function of the arguments. Returns the two lists.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,6 +132,8 @@ def write_synthetic_videos(
             lines = list(pool.map(lambda job: write(*job), jobs))
         lists.append(folder / f"{split}.csv")
         lists[-1].write_text("".join(lines))
+        if split == "train":
+            (folder / "few.csv").write_text("".join(lines[: few_per_class * len(MOTIONS)]))
     return lists[0], lists[1]
 
 

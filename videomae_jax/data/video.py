@@ -6,11 +6,13 @@ from the packets, without decoding, and reading starts at the keyframe before th
 """
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -165,8 +167,8 @@ class Video:
 
     @cached_property
     def _keyframes(self) -> list[tuple[int, int]]:
-        """Time and position in decoding order of each packet where decoding can start."""
-        return [(p.pts, n) for n, p in enumerate(self._packets) if p.keyframe and p.pts is not None]
+        """Time and position in decoding order of each packet where decoding can start, rising."""
+        return sorted((p.pts, n) for n, p in enumerate(self._packets) if p.keyframe and p.pts is not None)
 
     @cached_property
     def _times(self) -> list[int] | None:
@@ -219,7 +221,8 @@ class Video:
         frames, reached, whole = self._decode(0, needed), -1, False
         for target in wanted:
             pts = times[target]
-            key_pts, start = max((key for key in self._keyframes if key[0] <= pts), default=(times[0], 0))
+            before = bisect_right(self._keyframes, pts, key=itemgetter(0))
+            key_pts, start = self._keyframes[before - 1] if before else (times[0], 0)
             if not whole and order.get(key_pts, 0) - reached > _FRAMES_WORTH_A_SEEK:
                 frames = self._decode(start, needed)
             frame = _first_from(pts, frames)

@@ -12,7 +12,8 @@ from jaxtyping import UInt8
 from videomae_jax.checkpoints.orbax import find_step_folder, read_description
 from videomae_jax.checkpoints.source import read_pretraining
 from videomae_jax.config import VideoMAEConfig
-from videomae_jax.data.sampling import centre_clip, centre_start, pretrain_indices
+from videomae_jax.data.cropping import centre_clip
+from videomae_jax.data.sampling import centre_start, pretrain_indices
 from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.errors import InputError
 from videomae_jax.inference.pictures import draw_animation, draw_strip, save_gif

@@ -23,9 +23,6 @@ from videomae_jax.models.loading import fit, load_weights, save
 log = logging.getLogger(__name__)
 
 kernel_init = nn.initializers.normal(0.02)
-head_init = nn.initializers.normal(0.02 * 0.001)
-"""The original scales a fresh head by init_scale = 0.001, so that every class starts out equally likely."""
-
 _TRAINING_ONLY = ("decoder.", "mask_token", "encoder_to_decoder.", "encoder.norm.")
 
 
@@ -47,6 +44,8 @@ class VideoMAEForVideoClassification(nn.Module):
     kind: ClassVar[Kind] = "classification"
 
     config: VideoMAEConfig
+    init_scale: float = 0.001
+    """Factor on a fresh head, with which the original lets every class start out equally likely."""
 
     def setup(self) -> None:
         config = self.config
@@ -55,23 +54,35 @@ class VideoMAEForVideoClassification(nn.Module):
         self.encoder = Encoder(config, norm=not config.use_mean_pooling, kernel_init=kernel_init)
         if config.use_mean_pooling:
             self.fc_norm = nn.LayerNorm(epsilon=config.fc_norm_eps)
-        self.head = nn.Dense(config.num_labels, kernel_init=head_init)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.head = nn.Dense(config.num_labels, kernel_init=nn.initializers.normal(0.02 * self.init_scale))
 
     def features(
-        self, pixel_values: Float[Array | np.ndarray, "..."], output_hidden_states: bool = False
+        self,
+        pixel_values: Float[Array | np.ndarray, "..."],
+        output_hidden_states: bool = False,
+        deterministic: bool = True,
     ) -> tuple[Float[Array, "b d"], HiddenStates | None]:
         """What the head sees of normalised clips, in float32."""
-        tokens, hidden_states = self.encoder(*all_tubelets(pixel_values, self.config), output_hidden_states)
+        tubelets = all_tubelets(pixel_values, self.config)
+        tokens, hidden_states = self.encoder(tubelets, None, output_hidden_states, deterministic)
         if self.config.use_mean_pooling:
             return self.fc_norm(tokens.mean(axis=1, dtype=jnp.float32)), hidden_states
         return tokens[:, 0].astype(jnp.float32), hidden_states
 
     def __call__(
-        self, pixel_values: Float[Array | np.ndarray, "..."], output_hidden_states: bool = False
+        self,
+        pixel_values: Float[Array | np.ndarray, "..."],
+        output_hidden_states: bool = False,
+        deterministic: bool = True,
     ) -> VideoMAEForVideoClassificationOutput:
-        """Classify normalised clips (b, T, H, W, c); raises ValueError where a shape does not fit."""
-        features, hidden_states = self.features(pixel_values, output_hidden_states)
-        return VideoMAEForVideoClassificationOutput(logits=self.head(features), hidden_states=hidden_states)
+        """Classify normalised clips (b, T, H, W, c); raises ValueError where a shape does not fit.
+
+        For training, pass `deterministic=False` and an rng "dropout": it then drops paths and features.
+        """
+        features, hidden_states = self.features(pixel_values, output_hidden_states, deterministic)
+        logits = self.head(self.dropout(features, deterministic))
+        return VideoMAEForVideoClassificationOutput(logits=logits, hidden_states=hidden_states)
 
     @classmethod
     def from_pretrained(
@@ -117,14 +128,39 @@ class VideoMAEForVideoClassification(nn.Module):
     ) -> tuple["VideoMAEForVideoClassification", Params]:
         if config.num_labels == 0:
             raise InputError(
-                f"{source} has no classification head: pass num_labels=... or id2label=..., and "
-                "key=jax.random.key(...), to start a new classifier from its encoder"
+                f"{source} has no classification head: train one with videomae-jax finetune --init-from, or "
+                "in Python pass num_labels=... or id2label=..., and key=jax.random.key(...)"
             )
         model = cls(replace(config, use_mean_pooling=True))
+        return model, model._fit_encoder(source, tensors, key)
+
+    @nn.nowrap
+    def start_from(self, source: str | Path, key: jax.Array) -> Params:
+        """Parameters with which to start fine-tuning: those of a checkpoint of any kind.
+
+        The head is taken where it has as many classes, else drawn from `key`, as is a missing fc_norm; what
+        is left out or drawn is logged. Raises InputError, listing all that does not fit.
+        """
+        config, tensors = load_weights(source, None)
+        if config.num_attention_heads != self.config.num_attention_heads:
+            raise InputError(
+                f"{source} has {config.num_attention_heads} attention heads, the model to be trained "
+                f"{self.config.num_attention_heads}: choose the recipe of its size, or set "
+                "--model.num-attention-heads"
+            )
+        head = tensors.get("head.weight")
+        if head is not None and len(head) == self.config.num_labels:
+            return fit(source, self, tensors, drop=_TRAINING_ONLY, fresh=("fc_norm",), key=key)
+        return self._fit_encoder(source, tensors, key)
+
+    @nn.nowrap
+    def _fit_encoder(
+        self, source: str | Path, tensors: dict[str, np.ndarray], key: jax.Array | None
+    ) -> Params:
         if "head.weight" in tensors:
             log.warning("%s: its head of %d classes is left out", source, len(tensors["head.weight"]))
         kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
-        return model, fit(source, model, kept, drop=_TRAINING_ONLY, fresh=("fc_norm", "head"), key=key)
+        return fit(source, self, kept, drop=_TRAINING_ONLY, fresh=("fc_norm", "head"), key=key)
 
     @nn.nowrap
     def save_pretrained(self, folder: str | Path, params: Params) -> None:

@@ -18,6 +18,7 @@ from videomae_jax.models.layers import (
     Params,
     apply_stack,
     compute_dtype,
+    drop_path_scales,
     every_layer,
     init_stack,
 )
@@ -65,14 +66,19 @@ class Encoder(nn.Module):
     def __call__(
         self,
         tubelets: Float[Array, "b n p"],
-        ids: Int[Array | np.ndarray, "b n"],
+        ids: Int[Array, "b n"] | None,
         output_hidden_states: bool = False,
+        deterministic: bool = True,
     ) -> tuple[Float[Array, "b n d"], HiddenStates | None]:
-        """Encode normalised tubelets that stand at the places `ids` of the token grid."""
+        """Encode normalised tubelets that stand at the places `ids` of the token grid; None for all in order.
+
+        Unless `deterministic`, clips skip branches at `config.drop_path`, drawn from the rng "dropout".
+        """
         config, dtype = self.config, compute_dtype(self.config)
         width = config.hidden_size
         positions = jnp.asarray(sinusoid_table(config.num_tokens, width), dtype)
-        x = PatchEmbed(width, dtype, name="patch_embed")(tubelets) + positions[ids]
+        x = PatchEmbed(width, dtype, name="patch_embed")(tubelets)
+        x = x + (positions if ids is None else positions[ids])
         block = Block(
             config.num_attention_heads,
             config.intermediate_size,
@@ -88,7 +94,11 @@ class Encoder(nn.Module):
             hidden_states = (x, *every_layer(block, stack, x, config.remat))
             x = hidden_states[-1]
         else:
-            x = apply_stack(block, stack, x, config.remat)
+            scales = None
+            if config.drop_path and not deterministic:
+                layers, rng = config.num_hidden_layers, self.make_rng("dropout")
+                scales = drop_path_scales(rng, config.drop_path, layers, x.shape[0])
+            x = apply_stack(block, stack, x, config.remat, scales)
         if self.norm:
             x = nn.LayerNorm(epsilon=config.layer_norm_eps, dtype=dtype, name="norm")(x)
         return x, hidden_states
@@ -96,11 +106,10 @@ class Encoder(nn.Module):
 
 def all_tubelets(
     pixel_values: Float[Array | np.ndarray, "..."], config: VideoMAEConfig
-) -> tuple[Float[Array, "b n p"], Int[np.ndarray, "b n"]]:
-    """Every tubelet of clips and its place; raises ValueError where a shape does not fit."""
+) -> Float[Array, "b n p"]:
+    """Every tubelet of clips, in order; raises ValueError where a shape does not fit."""
     check_video(pixel_values, config)
-    tubelets = jnp.asarray(patchify(pixel_values, config))
-    return tubelets, np.broadcast_to(np.arange(config.num_tokens), tubelets.shape[:2])
+    return jnp.asarray(patchify(pixel_values, config))
 
 
 @flax.struct.dataclass
@@ -124,7 +133,8 @@ class VideoMAEModel(nn.Module):
     ) -> VideoMAEModelOutput:
         """Encode normalised clips; like the original, ends in a norm unless tokens are to be mean-pooled."""
         encoder = Encoder(self.config, norm=not self.config.use_mean_pooling, name="encoder")
-        last, hidden_states = encoder(*all_tubelets(pixel_values, self.config), output_hidden_states)
+        tubelets = all_tubelets(pixel_values, self.config)
+        last, hidden_states = encoder(tubelets, None, output_hidden_states)
         return VideoMAEModelOutput(last_hidden_state=last, hidden_states=hidden_states)
 
     @classmethod

@@ -15,6 +15,8 @@ from videomae_jax.models.attention import attention
 from videomae_jax.models.axes import constrain
 
 Params = Any
+BranchScales = Float[Array, "2 b"]
+"""Factors on a block's attention and MLP branch, one for each clip."""
 Initializer = Callable[..., jax.Array]
 
 
@@ -77,15 +79,31 @@ class Block(nn.Module):
     kernel_init: Initializer = nn.initializers.xavier_uniform()
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n d"], num_queries: int | None = None) -> Float[Array, "b m d"]:
+    def __call__(
+        self, x: Float[Array, "b n d"], num_queries: int | None = None, scales: BranchScales | None = None
+    ) -> Float[Array, "b m d"]:
         """Transform all tokens, or only the last `num_queries`, which still see all of them."""
         num_queries = x.shape[1] if num_queries is None else num_queries
         x = constrain(x)
         norm = partial(nn.LayerNorm, epsilon=self.eps, dtype=self.dtype)
         attend = Attention(self.num_heads, self.qv_bias, self.dtype, self.kernel_init, name="attn")
-        x = x[:, -num_queries:] + attend(norm(name="norm1")(x), num_queries)
-        mlp = Mlp(self.mlp_hidden, self.dtype, self.kernel_init, name="mlp")
-        return x + mlp(norm(name="norm2")(x))
+        attended = attend(norm(name="norm1")(x), num_queries)
+        x = x[:, -num_queries:] + (attended if scales is None else _scaled(attended, scales[0]))
+        mixed = Mlp(self.mlp_hidden, self.dtype, self.kernel_init, name="mlp")(norm(name="norm2")(x))
+        return x + (mixed if scales is None else _scaled(mixed, scales[1]))
+
+
+def _scaled(x: Float[Array, "b n d"], scale: Float[Array, " b"]) -> Float[Array, "b n d"]:
+    return x * scale[:, None, None].astype(x.dtype)
+
+
+def drop_path_scales(key: jax.Array, rate: float, num_layers: int, batch: int) -> Float[Array, "l 2 b"]:
+    """Which clips skip which branches (stochastic depth): 0, or 1 / (1 - p) so that the mean stays.
+
+    The chance p to skip rises evenly from 0 at the first layer to `rate` at the last.
+    """
+    keep = 1 - jnp.linspace(0, rate, num_layers)[:, None, None]
+    return jax.random.bernoulli(key, keep, (num_layers, 2, batch)) / keep
 
 
 def init_stack(key: jax.Array, block: Block, num_layers: int, width: int) -> Params:
@@ -102,22 +120,34 @@ def apply_block(
 
 
 def _scan(
-    block: Block, stack: Params, x: Float[Array, "b n d"], remat: bool, keep: bool
+    block: Block,
+    stack: Params,
+    x: Float[Array, "b n d"],
+    remat: bool,
+    scales: Float[Array, "l 2 b"] | None,
+    keep: bool,
 ) -> tuple[jax.Array, jax.Array | None]:
-    def layer(x: jax.Array, params: Params) -> tuple[jax.Array, jax.Array | None]:
-        x = apply_block(block, params, x)
+    def layer(x: jax.Array, of_layer: tuple[Params, Any]) -> tuple[jax.Array, jax.Array | None]:
+        params, scales = of_layer
+        x = cast(jax.Array, block.apply({"params": params}, x, scales=scales))
         return x, x if keep else None
 
-    return jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, stack)
+    return jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, (stack, scales))
 
 
-def apply_stack(block: Block, stack: Params, x: Float[Array, "b n d"], remat: bool) -> Float[Array, "b n d"]:
+def apply_stack(
+    block: Block,
+    stack: Params,
+    x: Float[Array, "b n d"],
+    remat: bool,
+    scales: Float[Array, "l 2 b"] | None = None,
+) -> Float[Array, "b n d"]:
     """Scan the blocks of a stacked tree over the tokens; `remat` recomputes each in the backward pass."""
-    return _scan(block, stack, x, remat, keep=False)[0]
+    return _scan(block, stack, x, remat, scales, keep=False)[0]
 
 
 def every_layer(
     block: Block, stack: Params, x: Float[Array, "b n d"], remat: bool
 ) -> Float[Array, "l b n d"]:
     """`apply_stack`, but the tokens after each block."""
-    return cast(jax.Array, _scan(block, stack, x, remat, keep=True)[1])
+    return cast(jax.Array, _scan(block, stack, x, remat, None, keep=True)[1])

@@ -5,28 +5,29 @@ from pathlib import Path
 from typing import Any
 
 from videomae_jax.checkpoints import orbax
-from videomae_jax.checkpoints.source import read_pretraining
 from videomae_jax.training.run_plan import RunPlan
-from videomae_jax.training.steps import TrainState, create_state
+from videomae_jax.training.steps import TrainState
+from videomae_jax.training.tasks import create_state
 
-_REST = tuple(field.name for field in fields(TrainState) if field.name != "params")
+_REST = tuple(field.name for field in fields(TrainState) if field.name not in ("params", "ema"))
 
 
 def split_state(state: TrainState) -> dict[str, Any]:
-    """The state as the two trees that a checkpoint holds, so that the parameters can be read alone."""
-    return {"params": state.params, "training": {name: getattr(state, name) for name in _REST}}
+    """The state as the trees that a checkpoint holds, so that the parameters can be read alone."""
+    trees = {"params": state.params, "training": {name: getattr(state, name) for name in _REST}}
+    return trees if state.ema is None else trees | {"ema": state.ema}
 
 
 def restored_state(plan: RunPlan, step_folder: Path) -> TrainState:
     """The state of a checkpoint, on the plan's mesh."""
     trees = orbax.restore(step_folder, split_state(plan.state_shape))
-    return replace(plan.state_shape, params=trees["params"], **trees["training"])
+    return replace(plan.state_shape, params=trees["params"], ema=trees.get("ema"), **trees["training"])
 
 
 def initial_state(plan: RunPlan) -> TrainState:
     """The state at step 0, with fresh weights or those named by `init_from`."""
-    params, source = None, plan.config.init_from
+    params, source, key = None, plan.config.init_from, plan.key("weights")
     if source is not None:
-        _, params = read_pretraining(source)
+        params = plan.task.start_params(source, key)
         orbax.compare_trees(f"init_from={source}", params, plan.state_shape.params)
-    return create_state(plan.config, plan.mesh, plan.key("weights"), params)
+    return create_state(plan.task, plan.mesh, key, params)

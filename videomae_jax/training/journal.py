@@ -82,6 +82,12 @@ class Journal:
         self._check_steps_finite(taken, metrics["streak"])
         self._check_failed_share(taken.step)
 
+    def complete(self, scores: dict[str, float]) -> None:
+        """Add held-out scores to the last row of the run that is continued, if it had to go without."""
+        if scores and self._rows.kept and self._rows.kept[-1]["step"] == self._first:
+            self._last_row = self._rows.kept[-1] | {name: _finite(value) for name, value in scores.items()}
+            self._rows.replace_last(self._last_row)
+
     def _show(self, step: int, loss: float) -> None:
         facts = {"loss": f"{loss:.4f}"}
         if "data_wait" in self._last_row:
@@ -136,8 +142,7 @@ class Journal:
         row = self._last_row
         scores = [f"loss {row['loss']:.4f} at step {row['step']}"] if row.get("loss") is not None else []
         if row.get("val_loss") is not None:
-            zero = row["val_zero_loss"]
-            scores.append(f"held out {row['val_loss']:.4f} (predicting zero scores {zero:.4f})")
+            scores += self._plan.task.summary(row)
         if row.get("nonfinite"):
             scores.append(f"{row['nonfinite']} steps were not finite and changed nothing")
         facts = {

@@ -1,26 +1,34 @@
-"""Pre-training as a whole: start or continue, feed the steps, report, save, stop cleanly."""
+"""A training run as a whole: start or continue, feed the steps, report, save, stop cleanly."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from signal import Signals
+from typing import Any
 
 import jax
 import numpy as np
 
-from videomae_jax.checkpoints.orbax import CheckpointWriter, find_step_folder, list_steps, read_description
-from videomae_jax.config import PretrainConfig
-from videomae_jax.data.pipeline import ClipBatch, batches, validation_batches
+from videomae_jax.checkpoints.orbax import (
+    CheckpointWriter,
+    find_evaluated_folder,
+    find_step_folder,
+    list_steps,
+    read_description,
+)
+from videomae_jax.config import FinetuneConfig, PretrainConfig
+from videomae_jax.data.pipeline import ClipBatch, batches, each_video
 from videomae_jax.errors import RunError
 from videomae_jax.training.initial import initial_state, restored_state, split_state
 from videomae_jax.training.interrupts import StopWish, stop_on_signals
 from videomae_jax.training.journal import Journal, TakenStep
 from videomae_jax.training.run_plan import RunPlan, describe_plan, make_plan
 from videomae_jax.training.sharding import batch_sharding
-from videomae_jax.training.steps import Metrics, make_eval_step, make_pretrain_step
+from videomae_jax.training.steps import Metrics
+from videomae_jax.training.tasks import Arrays, make_held_out_step, make_train_step
 from videomae_jax.training.workdir import SETTINGS, check_same_run, locked, write_json
 
 
@@ -38,8 +46,8 @@ class Outcome:
         return 0 if self.signal is None else 128 + self.signal
 
 
-def pretrain(config: PretrainConfig, workdir: Path, dry_run: bool = False) -> Outcome:
-    """Pre-train, or continue the run found in `workdir`, to the end or to SIGTERM or Ctrl-C.
+def train(config: PretrainConfig | FinetuneConfig, workdir: Path, dry_run: bool = False) -> Outcome:
+    """Pre-train or fine-tune, or continue the run found in `workdir`, to the end or to SIGTERM or Ctrl-C.
 
     Raises InputError when settings, lists or the work folder do not allow it, RunError when it had to stop.
     """
@@ -58,7 +66,9 @@ def pretrain(config: PretrainConfig, workdir: Path, dry_run: bool = False) -> Ou
         print(f"{stopped} at step {run.step} of {plan.total_steps}\n{run.journal.summary()}")
         if run.step:
             print(f"{'checkpoint':>13}  {find_step_folder(workdir)}")
-            print(f"{'next':>13}  videomae-jax reconstruct VIDEO --checkpoint {workdir}", flush=True)
+            if run.best:
+                print(f"{'best':>13}  {find_evaluated_folder(workdir)}, {run.best['score']:.1%} held out")
+            print(f"{'next':>13}  {plan.task.next_command} {workdir}", flush=True)
         return Outcome(run.step, plan.total_steps, wish.signal)
 
 
@@ -73,19 +83,33 @@ def _first_step(plan: RunPlan, workdir: Path) -> int:
 
 def _try_one_step(plan: RunPlan) -> None:
     """Read one batch, take one step with it and throw the result away."""
-    step = make_pretrain_step(plan.config, plan.mesh, plan.schedule)
-    with closing(batches(plan.videos, plan.config, 0, 1)) as read:
+    step = make_train_step(plan.task, plan.mesh, plan.schedule)
+    with closing(_training_batches(plan, 0, 1)) as read:
         batch = next(read)
-    _, metrics = step(initial_state(plan), _to_devices(plan, batch.video), plan.key("masks"))
+    _, metrics = step(initial_state(plan), _to_devices(plan, batch.arrays), plan.key("training"))
     print(
-        f"dry run: read a batch of {batch.video.shape} ({len(batch.failures)} videos failed), took one step, "
-        f"with loss {float(metrics['loss']):.4f}, and threw it away; nothing was trained or written"
+        f"dry run: read a batch of {batch.arrays['video'].shape} ({len(batch.failures)} videos failed), took "
+        f"one step, with loss {float(metrics['loss']):.4f}, and threw it away; nothing was trained or written"
     )
 
 
-def _to_devices(plan: RunPlan, values: np.ndarray) -> jax.Array:
-    """Split the first axis over the devices."""
-    return jax.make_array_from_process_local_data(batch_sharding(plan.mesh), values)
+def _training_batches(plan: RunPlan, start: int, stop: int) -> Generator[ClipBatch, None, None]:
+    config = plan.config
+    return batches(
+        plan.videos,
+        plan.task.train_clips,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        num_workers=config.data.num_workers,
+        start_step=start,
+        stop_step=stop,
+    )
+
+
+def _to_devices(plan: RunPlan, arrays: dict[str, np.ndarray]) -> Arrays:
+    """Split the first axis of every array over the devices."""
+    place = partial(jax.make_array_from_process_local_data, batch_sharding(plan.mesh))
+    return {name: place(values) for name, values in arrays.items()}
 
 
 def _timed(read: Iterator[ClipBatch], journal: Journal, wish: StopWish) -> Iterator[tuple[ClipBatch, float]]:
@@ -105,9 +129,7 @@ def _timed(read: Iterator[ClipBatch], journal: Journal, wish: StopWish) -> Itera
 
 def _taken(step: int, metrics: Metrics, batch: ClipBatch, waited: float) -> TakenStep:
     records = tuple(map(int, batch.record_ids))
-    return TakenStep(
-        step, metrics, records, tuple(batch.failures), len(batch.video), waited, time.perf_counter()
-    )
+    return TakenStep(step, metrics, records, tuple(batch.failures), len(records), waited, time.perf_counter())
 
 
 @contextmanager
@@ -129,20 +151,32 @@ class _Run:
 
     def __init__(self, plan: RunPlan, workdir: Path, first_step: int) -> None:
         self.plan, self.step = plan, first_step
-        self.state = restored_state(plan, find_step_folder(workdir)) if first_step else initial_state(plan)
+        self.best: dict[str, Any] | None = None
+        """The best held-out score so far: `step`, `score`, and `videos`, a digest of those it is from."""
+        self.scores: dict[str, float] = {}
+        """The held-out scores of this step, once it was evaluated."""
+        if first_step:
+            folder = find_step_folder(workdir)
+            said, self.state = read_description(folder), restored_state(plan, folder)
+            best, self.scores = said.get("best"), said.get("held_out", {})
+            self.best = best if best and best["videos"] == plan.val_digest else None
+        else:
+            self.state = initial_state(plan)
         write_json(workdir / SETTINGS, plan.description["config"])
         self.writer = CheckpointWriter(workdir, plan.config.checkpoint)
         self.journal = Journal(plan, workdir, self.step)
-        self.evaluate = make_eval_step(plan.config, plan.mesh)
+        self.held_out_step = make_held_out_step(plan.task, plan.mesh)
 
     def train(self, wish: StopWish) -> None:
         """Take the remaining steps, or fewer when a stop is wished for or needed, and save the last state."""
         plan, late = self.plan, None
-        take_step, key = make_pretrain_step(plan.config, plan.mesh, plan.schedule), plan.key("masks")
-        with closing(batches(plan.videos, plan.config, self.step, plan.total_steps)) as read:
+        take_step, key = make_train_step(plan.task, plan.mesh, plan.schedule), plan.key("training")
+        if self.step and self._held_out_due() and not self.scores:  # A stop had come in between.
+            self.journal.complete(self._validate(wish))
+        with closing(_training_batches(plan, self.step, plan.total_steps)) as read:
             for batch, waited in _timed(read, self.journal, wish):
-                self.state, metrics = take_step(self.state, _to_devices(plan, batch.video), key)
-                self.step += 1
+                self.state, metrics = take_step(self.state, _to_devices(plan, batch.arrays), key)
+                self.step, self.scores = self.step + 1, {}
                 if late:  # The step before: its numbers are there while this one is computed.
                     self.journal.record(late)
                 late = self._pause(_taken(self.step, metrics, batch, waited), wish)
@@ -157,42 +191,62 @@ class _Run:
 
     def _pause(self, taken: TakenStep, wish: StopWish) -> TakenStep | None:
         """Evaluate and save where due; None when the step was recorded on the way."""
-        config, last = self.plan.config, self.step == self.plan.total_steps
-        held_out = bool(self.plan.val_videos) and (last or self.step % config.log.val_every_steps == 0)
-        save = self.step % config.checkpoint.every_steps == 0
+        best, held_out = self.best, self._held_out_due()
+        save = self.step % self.plan.config.checkpoint.every_steps == 0
         self.writer.poll()
         if not (held_out or save):
             return taken
         self.journal.record(taken, partial(self._validate, wish) if held_out else None)
-        if save:  # After the rows, so that a run that continues from here has them all.
+        if save or self.best != best:  # After the rows, so that a run that continues from here has them all.
             self._save()
         return None
 
+    def _held_out_due(self) -> bool:
+        plan = self.plan
+        last = self.step == plan.total_steps
+        return bool(plan.val_videos) and (last or self.step % plan.val_every_steps == 0)
+
     def _validate(self, wish: StopWish) -> dict[str, float]:
-        """Masked loss on the held-out videos with fixed masks, and what predicting zero everywhere scores.
+        """The task's scores on the held-out videos, with fixed draws, by the weights that count.
 
         Nothing when a stop is wished for meanwhile: saving matters more.
         """
         plan, sums, failures = self.plan, [], []
-        for batch in validation_batches(plan.val_videos, plan.config):
+        config = plan.config
+        batch_size = config.batch_size // config.optim.accumulation_steps
+        read = plan.task.held_out_clips
+        for batch in each_video(
+            plan.val_videos, read, batch_size=batch_size, num_workers=config.data.num_workers
+        ):
             key = jax.random.fold_in(plan.key("held out"), batch.step)
-            video, weights = _to_devices(plan, batch.video), _to_devices(plan, batch.weights)
-            sums.append(self.evaluate(self.state.params, video, weights, key))
+            placed = _to_devices(plan, batch.arrays | {"weights": batch.weights})
+            weights = placed.pop("weights")
+            sums.append(self.held_out_step(self.state.evaluated, placed, weights, key))
             failures += batch.failures
             if wish.signal:
                 return {}
         self.journal.name_left_out(failures)
-        total = {name: sum(float(each[name]) for each in sums) for name in ("loss", "zero_loss", "count")}
-        if not total["count"]:
-            lists = ", ".join(plan.config.data.val)
+        total = {name: sum(float(each[name]) for each in sums) for name in sums[0]}
+        count = total.pop("count")
+        if not count:
+            lists = ", ".join(config.data.val)
             self.journal.problem = RunError(f"none of the held-out videos in {lists} could be read")
             return {}
-        scores = {f"val_{name}": total[name] / total["count"] for name in ("loss", "zero_loss")}
-        return scores | {"val_skipped": len(failures)}
+        scores = {f"val_{name}": value / count for name, value in total.items()}
+        if plan.task.best:
+            self._note_best(scores[plan.task.best])
+        self.scores = scores | {"val_skipped": len(failures)}
+        return self.scores
+
+    def _note_best(self, score: float) -> None:
+        """Remember this step when its score is better than all before; of equal ones the first stays."""
+        if self.best is None or score > self.best["score"]:
+            self.best = {"step": self.step, "score": score, "videos": self.plan.val_digest}
 
     def _save(self) -> None:
         if self.step:  # A start is no result: with nothing learned, other settings may be tried.
-            self.writer.save(self.step, split_state(self.state), self.plan.description)
+            description = self.plan.description | {"best": self.best, "held_out": self.scores}
+            self.writer.save(self.step, split_state(self.state), description)
 
     def close(self) -> None:
         """Let a save in flight end, whatever ended the run, and close the files."""

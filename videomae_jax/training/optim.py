@@ -1,6 +1,7 @@
 """AdamW with decay chosen by name, and the warm-up and cosine schedule of the originals."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,26 @@ def warmup_cosine(config: OptimConfig, batch_size: int, steps_per_epoch: int, to
 def decay_mask(params: optax.Params) -> optax.Params:
     """True where weight decay applies."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in NO_DECAY, params)
+
+
+def layer_scales(params: optax.Params, layer_decay: float) -> optax.Params:
+    """A factor on the learning rate of each parameter: `layer_decay` once for every layer above it.
+
+    With L blocks, the embedding gets layer_decay ** (L + 1), block i (from 0) layer_decay ** (L - i), and
+    what stands behind the blocks 1. Stacked blocks get one factor for each layer.
+    """
+    num_layers = len(jax.tree.leaves(params["encoder"]["blocks"])[0])
+
+    def scale(path: tuple[jax.tree_util.DictKey, ...], leaf: Any) -> jax.Array:
+        names = [entry.key for entry in path]
+        if names[:2] == ["encoder", "patch_embed"]:
+            return jnp.float32(layer_decay ** (num_layers + 1))
+        if names[:2] == ["encoder", "blocks"]:
+            powers = jnp.float32([layer_decay ** (num_layers - layer) for layer in range(num_layers)])
+            return powers.reshape(-1, *[1] * (leaf.ndim - 1))
+        return jnp.float32(1)
+
+    return jax.tree_util.tree_map_with_path(scale, params)
 
 
 def adamw_direction(config: OptimConfig) -> optax.GradientTransformation:

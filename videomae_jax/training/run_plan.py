@@ -1,8 +1,9 @@
-"""Everything that is decided before the first step of a pre-training run, checked and put into words."""
+"""Everything that is decided before the first step of a run, checked and put into words."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -10,15 +11,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from videomae_jax.config import PretrainConfig
+from videomae_jax.config import FinetuneConfig, PretrainConfig
 from videomae_jax.data.pipeline import steps_per_epoch
-from videomae_jax.data.sources import VideoRecord, list_digest, read_videos
+from videomae_jax.data.sources import VideoRecord, list_digest, read_classes, read_labelled, read_videos
 from videomae_jax.errors import InputError
 from videomae_jax.models.layers import compute_dtype
 from videomae_jax.models.masking import sample_mask
+from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.optim import Schedule, effective_lr, warmup_cosine
+from videomae_jax.training.pretraining import Pretraining
 from videomae_jax.training.sharding import make_mesh, state_shardings
-from videomae_jax.training.steps import state_shapes
+from videomae_jax.training.tasks import Task, state_shapes
 from videomae_jax.training.workdir import describe
 from videomae_jax.versions import version_of
 
@@ -27,7 +30,7 @@ from videomae_jax.versions import version_of
 class RunPlan:
     """A checked run: its videos, its devices, its length."""
 
-    config: PretrainConfig
+    task: Task
     videos: tuple[VideoRecord, ...]
     val_videos: tuple[VideoRecord, ...]
     mesh: Mesh
@@ -37,9 +40,17 @@ class RunPlan:
     state_shape: Any
     """The training state as ShapeDtypeStructs with the shardings it will have."""
 
-    def key(self, use: Literal["weights", "masks", "held out"]) -> jax.Array:
+    @property
+    def config(self) -> PretrainConfig | FinetuneConfig:
+        return self.task.config
+
+    @property
+    def val_every_steps(self) -> int:
+        return self.config.log.val_every_steps or self.steps_per_epoch
+
+    def key(self, use: Literal["weights", "training", "held out"]) -> jax.Array:
         """The random key of one use."""
-        number = ("weights", "masks", "held out").index(use)
+        number = ("weights", "training", "held out").index(use)
         return jax.random.fold_in(jax.random.key(self.config.seed), number)
 
     @cached_property
@@ -47,9 +58,27 @@ class RunPlan:
         """What is saved with every checkpoint, and compared when a run continues."""
         return {
             "config": describe(self.config),
-            "data": {"digest": list_digest(self.videos), "videos": len(self.videos)},
+            "data": {"digest": self._digest(self.videos), "videos": len(self.videos)},
             "version": version_of("videomae-jax"),
         }
+
+    @cached_property
+    def val_digest(self) -> str:
+        """A fingerprint of the held-out videos: scores on others cannot be compared."""
+        return self._digest(self.val_videos)
+
+    def _digest(self, videos: tuple[VideoRecord, ...]) -> str:
+        """A fingerprint of the videos, and of their labels where these are learned."""
+        digest = list_digest(videos)
+        if isinstance(self.config, PretrainConfig):
+            return digest
+        labels = " ".join(str(video.label) for video in videos)
+        return hashlib.sha256(f"{digest} {labels}".encode()).hexdigest()
+
+
+def task_of(config: PretrainConfig | FinetuneConfig) -> Task:
+    """The kind of training that a configuration is for."""
+    return Finetuning(config) if isinstance(config, FinetuneConfig) else Pretraining(config)
 
 
 @contextmanager
@@ -61,36 +90,59 @@ def _settings_checked() -> Iterator[None]:
         raise InputError(str(error)) from error
 
 
-def make_plan(config: PretrainConfig) -> RunPlan:
+def make_plan(config: PretrainConfig | FinetuneConfig) -> RunPlan:
     """Read the lists and check the settings; raises InputError for what a user can mend."""
     if not config.data.train:
         raise InputError("no videos to train on; name folders or lists with --data.train LIST [LIST ...]")
     _check_counts(config)
     with _settings_checked():
-        videos = read_videos(config.data.train, config.data.root)
-        val_videos = read_videos(config.data.val, config.data.root) if config.data.val else ()
+        if isinstance(config, FinetuneConfig):
+            config, videos, val_videos = _read_labelled(config)
+        else:
+            videos = read_videos(config.data.train, config.data.root)
+            val_videos = read_videos(config.data.val, config.data.root) if config.data.val else ()
+            draw = partial(sample_mask, config.mask_type, batch=1, grid=config.model.grid)
+            jax.eval_shape(lambda key: draw(key=key, ratio=config.mask_ratio), jax.random.key(0))
         mesh = make_mesh(config.mesh.fsdp)
         per_epoch = steps_per_epoch(len(videos), config.batch_size)
         total = config.epochs * per_epoch
         schedule = warmup_cosine(config.optim, config.batch_size, per_epoch, total)
-        draw = partial(sample_mask, config.mask_type, batch=1, grid=config.model.grid)
-        jax.eval_shape(lambda key: draw(key=key, ratio=config.mask_ratio), jax.random.key(0))
     parts = mesh.size * config.optim.accumulation_steps
     if config.batch_size % parts:
         raise InputError(
             f"batch_size={config.batch_size} is not a multiple of {parts} ({mesh.size} devices x "
             f"{config.optim.accumulation_steps} accumulation steps); change --batch-size"
         )
-    shapes = state_shapes(config)
+    task = task_of(config)
+    shapes = state_shapes(task)
     state_shape = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
         state_shardings(mesh, shapes),
     )
-    return RunPlan(config, videos, val_videos, mesh, schedule, per_epoch, total, state_shape)
+    return RunPlan(task, videos, val_videos, mesh, schedule, per_epoch, total, state_shape)
 
 
-def _check_counts(config: PretrainConfig) -> None:
+def _read_labelled(
+    config: FinetuneConfig,
+) -> tuple[FinetuneConfig, tuple[VideoRecord, ...], tuple[VideoRecord, ...]]:
+    """The configuration with its classes, the videos to train on and those held out."""
+    data, model = config.data, config.model
+    given = read_classes(data.classes) if data.classes else None
+    videos, names = read_labelled(data.train, data.root, given)
+    if model.num_labels:
+        if len(names) > model.num_labels:
+            raise InputError(
+                f"model.num_labels={model.num_labels}, but there are {len(names)} classes in "
+                f"{data.classes or ', '.join(data.train)}; change --model.num-labels"
+            )
+        names = (*names, *model.id2label[len(names) :])
+    val_videos = read_labelled(data.val, data.root, names)[0] if data.val else ()
+    model = replace(model, num_labels=len(names), id2label=names)
+    return replace(config, model=model), videos, val_videos
+
+
+def _check_counts(config: PretrainConfig | FinetuneConfig) -> None:
     """Raise InputError for a count below 1."""
     for part, names in (
         ("", ("batch_size", "epochs", "max_nonfinite_steps")),
@@ -101,7 +153,7 @@ def _check_counts(config: PretrainConfig) -> None:
     ):
         for name in names:
             value = getattr(getattr(config, part) if part else config, name)
-            if value < 1:
+            if value is not None and value < 1:
                 raise InputError(f"{part}{'.' * bool(part)}{name}={value} must be at least 1")
 
 
@@ -114,11 +166,10 @@ def describe_plan(plan: RunPlan, first_step: int) -> str:
     lr, floor = (effective_lr(base, config.batch_size) for base in (optim.base_lr, optim.min_lr))
     mesh = " x ".join(f"{size} {axis}" for axis, size in plan.mesh.shape.items())
     facts = {
-        "model": f"{model.num_hidden_layers} layers of width {model.hidden_size}, decoder "
-        f"{model.decoder_num_hidden_layers} of {model.decoder_hidden_size}, {parameters:,} parameters",
-        "clips": f"{model.num_frames} frames {model.image_size}x{model.image_size}, every "
-        f"{config.data.sampling_rate}. frame; {config.mask_type} mask hides {config.mask_ratio:.0%} of "
+        "model": f"{model.num_hidden_layers} layers of width {model.hidden_size}, {parameters:,} parameters",
+        "clips": f"{model.num_frames} frames {model.image_size}x{model.image_size}, {_spacing(config)}, "
         f"{model.num_tokens} tokens",
+        **plan.task.describe(),
         "devices": f"{plan.mesh.size} x {device.device_kind} ({mesh}), {compute_dtype(model)}",
         "batch": f"{config.batch_size} videos x {config.data.num_sample} clips"
         + (f" in {optim.accumulation_steps} parts" if optim.accumulation_steps > 1 else ""),
@@ -130,3 +181,9 @@ def describe_plan(plan: RunPlan, first_step: int) -> str:
         + (f", continuing from step {first_step}" if first_step else ""),
     }
     return "\n".join(f"{name:>13}  {value}" for name, value in facts.items())
+
+
+def _spacing(config: PretrainConfig | FinetuneConfig) -> str:
+    if isinstance(config, FinetuneConfig) and config.data.sampling == "uniform":
+        return "evenly over the video"
+    return f"every {config.data.sampling_rate}. frame"

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from videomae_jax.config import FREE_ON_RESUME, PretrainConfig
+from videomae_jax.config import FREE_ON_RESUME, FinetuneConfig, PretrainConfig
 from videomae_jax.errors import InputError, RunError
 
 METRICS = "metrics.jsonl"
@@ -50,10 +50,18 @@ class Rows:
     def __init__(self, path: Path, last_step: int) -> None:
         self._path = path
         self.kept = [row for row in read_rows(path) if row["step"] <= last_step]
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in self.kept))
-        partial.replace(path)
-        self._file = path.open("a")
+        self._rewrite(self.kept)
+
+    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+        partial = self._path.with_name(self._path.name + ".partial")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        partial.replace(self._path)
+        self._file = self._path.open("a")
+
+    def replace_last(self, row: dict[str, Any]) -> None:
+        """Put another row in the place of the last one kept, before any is written."""
+        self._file.close()
+        self._rewrite([*self.kept[:-1], row])
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one row and hand it to the operating system, so that it outlives a killed process."""
@@ -86,7 +94,7 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def describe(config: PretrainConfig) -> dict[str, Any]:
+def describe(config: PretrainConfig | FinetuneConfig) -> dict[str, Any]:
     """The settings as plain JSON values."""
     return json.loads(json.dumps(asdict(config)))
 

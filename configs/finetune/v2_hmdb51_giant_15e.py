@@ -1,0 +1,23 @@
+"""VideoMAE V2 fine-tuning of ViT-g on HMDB51, 15 epochs.
+
+Run: videomae-jax finetune v2_hmdb51_giant_15e --init-from WEIGHTS --data.train hmdb51/train.csv
+--data.val hmdb51/val.csv --data.test hmdb51/test.csv --workdir runs/v2_hmdb51_giant_15e
+Start: the weights of v2_k710_giant_35e.
+Cost: not measured here.
+Expect: reference, top-1 / top-5: 88.1 / not published on HMDB51 (5 x 3 views).
+Ours: not yet run.
+"""
+
+from dataclasses import replace
+
+from videomae_jax.config import SIZES, FinetuneConfig, LabelledDataConfig, OptimConfig, ViewsConfig
+
+config = FinetuneConfig(
+    model=replace(SIZES["giant"], num_labels=51, drop_path=0.35, head_dropout=0.5, dtype="auto"),
+    data=LabelledDataConfig(sampling_rate=2, num_sample=2),
+    test=ViewsConfig(num_segments=5, num_crops=3),
+    optim=OptimConfig(base_lr=5e-4, min_lr=1e-6, warmup_epochs=5, betas=(0.9, 0.999)),
+    layer_decay=0.9,
+    epochs=15,
+    batch_size=24,
+)

@@ -1,0 +1,190 @@
+"""What each reader makes of a video: which frames, which part of them, in which shape."""
+
+import csv
+import pickle
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, ViewsConfig
+from videomae_jax.data import clips
+from videomae_jax.data.clips import CentreClip, FinetuneClips, PretrainClips
+from videomae_jax.data.clips import TestViews as Views
+from videomae_jax.data.cropping import (
+    centre_clip,
+    crop_resized,
+    draw_box,
+    fit_canvas,
+    scale_short_side,
+    view_boxes,
+)
+from videomae_jax.data.sampling import (
+    centre_indices,
+    dense_test_indices,
+    draw_end,
+    draw_start,
+    draw_uniform_indices,
+    finetune_indices,
+    pretrain_indices,
+    uniform_centre_indices,
+    uniform_test_indices,
+)
+from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.video import open_video, write_video
+
+MODEL = VideoMAEConfig(image_size=32, num_frames=4)
+UNLABELLED = DataConfig(sampling_rate=3, num_sample=3, flip=True)
+DENSE = LabelledDataConfig(sampling_rate=3, num_sample=3, canvas=(36, 60))
+UNIFORM = LabelledDataConfig(sampling="uniform", num_sample=3, canvas=(36, 60))
+VIEWS = ViewsConfig(num_segments=3, num_crops=2)
+KEY = (7, 1, 5, 0)
+READERS = [
+    PretrainClips(MODEL, UNLABELLED),
+    FinetuneClips(MODEL, DENSE),
+    FinetuneClips(MODEL, UNIFORM),
+    CentreClip(MODEL, UNLABELLED),
+    CentreClip(MODEL, UNIFORM),
+    Views(MODEL, DENSE, VIEWS),
+    Views(MODEL, UNIFORM, VIEWS),
+]
+
+
+@pytest.fixture(scope="module", params=[(40, 56), (56, 40)], ids=["wide", "upright"])
+def video(request, tmp_path_factory):
+    """A video of 50 different frames: where it is, and its frames as they decode."""
+    path = tmp_path_factory.mktemp("clips") / "noise.mp4"
+    write_video(path, np.random.default_rng(0).integers(0, 256, (50, *request.param, 3), np.uint8), 25)
+    with open_video(path) as opened:
+        return str(path), opened.frames(range(50))
+
+
+def generators():
+    return [np.random.default_rng([3, *KEY, clip]) for clip in range(3)]
+
+
+def test_pre_training_clips(video):
+    path, frames = video
+    arrays = PretrainClips(MODEL, UNLABELLED)(VideoRecord(path, ""), KEY)
+    assert arrays.keys() == {"video"}
+    for clip, rng in zip(arrays["video"], generators(), strict=True):
+        indices = pretrain_indices(50, 4, 3, draw_start(rng, 50, 4, 3))
+        box = draw_box(rng, *frames.shape[1:3], 32, UNLABELLED.crop_scales)
+        mirror = bool(rng.random() < 0.5)
+        expected = [crop_resized(frames[index], box, 32, mirror) for index in indices]
+        np.testing.assert_array_equal(clip, expected)
+
+
+@pytest.mark.parametrize("data", [DENSE, UNIFORM])
+def test_fine_tuning_clips(video, data):
+    path, frames = video
+    arrays = FinetuneClips(MODEL, data)(VideoRecord(path, "", 4), KEY)
+    fitted = np.stack([fit_canvas(frame, data.canvas)[0] for frame in frames])
+    height, width = fitted.shape[1:3]
+    assert (height, width) == (36, 50)
+    for clip, rng in zip(arrays["video"], generators(), strict=True):
+        if data.sampling == "uniform":
+            indices = draw_uniform_indices(rng, 50, 4)
+        else:
+            indices = finetune_indices(50, 4, 3, draw_end(rng, 50, 4, 3))
+        np.testing.assert_array_equal(clip[:, :height, :width], fitted[indices])
+        assert not clip[:, height:].any()
+        assert not clip[:, :, width:].any()
+    upright = frames.shape[1] > frames.shape[2]
+    assert arrays["box"].tolist() == [[36, 50, int(upright)]] * 3
+    assert arrays["label"].tolist() == [4] * 3
+
+
+@pytest.mark.parametrize("data", [UNLABELLED, DENSE, UNIFORM])
+def test_the_centre_clip(video, data):
+    path, frames = video
+    arrays = CentreClip(MODEL, data)(VideoRecord(path, ""), None)
+    indices = uniform_centre_indices(50, 4) if data is UNIFORM else centre_indices(50, 4, 3)
+    np.testing.assert_array_equal(arrays["video"], centre_clip(frames[indices], 32)[None])
+    assert arrays["label"].tolist() == [-1]
+
+
+@pytest.mark.parametrize("data", [DENSE, UNIFORM])
+def test_views_come_clip_by_clip(video, data):
+    path, frames = video
+    arrays = Views(MODEL, data, VIEWS)(VideoRecord(path, "", 2), None)
+    segments = uniform_test_indices(50, 4, 3) if data is UNIFORM else dense_test_indices(50, 4, 3, 3)
+    assert len({tuple(indices) for indices in segments}) == 3
+    scaled = np.stack([scale_short_side(frame, 32) for frame in frames])
+    expected = [
+        scaled[indices, top:bottom, left:right]
+        for indices in segments
+        for left, top, right, bottom in view_boxes(*scaled.shape[1:3], 2)
+    ]
+    np.testing.assert_array_equal(arrays["video"], expected)
+    assert arrays["label"].tolist() == [2]
+
+
+class Opened:
+    """In place of an open video: some frames, and what was asked for."""
+
+    def __init__(self, frames):
+        self.frames, self.asked = frames, []
+        self.timestamps = np.arange(len(frames)) / 25
+
+    def read(self, indices):
+        self.asked.append(indices)
+        return ((index, self.frames[index]) for index in indices)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_segment_is_read_like_a_video_of_its_own_in_one_pass(video, read, monkeypatch):
+    path, frames = video
+    segment = read(VideoRecord(path, "", 1, 10, 30), KEY)
+    opened = Opened(frames[10:40])
+    monkeypatch.setattr(clips, "open_video", lambda path: nullcontext(opened))
+    alone = read(VideoRecord("", "", 1), KEY)
+    (asked,) = opened.asked
+    assert asked == sorted(set(asked))
+    for name, values in segment.items():
+        np.testing.assert_array_equal(values, alone[name])
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_shapes_are_known_beforehand_and_readers_travel(video, read):
+    path, _ = video
+    again = pickle.loads(pickle.dumps(read))
+    assert again == read
+    arrays = again(VideoRecord(path, "", 1), KEY)
+    blank = read.blank()
+    assert {name: (each.shape, each.dtype) for name, each in arrays.items()} == {
+        name: (each.shape, each.dtype) for name, each in blank.items()
+    }
+    assert not any(each.any() for each in blank.values())
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_one_frame_makes_a_clip(tmp_path, read):
+    write_video(tmp_path / "one.mp4", np.full((1, 40, 40, 3), 120, np.uint8), 25)
+    with open_video(tmp_path / "one.mp4") as opened:
+        pixel = opened.frames([0])[0, 0, 0]
+    video = read(VideoRecord(str(tmp_path / "one.mp4"), ""), KEY)["video"]
+    np.testing.assert_array_equal(video[:, :, :32, :32], np.broadcast_to(pixel, video[:, :, :32, :32].shape))
+
+
+def test_real_videos_of_any_kind(real_videos):
+    """Rotated, odd-sized, short, with variable frame rate: all can be read and fill what they say."""
+    with (real_videos / "manifest.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["set"] == "edge"]
+    assert len(rows) >= 10
+    for row in rows:
+        record = VideoRecord(str(real_videos / "edge" / row["file"]), row["file"], 3)
+        for data in (replace(DENSE, num_sample=2), replace(UNIFORM, num_sample=2)):
+            arrays = FinetuneClips(MODEL, data)(record, KEY)
+            (height, width, transposed), again = arrays["box"]
+            assert arrays["box"][0].tolist() == again.tolist()
+            turned = row["rotation"] in ("90", "-90", "270", "-270")
+            assert transposed == ((int(row["w"]) < int(row["h"])) != turned), row["file"]
+            assert height == 36 or width == 60
+            filled = arrays["video"].any(axis=(0, 1, 4))
+            assert filled[: height // 2, : width // 2].any()
+            assert not filled[height:].any()
+            assert not filled[:, width:].any()
+            views = Views(MODEL, data, VIEWS)(record, None)["video"]
+            assert np.ptp(views) > 100

@@ -1,0 +1,215 @@
+"""What one video becomes: readers, which are called in worker processes and can be pickled.
+
+A reader makes named arrays of a video, all with a leading axis s of clips. It draws from the `key` that it is
+given, (seed, epoch, place, attempt), and without one takes the middle.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, ViewsConfig
+from videomae_jax.data.cropping import (
+    Box,
+    centre_box,
+    crop_resized,
+    draw_box,
+    fit_canvas,
+    scale_short_side,
+    view_boxes,
+)
+from videomae_jax.data.sampling import (
+    centre_indices,
+    dense_test_indices,
+    draw_end,
+    draw_start,
+    draw_uniform_indices,
+    finetune_indices,
+    pretrain_indices,
+    uniform_centre_indices,
+    uniform_test_indices,
+)
+from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.video import VideoError, open_video
+
+Arrays = dict[str, np.ndarray]
+Key = tuple[int, ...]
+# The first number of every key; see data/slots.py.
+_CLIP = 3
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Makes arrays of a video."""
+
+    def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
+        """The arrays of one video, by name; raises VideoError when it cannot be read."""
+        ...
+
+    def blank(self) -> Arrays:
+        """Zeros in the shapes and types that every video gives."""
+        ...
+
+
+@dataclass(frozen=True)
+class PretrainClips:
+    """Clips drawn from one pass over a video: `video` (s T S S 3) uint8, s = `data.num_sample`."""
+
+    model: VideoMAEConfig
+    data: DataConfig
+
+    def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
+        model, data, size = self.model, self.data, self.model.image_size
+        rngs = _generators(key, data.num_sample)
+        shape = model.num_frames, data.sampling_rate
+
+        def choose(count: int) -> Int64[np.ndarray, "s T"]:
+            return np.stack([pretrain_indices(count, *shape, draw_start(rng, count, *shape)) for rng in rngs])
+
+        arrays, cuts = self.blank(), None
+        for frame, wanted in _read_frames(record, choose):
+            if cuts is None:
+                cuts = [self._draw_cut(rng, *frame.shape[:2]) for rng in rngs]
+            for clip, where, (box, mirror) in zip(arrays["video"], wanted, cuts, strict=True):
+                if where.any():
+                    clip[where] = crop_resized(frame, box, size, mirror)
+        return arrays
+
+    def blank(self) -> Arrays:
+        model = self.model
+        shape = self.data.num_sample, model.num_frames, model.image_size, model.image_size, 3
+        return {"video": np.zeros(shape, np.uint8)}
+
+    def _draw_cut(self, rng: np.random.Generator, height: int, width: int) -> tuple[Box, bool]:
+        """The box of a clip, and whether the clip is mirrored."""
+        box = draw_box(rng, height, width, self.model.image_size, self.data.crop_scales)
+        return box, self.data.flip and bool(rng.random() < 0.5)
+
+
+@dataclass(frozen=True)
+class FinetuneClips:
+    """Clips drawn from one pass over a labelled video, not cropped yet; s = `data.num_sample`.
+
+    `video` (s T H W 3) uint8 has frames scaled to fit into `data.canvas` (H, W) at its top left, zeros
+    elsewhere; `box` (s 3) int32 holds their height, their width, and 1 where upright frames were transposed
+    to lie on their side; `label` (s) int32.
+    """
+
+    model: VideoMAEConfig
+    data: LabelledDataConfig
+
+    def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
+        model, data = self.model, self.data
+        rngs = _generators(key, data.num_sample)
+
+        def choose(count: int) -> Int64[np.ndarray, "s T"]:
+            if data.sampling == "uniform":
+                return np.stack([draw_uniform_indices(rng, count, model.num_frames) for rng in rngs])
+            shape = count, model.num_frames, data.sampling_rate
+            return np.stack([finetune_indices(*shape, draw_end(rng, *shape)) for rng in rngs])
+
+        arrays = self.blank()
+        for frame, wanted in _read_frames(record, choose):
+            scaled, transposed = fit_canvas(frame, data.canvas)
+            height, width = scaled.shape[:2]
+            arrays["video"][wanted, :height, :width] = scaled
+            arrays["box"][:] = height, width, transposed
+        return arrays | {"label": _labels(record, data.num_sample)}
+
+    def blank(self) -> Arrays:
+        count = self.data.num_sample
+        return {
+            "video": np.zeros((count, self.model.num_frames, *self.data.canvas, 3), np.uint8),
+            "box": np.zeros((count, 3), np.int32),
+            "label": np.zeros(count, np.int32),
+        }
+
+
+@dataclass(frozen=True)
+class CentreClip:
+    """The middle square of the middle clip: `video` (1 T S S 3) uint8, `label` (1) int32 or -1."""
+
+    model: VideoMAEConfig
+    data: DataConfig | LabelledDataConfig
+
+    def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
+        arrays = self.blank()
+        for frame, wanted in _read_frames(record, self._choose):
+            arrays["video"][wanted] = crop_resized(frame, centre_box(*frame.shape[:2]), self.model.image_size)
+        return arrays | {"label": _labels(record, 1)}
+
+    def blank(self) -> Arrays:
+        model = self.model
+        video = np.zeros((1, model.num_frames, model.image_size, model.image_size, 3), np.uint8)
+        return {"video": video, "label": np.zeros(1, np.int32)}
+
+    def _choose(self, count: int) -> Int64[np.ndarray, "1 T"]:
+        if isinstance(self.data, LabelledDataConfig) and self.data.sampling == "uniform":
+            return uniform_centre_indices(count, self.model.num_frames)[None]
+        return centre_indices(count, self.model.num_frames, self.data.sampling_rate)[None]
+
+
+@dataclass(frozen=True)
+class TestViews:
+    """Several clips of a video, several squares of each: `video` (s T S S 3) uint8, `label` (1) int32 or -1.
+
+    s = `views.num_segments` * `views.num_crops`, all crops of the first clip first; one pass over the video.
+    """
+
+    model: VideoMAEConfig
+    data: LabelledDataConfig
+    views: ViewsConfig
+
+    def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
+        segments, crops = self.views.num_segments, self.views.num_crops
+        size, arrays = self.model.image_size, self.blank()
+        views = arrays["video"].reshape(segments, crops, *arrays["video"].shape[1:])
+        for frame, wanted in _read_frames(record, self._choose):
+            scaled = scale_short_side(frame, size)
+            for crop, (left, top, right, bottom) in enumerate(
+                view_boxes(scaled.shape[0], scaled.shape[1], crops)
+            ):
+                views[:, crop][wanted] = scaled[top:bottom, left:right]
+        return arrays | {"label": _labels(record, 1)}
+
+    def blank(self) -> Arrays:
+        model, count = self.model, self.views.num_segments * self.views.num_crops
+        video = np.zeros((count, model.num_frames, model.image_size, model.image_size, 3), np.uint8)
+        return {"video": video, "label": np.zeros(1, np.int32)}
+
+    def _choose(self, count: int) -> Int64[np.ndarray, "segments T"]:
+        frames, segments = self.model.num_frames, self.views.num_segments
+        if self.data.sampling == "uniform":
+            return uniform_test_indices(count, frames, segments)
+        return dense_test_indices(count, frames, self.data.sampling_rate, segments)
+
+
+def _generators(key: Key | None, num_sample: int) -> list[np.random.Generator]:
+    """A generator for each clip of a video."""
+    assert key is not None, "readers for training draw from a key"
+    return [np.random.default_rng([_CLIP, *key, clip]) for clip in range(num_sample)]
+
+
+def _labels(record: VideoRecord, num_sample: int) -> np.ndarray:
+    return np.full(num_sample, -1 if record.label is None else record.label, np.int32)
+
+
+def _read_frames(
+    record: VideoRecord, choose: Callable[[int], Int64[np.ndarray, "s T"]]
+) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], Bool[np.ndarray, "s T"]]]:
+    """Each frame that is needed, and where; `choose` gives frames of the segment by its length."""
+    with open_video(record.path) as video:
+        indices = record.start + choose(_frames_in_segment(record, len(video.timestamps)))
+        for index, frame in video.read(np.unique(indices).tolist()):
+            yield frame, indices == index
+
+
+def _frames_in_segment(record: VideoRecord, frames: int) -> int:
+    count = frames - record.start
+    if count < 1:
+        detail = f"the segment starts at frame {record.start}, but it has {frames} frames"
+        raise VideoError(record.path, "segment-outside" if frames else "no-frames", detail)
+    return count if record.total == -1 else min(count, record.total)

@@ -1,0 +1,119 @@
+"""A contact sheet of what a run trains on: clips after augmentation and mixing, or with their masks."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from PIL import ImageDraw
+
+from videomae_jax.config import FinetuneConfig, PretrainConfig
+from videomae_jax.data.pipeline import ClipBatch, batches
+from videomae_jax.inference.pictures import _GAP, _LINE, _MARGIN, _TEXT, _enlarge, _font, _paper
+from videomae_jax.inference.reconstruct import GREY
+from videomae_jax.models.masking import sample_mask
+from videomae_jax.models.patches import patchify, unpatchify
+from videomae_jax.models.pixels import denormalize, normalize
+from videomae_jax.training.augment import augment
+from videomae_jax.training.mixing import mix, soft_targets
+from videomae_jax.training.run_plan import RunPlan, make_plan
+
+FRAMES = 6
+"""Frames shown of each clip, evenly spread from the first to the last."""
+CLIPS = 8
+"""Most clips shown of a step."""
+
+
+def show_batch(config: PretrainConfig | FinetuneConfig, out: Path, steps: int = 1) -> int:
+    """Draw clips of a run's first steps as the model is to see them; returns the exit code.
+
+    Of each step the first videos are read, as many as give 8 clips or the whole batch. Fine-tuning clips are
+    augmented and mixed with each other; pre-training clips come as read, and once more with their masks in
+    grey. Draws are as in a run, but not the very same. Raises InputError as a run does.
+    """
+    plan = make_plan(config)
+    each = max(1, min(config.batch_size, CLIPS // config.data.num_sample))
+    reading = batches(
+        plan.videos,
+        plan.task.train_clips,
+        seed=config.seed,
+        batch_size=each,
+        num_workers=0,  # Starting processes would take longer than reading so few videos.
+        start_step=0,
+        stop_step=steps,
+    )
+    clips, titles = [], []
+    with closing(reading):
+        for batch in reading:
+            key = jax.random.fold_in(plan.key("training"), batch.step)
+            for clip, title in _as_seen(plan, batch, key):
+                clips.append(clip)
+                titles.append(f"step {batch.step}: {title}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw_batch(out, np.stack(clips), titles)
+    print(f"Wrote {out} with {len(clips)} rows of {FRAMES} frames")
+    return 0
+
+
+def draw_batch(path: Path, clips: Float[np.ndarray, "b T H W 3"], titles: Sequence[str]) -> None:
+    """Write a PNG with a row of 6 frames for each clip, normalised as for the model, and its title above."""
+    pixels = np.rint(np.clip(denormalize(clips), 0, 255)).astype(np.uint8)
+    shown = np.unique(np.linspace(0, clips.shape[1] - 1, FRAMES).round().astype(int))
+    scale = -(-112 // clips.shape[3])
+    height, width = scale * clips.shape[2], scale * clips.shape[3]
+    step = _LINE + height + 2 * _GAP
+    paper = _paper(2 * _MARGIN + len(shown) * (width + _GAP), 2 * _MARGIN + len(clips) * step, caption=titles)
+    draw = ImageDraw.Draw(paper)
+    for row, (clip, title) in enumerate(zip(pixels, titles, strict=True)):
+        top = _MARGIN + row * step
+        draw.text((_MARGIN, top), title, _TEXT, _font(13))
+        for column, frame in enumerate(shown):
+            paper.paste(_enlarge(clip[frame], scale), (_MARGIN + column * (width + _GAP), top + _LINE))
+    paper.save(path, format="PNG")
+
+
+def _as_seen(plan: RunPlan, batch: ClipBatch, key: jax.Array) -> Iterator[tuple[np.ndarray, str]]:
+    """Normalised clips and their titles."""
+    names = [Path(plan.videos[record].path).name for record in batch.record_ids]
+    if isinstance(plan.config, PretrainConfig):
+        pairs = zip(*_masked(plan.config, batch.arrays["video"], key), strict=True)
+        for name, (clip, masked) in zip(names, pairs, strict=True):
+            yield clip, f"{name}, as read"
+            yield masked, f"{name}, {plan.config.mask_type} mask of {plan.config.mask_ratio:.0%}"
+        return
+    clips, weights = _mixed(plan.config, batch, key)
+    for number, (name, clip, weight) in enumerate(zip(names, clips, weights, strict=True)):
+        partner = names[len(names) - 1 - number]
+        mixed = f" with {partner}" if (weights[number] != weights[number].round()).any() else ""
+        yield clip, f"{_shares(weight, plan.config.model.id2label)}   ({name}{mixed})"
+
+
+def _masked(config: PretrainConfig, video: np.ndarray, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Clips as read, and with what the model does not see in grey."""
+    _, masked = sample_mask(config.mask_type, key, len(video), config.model.grid, config.mask_ratio)
+    tubelets = np.array(patchify(video, config.model))
+    np.put_along_axis(tubelets, np.asarray(masked)[:, :, None], GREY, axis=1)
+    return np.asarray(normalize(video)), np.asarray(normalize(unpatchify(tubelets, config.model)))
+
+
+def _mixed(config: FinetuneConfig, batch: ClipBatch, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Augmented and mixed clips, and the share of each class in them, without smoothing."""
+    for_augment, for_mix = jax.random.split(key)
+    arrays, size = jax.device_put(batch.arrays), config.model.image_size
+    clips = jax.jit(augment, static_argnums=(3, 4))(
+        for_augment, arrays["video"], arrays["box"], config.augment, size
+    )
+    targets = soft_targets(arrays["label"], config.model.num_labels, 0.0)
+    clips, targets = mix(for_mix, clips, targets, config.augment)
+    return np.asarray(clips), np.asarray(targets)
+
+
+def _shares(weights: Float[np.ndarray, " y"], names: Sequence[str]) -> str:
+    """The classes of a clip with their weights, the greater first."""
+    order = np.argsort(-weights, kind="stable")[:2]
+    return ", ".join(f"{names[label]}: {weights[label]:.2f}" for label in order if weights[label] > 0)
+
+
+__all__ = ["draw_batch", "show_batch"]

@@ -1,0 +1,62 @@
+"""Mixing of a batch with itself in reverse order (mixup and cutmix), and soft targets."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from videomae_jax.config import AugmentConfig
+
+
+def soft_targets(labels: Int[Array, " b"], num_labels: int, smoothing: float) -> Float[Array, "b y"]:
+    """Distributions over the classes that give `smoothing` of their weight to all classes alike."""
+    return jax.nn.one_hot(labels, num_labels) * (1 - smoothing) + smoothing / num_labels
+
+
+def mix(
+    key: jax.Array, clips: Float[Array, "b T H W c"], targets: Float[Array, "b y"], config: AugmentConfig
+) -> tuple[Float[Array, "b T H W c"], Float[Array, "b y"]]:
+    """Mix each clip and its target with those as far from the end of the batch as it is from the start.
+
+    One draw for the batch: mixup adds the two with a weight from its Beta distribution; cutmix puts a box of
+    the other into all frames, and its weight is the area that is left. Source: timm's Mixup, mode "batch".
+    """
+    if not (config.mixup or config.cutmix) or not config.mix_prob:
+        return clips, targets
+    for_chance, for_kind, for_mixup, for_cutmix, for_box = jax.random.split(key, 5)
+    by_cutmix = jax.random.bernoulli(for_kind, _cutmix_prob(config))
+    mixed = jax.random.bernoulli(for_chance, config.mix_prob)
+    height, width = clips.shape[2:4]
+    box = _draw_box(for_box, 1 - _draw_weight(for_cutmix, config.cutmix), height, width)
+    weights = jnp.where(by_cutmix, 1.0 - box, _draw_weight(for_mixup, config.mixup))
+    weights = jnp.where(mixed, weights, 1.0)
+    target_weight = weights.mean()
+    return (
+        weights[:, :, None] * clips + (1 - weights[:, :, None]) * clips[::-1],
+        target_weight * targets + (1 - target_weight) * targets[::-1],
+    )
+
+
+def _cutmix_prob(config: AugmentConfig) -> float:
+    if config.mixup and config.cutmix:
+        return config.mix_switch_prob
+    return 1.0 if config.cutmix else 0.0
+
+
+def _draw_weight(key: jax.Array, alpha: float) -> Float[Array, ""]:
+    """The weight of a clip itself; 1 where a kind of mixing is off."""
+    return jax.random.beta(key, alpha, alpha) if alpha else jnp.ones(())
+
+
+def _draw_box(
+    key: jax.Array, area: Float[Array, ""], height: int, width: int
+) -> Bool[Array, "{height} {width}"]:
+    """A box about a place anywhere in the frame, with a share of its area unless the frame's edge cuts it."""
+    inside = []
+    for axis_key, side in zip(jax.random.split(key), (height, width), strict=True):
+        half = jnp.floor(side * jnp.sqrt(area)).astype(int) // 2
+        centre, place = jax.random.randint(axis_key, (), 0, side), jnp.arange(side)
+        inside.append((place >= centre - half) & (place < centre + half))
+    return inside[0][:, None] & inside[1]
+
+
+__all__ = ["mix", "soft_targets"]
