@@ -1,0 +1,194 @@
+"""The command `videomae-jax classify`, and the same in Python: what a classifier sees in videos."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, overload
+
+import numpy as np
+import tyro
+from jaxtyping import Float64
+
+from videomae_jax.config import LabelledDataConfig, ViewsConfig
+from videomae_jax.data.pipeline import Failure
+from videomae_jax.data.sources import VideoRecord, read_videos
+from videomae_jax.errors import InputError
+from videomae_jax.inference.predictor import Predictor, score_videos
+from videomae_jax.inference.scores import best_classes
+from videomae_jax.inference.views import Sampling, choose_views
+
+_BAR = 30
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Say which classes a classifier sees in each video; the scores of all classes add up to 1."""
+
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Video files, folders of videos, or list files."""
+    checkpoint: str
+    """A work folder, a step folder, a Hugging Face folder, or a hub id."""
+    top_k: int = 5
+    """How many classes are shown."""
+    json: bool = False
+    """Print a line of JSON for each video."""
+    sampling: Sampling | None = None
+    """Frames `sampling_rate` apart, or spread over the whole video; by default as in training, or dense."""
+    sampling_rate: int | None = None
+    """Take every n-th frame; by default as in training, or 4. Without effect on uniform sampling."""
+    num_segments: int = 1
+    """Clips along time, whose scores are averaged; 1 is the middle of the video."""
+    num_crops: int = 1
+    """Squares along the longer side, whose scores are averaged; 1 is the middle."""
+    batch_size: int = 8
+    """Clips classified at a time, over all devices."""
+    num_workers: int = 0
+    """Decoding processes; 0 decodes in the main process."""
+    root: str | None = None
+    """What relative paths in lists start from; by default the folder of the list."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class that may be seen in a video."""
+
+    label: str
+    score: float
+    """Mean softmax over the views, between 0 and 1."""
+    number: int
+    """Of the class, as the model counts."""
+
+
+def classify(args: Classify) -> int:
+    """Print the best classes of each video; 1 when one could not be read, which is said on stderr, else 0."""
+    if not args.videos:
+        raise InputError(
+            "name at least one video, folder or list: videomae-jax classify VIDEO --checkpoint C"
+        )
+    for name in ("top_k", "batch_size"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be 1 or more")
+    records = read_videos(args.videos, args.root)
+    classifier = VideoClassifier.from_pretrained(
+        args.checkpoint,
+        sampling=args.sampling,
+        sampling_rate=args.sampling_rate,
+        num_segments=args.num_segments,
+        num_crops=args.num_crops,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+    )
+    failed = 0
+    for path, found in classifier.each(records, args.top_k):
+        if isinstance(found, Failure):
+            failed += 1
+            print(f"videomae-jax: {found.error}", file=sys.stderr, flush=True)
+        elif args.json:
+            row = {"path": path, "predictions": [asdict(prediction) for prediction in found]}
+            print(json.dumps(row), flush=True)
+        else:
+            print("\n".join([path, *map(_line, found)]), flush=True)
+    return int(failed > 0)
+
+
+def _line(prediction: Prediction) -> str:
+    bar = "█" * round(_BAR * prediction.score)
+    return f"  {prediction.score:6.1%}  {bar:{_BAR}}  {prediction.label}"
+
+
+class VideoClassifier:
+    """A classifier of video files: `VideoClassifier.from_pretrained("runs/mine")("clip.mp4")`."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        data: LabelledDataConfig,
+        views: ViewsConfig,
+        batch_size: int = 8,
+        num_workers: int = 0,
+    ) -> None:
+        """See `score_videos` for the settings."""
+        self.predictor = predictor
+        self._data, self._views = data, views
+        self._batch_size, self._num_workers = batch_size, num_workers
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        sampling: Sampling | None = None,
+        sampling_rate: int | None = None,
+        num_segments: int = 1,
+        num_crops: int = 1,
+        batch_size: int = 8,
+        num_workers: int = 0,
+    ) -> "VideoClassifier":
+        """From a work folder, a step folder, a Hugging Face folder or a hub id; see `Classify` for the rest.
+
+        Raises InputError where there is no classifier.
+        """
+        data, views = choose_views(source, sampling, sampling_rate, num_segments, num_crops)
+        predictor = Predictor.from_pretrained(source, revision=revision)
+        return cls(predictor, data, views, batch_size, num_workers)
+
+    @overload  # A string is a sequence of strings, but here it is one path.
+    def __call__(  # type: ignore[overload-overlap]
+        self, videos: str | os.PathLike[str], top_k: int = 5
+    ) -> list[Prediction]: ...
+
+    @overload
+    def __call__(
+        self, videos: Sequence[str | os.PathLike[str]], top_k: int = 5
+    ) -> list[list[Prediction]]: ...
+
+    def __call__(
+        self, videos: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], top_k: int = 5
+    ) -> list[Prediction] | list[list[Prediction]]:
+        """The best classes of a video file, the best first; for several files, a list of such lists.
+
+        Raises InputError with the reason when a file cannot be read.
+        """
+        if isinstance(videos, str | os.PathLike):
+            return self([videos], top_k)[0]
+        records = tuple(VideoRecord(os.fspath(path), Path(path).name) for path in videos)
+        results = []
+        for _, found in self.each(records, top_k):
+            if isinstance(found, Failure):
+                raise InputError(found.error)
+            results.append(found)
+        return results
+
+    def each(
+        self, records: tuple[VideoRecord, ...], top_k: int = 5
+    ) -> Iterator[tuple[str, list[Prediction] | Failure]]:
+        """Path and best classes of each video, or why it could not be read (first in each batch)."""
+        scored = score_videos(
+            self.predictor,
+            records,
+            self._data,
+            self._views,
+            batch_size=self._batch_size,
+            num_workers=self._num_workers,
+        )
+        with closing(scored):
+            for part in scored:
+                for failure in part.failures:
+                    yield failure.path, failure
+                for record_id, scores in zip(part.record_ids, part.scores, strict=True):
+                    yield records[record_id].path, self._best(scores, top_k)
+
+    def _best(self, scores: Float64[np.ndarray, " y"], top_k: int) -> list[Prediction]:
+        names = self.predictor.config.id2label
+        return [
+            Prediction(names[number], float(scores[number]), int(number))
+            for number in best_classes(scores[None], top_k)[0]
+        ]
+
+
+__all__ = ["Classify", "Prediction", "VideoClassifier", "classify"]

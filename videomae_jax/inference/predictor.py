@@ -1,0 +1,218 @@
+"""A classifier made ready for uint8 clips: on all devices, with the normalisation that it was trained with.
+
+Views of a video are classified by themselves; its score is the mean of their softmax, as in the original
+(there since commit 2254c5e), taken in float64 and in the order of the views, so that no batching changes it.
+"""
+
+import hashlib
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Float64, Int64, UInt8
+
+from videomae_jax.checkpoints.hugging_face import find_folder
+from videomae_jax.config import LabelledDataConfig, VideoMAEConfig, ViewsConfig
+from videomae_jax.data.clips import TestViews
+from videomae_jax.data.pipeline import ClipBatch, Failure, each_video
+from videomae_jax.data.sources import VideoRecord
+from videomae_jax.errors import RunError
+from videomae_jax.inference.processor import FILES, VideoMAEImageProcessor
+from videomae_jax.models.axes import axis_rules
+from videomae_jax.models.classification import (
+    VideoMAEForVideoClassification,
+    VideoMAEForVideoClassificationOutput,
+)
+from videomae_jax.models.pixels import IMAGENET_MEAN, IMAGENET_STD
+from videomae_jax.training.sharding import RULES, batch_sharding, make_mesh, replicated
+from videomae_jax.training.steps import OnMesh
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Pixels from 0 to 255 times `scale`, less `mean`, divided by `std`; by default ImageNet's."""
+
+    mean: tuple[float, ...] = tuple(round(float(value), 3) for value in IMAGENET_MEAN)
+    std: tuple[float, ...] = tuple(round(float(value), 3) for value in IMAGENET_STD)
+    scale: float = 1 / 255
+
+    def __call__(self, pixels: UInt8[Array, "... c"]) -> Float[Array, "... c"]:
+        mean, std = (jnp.array(values, jnp.float32) for values in (self.mean, self.std))
+        return (pixels.astype(jnp.float32) * jnp.float32(self.scale) - mean) / std
+
+
+def read_normalization(source: str | Path, revision: str | None = None) -> Normalization:
+    """That of a Hugging Face folder's preprocessor_config.json, or hub id's; ImageNet's where it has none."""
+    folder = find_folder(str(source), revision, FILES)
+    if not any((folder / name).is_file() for name in FILES):
+        return Normalization()
+    processor = VideoMAEImageProcessor.from_pretrained(folder)
+    scale = processor.rescale_factor if processor.do_rescale else 1.0
+    if not processor.do_normalize:
+        return Normalization((0.0,) * 3, (1.0,) * 3, scale)
+    return Normalization(processor.image_mean, processor.image_std, scale)
+
+
+class Predictor:
+    """A classifier on a mesh of all devices. `config` is the model's; parameters lie whole on each device."""
+
+    def __init__(
+        self, config: VideoMAEConfig, params: Any, normalization: Normalization | None = None
+    ) -> None:
+        """Place `params`, which every process holds whole."""
+        self.config, self.normalization = config, normalization or Normalization()
+        self.mesh = make_mesh()
+        everywhere, batch = replicated(self.mesh), batch_sharding(self.mesh)
+        self.params = jax.tree.map(
+            lambda leaf: jax.make_array_from_process_local_data(everywhere, np.asarray(leaf)), params
+        )
+        jitted = jax.jit(
+            partial(_probabilities, config=config, normalization=self.normalization),
+            in_shardings=(everywhere, batch),
+            out_shardings=batch,
+        )
+        self._classify = OnMesh(jitted, self.mesh)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> "Predictor":
+        """From a Hugging Face folder or hub id, a work folder or a step folder.
+
+        Raises InputError where there is no classifier.
+        """
+        model, params = VideoMAEForVideoClassification.from_pretrained(source, revision=revision)
+        return cls(model.config, params, read_normalization(source, revision))
+
+    def start(self, clips: UInt8[np.ndarray, "b T H W c"]) -> jax.Array:
+        """Start to classify this process's part of a batch: probabilities (b, y) that `rows` waits for.
+
+        All processes must call it with as many clips, a multiple of the devices of each.
+        """
+        return self._classify(
+            self.params, jax.make_array_from_process_local_data(batch_sharding(self.mesh), clips)
+        )
+
+
+def params_digest(params: Any) -> str:
+    """A fingerprint of weights, wherever they are stored: SHA-256 of their paths and float32 values."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.asarray(leaf, np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def _probabilities(
+    params: Any, clips: UInt8[Array, "b T H W c"], *, config: VideoMAEConfig, normalization: Normalization
+) -> Float[Array, "b y"]:
+    with axis_rules(RULES):
+        output = VideoMAEForVideoClassification(config).apply({"params": params}, normalization(clips))
+    assert isinstance(output, VideoMAEForVideoClassificationOutput)
+    return jax.nn.softmax(output.logits.astype(jnp.float32))
+
+
+def rows(split: jax.Array) -> Float32[np.ndarray, "b y"]:
+    """The rows of a batch that this process put in, in its order."""
+    shards = sorted(split.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Some videos that were read, each with the mean softmax of its views, and those that could not be."""
+
+    record_ids: Int64[np.ndarray, " n"]
+    """Positions in the videos asked for."""
+    scores: Float64[np.ndarray, "n y"]
+    failures: tuple[Failure, ...]
+
+
+def score_videos(
+    predictor: Predictor,
+    videos: tuple[VideoRecord, ...],
+    data: LabelledDataConfig,
+    views: ViewsConfig,
+    *,
+    batch_size: int,
+    num_workers: int,
+) -> Generator[Scored, None, None]:
+    """Every video exactly once, some at a time and in order; with several processes, this one's share.
+
+    Args:
+      data: which frames are taken; only `sampling` and `sampling_rate` count.
+      batch_size: about how many views are classified at a time, over all devices.
+
+    A video that cannot be read is never replaced and changes no other's score. Raises RunError when scores
+    are not finite, memory runs out or a decoding process dies.
+    """
+    per_video, processes = views.num_segments * views.num_crops, jax.process_count()
+    slots = max(1, min(batch_size // (per_video * processes), -(-len(videos) // processes)))
+    steps = -(-slots * per_video // max(1, batch_size // processes))
+    # Each step has as many views: all that a batch of videos gives, shared out over steps and devices.
+    devices = len(predictor.mesh.local_devices)
+    step_size = -(-slots * per_video // (steps * devices)) * devices
+    read = each_video(
+        videos,
+        TestViews(predictor.config, data, views),
+        batch_size=slots * processes,
+        num_workers=num_workers,
+        process_index=jax.process_index(),
+        process_count=processes,
+    )
+    waiting: tuple[ClipBatch, list[jax.Array]] | None = None
+    with closing(read), _out_of_memory_explained():
+        for batch in read:
+            started = [predictor.start(clips) for clips in _split(batch.arrays["video"], step_size)]
+            if waiting:  # The batch before: its scores are fetched while this one is computed.
+                yield _finish(*waiting, per_video)
+            waiting = batch, started
+        if waiting:
+            yield _finish(*waiting, per_video)
+
+
+def _split(clips: UInt8[np.ndarray, "b T H W c"], size: int) -> Iterator[UInt8[np.ndarray, "s T H W c"]]:
+    """Parts of `size` clips, the last one filled up with black ones."""
+    for start in range(0, len(clips), size):
+        part = clips[start : start + size]
+        yield np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), np.uint8)])
+
+
+def _finish(batch: ClipBatch, started: list[jax.Array], per_video: int) -> Scored:
+    """Average the views of each video."""
+    slots = batch.record_ids.reshape(-1, per_video)[:, 0]
+    probabilities = np.concatenate([rows(part) for part in started])[: len(slots) * per_video]
+    each = probabilities.astype(np.float64).reshape(len(slots), per_video, -1)[slots >= 0]
+    if not np.isfinite(each).all():
+        raise RunError(
+            "the model's scores are not finite: its weights hold NaN or infinity, or overflow in its dtype"
+        )
+    return Scored(slots[slots >= 0], each.mean(axis=1), tuple(batch.failures))
+
+
+@contextmanager
+def _out_of_memory_explained() -> Iterator[None]:
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise RunError(
+            "the devices ran out of memory; lower --batch-size. "
+            f"The compiler said: {str(error).splitlines()[0]}"
+        ) from error
+
+
+__all__ = [
+    "Normalization",
+    "Predictor",
+    "Scored",
+    "params_digest",
+    "read_normalization",
+    "rows",
+    "score_videos",
+]
