@@ -1,0 +1,173 @@
+"""Files of features: .npz, .safetensors, or .npy with a .json beside it; whole or not there at all.
+
+Whatever the form, a file holds `features` (n, ...), float32, arrays with a row for each of them, their names,
+and `about`: what the features are and how they were made.
+"""
+
+import hashlib
+import json
+import shutil
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import Float32, Shaped
+from safetensors import SafetensorError, safe_open
+
+from videomae_jax.errors import InputError
+
+FORMS = (".npz", ".npy", ".safetensors")
+_TYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
+
+Columns = Mapping[str, Shaped[np.ndarray, "n ..."]]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureFile:
+    """What a file holds."""
+
+    features: Float32[np.ndarray, "n ..."]
+    """Of a .npy file only those rows are read that are used."""
+    names: tuple[str, ...]
+    """Of the videos, where rows are videos."""
+    columns: dict[str, Shaped[np.ndarray, "n ..."]]
+    """Such as `labels` (-1 where unknown) and `seconds` (begin and end)."""
+    about: dict[str, Any]
+
+
+class FeatureWriter:
+    """Takes rows of features, keeps them on disk, and makes a file of them when all are there.
+
+    A context manager: what is half-written is removed at its end. Until `finish` nothing is under the file's
+    own name; what a killed process leaves is called NAME.partial, and the next one writes over it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows_path = path.with_name(path.name + ".rows.partial")
+        self._partial = path.with_name(path.name + ".partial")
+        self._json_partial = path.with_suffix(".json.partial")
+        self._shape: tuple[int, ...] | None = None
+        self._digest = hashlib.sha256()
+
+    def __enter__(self) -> "FeatureWriter":
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._rows: IO[bytes] = self._rows_path.open("wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows.close()
+        for path in (self._rows_path, self._partial, self._json_partial):
+            path.unlink(missing_ok=True)
+
+    def append(self, rows: Float32[np.ndarray, "n ..."]) -> None:
+        """Add rows, all of one shape."""
+        count, *row = rows.shape
+        if self._shape is not None and self._shape[1:] != tuple(row):
+            raise ValueError(f"rows of shape {row} do not go with those of shape {self._shape[1:]}")
+        self._shape = (self._shape[0] + count if self._shape else count, *row)
+        content = np.ascontiguousarray(rows).data
+        self._digest.update(content)
+        self._rows.write(content)
+
+    def finish(self, names: Sequence[str], columns: Columns, about: Mapping[str, Any]) -> None:
+        """Write the file, in the form that its suffix says; `about` is given the features' SHA-256 too."""
+        assert self._shape is not None, "no rows"
+        self._rows.close()
+        about = {**about, "sha256": self._digest.hexdigest()}
+        description = {"names": list(names), "about": about}
+        write = {".npz": self._npz, ".npy": self._npy, ".safetensors": self._safetensors}[self._path.suffix]
+        with self._rows_path.open("rb") as rows:
+            write(rows, self._shape, columns, description)
+        self._partial.replace(self._path)
+
+    def _npz(self, rows: IO[bytes], shape: tuple[int, ...], columns: Columns, description: dict) -> None:
+        small = dict(columns) | {
+            "names": np.array(description["names"], np.str_),
+            "about": np.array(json.dumps(description["about"])),
+        }
+        with zipfile.ZipFile(self._partial, "w") as archive:
+            with archive.open("features.npy", "w", force_zip64=True) as file:
+                _write_npy(file, rows, shape)
+            for name, array in small.items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+
+    def _npy(self, rows: IO[bytes], shape: tuple[int, ...], columns: Columns, description: dict) -> None:
+        with self._partial.open("wb") as file:
+            _write_npy(file, rows, shape)
+        described = description | {name: array.tolist() for name, array in columns.items()}
+        self._json_partial.write_text(json.dumps(described) + "\n")
+        self._json_partial.replace(self._path.with_suffix(".json"))
+
+    def _safetensors(
+        self, rows: IO[bytes], shape: tuple[int, ...], columns: Columns, description: dict
+    ) -> None:
+        header: dict[str, Any] = {
+            "__metadata__": {name: json.dumps(value) for name, value in description.items()}
+        }
+        end = 0
+        kinds = [("features", np.dtype(np.float32), shape)]
+        for name, kind, size in kinds + [(name, each.dtype, each.shape) for name, each in columns.items()]:
+            begin, end = end, end + int(np.prod(size)) * kind.itemsize
+            header[name] = {"dtype": _TYPES[kind.name], "shape": list(size), "data_offsets": [begin, end]}
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        with self._partial.open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            shutil.copyfileobj(rows, file)
+            for array in columns.values():
+                file.write(np.ascontiguousarray(array).data)
+
+
+def _write_npy(file: Any, rows: IO[bytes], shape: tuple[int, ...]) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    shutil.copyfileobj(rows, file)
+
+
+def read_features(path: Path) -> FeatureFile:
+    """Read a file written here; raises InputError when it is none."""
+    with _understood(path):
+        if path.suffix == ".npy":
+            described = json.loads(path.with_suffix(".json").read_text())
+            names, about = described.pop("names"), described.pop("about")
+            columns = {name: np.array(values) for name, values in described.items()}
+            return FeatureFile(np.load(path, mmap_mode="r"), tuple(names), columns, about)
+        if path.suffix == ".npz":
+            with np.load(path) as archive:
+                columns = {name: archive[name] for name in archive.files}
+            about, names = json.loads(str(columns.pop("about"))), columns.pop("names").tolist()
+        else:
+            with safe_open(path, "numpy") as file:
+                about, names = (json.loads(file.metadata()[name]) for name in ("about", "names"))
+                columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return FeatureFile(columns.pop("features"), tuple(names), columns, about)
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """Only `about` of a file, without reading its features; raises InputError when it is none."""
+    with _understood(path):
+        if path.suffix == ".npy":
+            return json.loads(path.with_suffix(".json").read_text())["about"]
+        if path.suffix == ".npz":
+            with np.load(path) as archive:
+                return json.loads(str(archive["about"]))
+        with safe_open(path, "numpy") as file:
+            return json.loads(file.metadata()["about"])
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
+        raise InputError(f"{path} is no file of features written by videomae-jax: {error!r}") from error
+
+
+__all__ = ["FORMS", "FeatureFile", "FeatureWriter", "read_about", "read_features"]
