@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,13 +12,12 @@ from PIL import ImageDraw
 
 from videomae_jax.config import FinetuneConfig, PretrainConfig
 from videomae_jax.data.pipeline import ClipBatch, batches
-from videomae_jax.inference.pictures import _GAP, _LINE, _MARGIN, _TEXT, _enlarge, _font, _paper
+from videomae_jax.inference.pictures import GAP, LINE, MARGIN, TEXT, blank_paper, enlarge, font
 from videomae_jax.inference.reconstruct import GREY
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.models.patches import patchify, unpatchify
 from videomae_jax.models.pixels import denormalize, normalize
-from videomae_jax.training.augment import augment
-from videomae_jax.training.mixing import mix, soft_targets
+from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.run_plan import RunPlan, make_plan
 
 FRAMES = 6
@@ -63,14 +63,16 @@ def draw_batch(path: Path, clips: Float[np.ndarray, "b T H W 3"], titles: Sequen
     shown = np.unique(np.linspace(0, clips.shape[1] - 1, FRAMES).round().astype(int))
     scale = -(-112 // clips.shape[3])
     height, width = scale * clips.shape[2], scale * clips.shape[3]
-    step = _LINE + height + 2 * _GAP
-    paper = _paper(2 * _MARGIN + len(shown) * (width + _GAP), 2 * _MARGIN + len(clips) * step, caption=titles)
+    step = LINE + height + 2 * GAP
+    paper = blank_paper(
+        2 * MARGIN + len(shown) * (width + GAP), 2 * MARGIN + len(clips) * step, caption=titles
+    )
     draw = ImageDraw.Draw(paper)
     for row, (clip, title) in enumerate(zip(pixels, titles, strict=True)):
-        top = _MARGIN + row * step
-        draw.text((_MARGIN, top), title, _TEXT, _font(13))
+        top = MARGIN + row * step
+        draw.text((MARGIN, top), title, TEXT, font(13))
         for column, frame in enumerate(shown):
-            paper.paste(_enlarge(clip[frame], scale), (_MARGIN + column * (width + _GAP), top + _LINE))
+            paper.paste(enlarge(clip[frame], scale), (MARGIN + column * (width + GAP), top + LINE))
     paper.save(path, format="PNG")
 
 
@@ -100,13 +102,8 @@ def _masked(config: PretrainConfig, video: np.ndarray, key: jax.Array) -> tuple[
 
 def _mixed(config: FinetuneConfig, batch: ClipBatch, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """Augmented and mixed clips, and the share of each class in them, without smoothing."""
-    for_augment, for_mix = jax.random.split(key)
-    arrays, size = jax.device_put(batch.arrays), config.model.image_size
-    clips = jax.jit(augment, static_argnums=(3, 4))(
-        for_augment, arrays["video"], arrays["box"], config.augment, size
-    )
-    targets = soft_targets(arrays["label"], config.model.num_labels, 0.0)
-    clips, targets = mix(for_mix, clips, targets, config.augment)
+    plain = replace(config, augment=replace(config.augment, label_smoothing=0.0))
+    clips, targets = jax.jit(Finetuning(plain).augmented)(jax.device_put(batch.arrays), key)
     return np.asarray(clips), np.asarray(targets)
 
 

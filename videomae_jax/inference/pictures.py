@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from videomae_jax.inference.reconstruct import Reconstruction
 
 _ROWS = ("original", "masked", "reconstruction")
-_TEXT, _PAPER = (30, 30, 30), (255, 255, 255)
-_GAP, _MARGIN, _LINE = 4, 12, 19
+TEXT, PAPER = (30, 30, 30), (255, 255, 255)
+GAP, MARGIN, LINE = 4, 12, 19
 _FRAMES_IN_STRIP = 8
 
 
@@ -22,19 +22,19 @@ def draw_strip(result: Reconstruction, title: str, caption: Sequence[str]) -> Im
     shown = np.unique(np.linspace(0, total - 1, min(_FRAMES_IN_STRIP, total)).round().astype(int))
     scale = _enlargement(result, 112)
     side = result.original.shape[1] * scale
-    left, top = _MARGIN + 118, _MARGIN + _LINE + 8 + _LINE
-    width = left + len(shown) * (side + _GAP) + _MARGIN
-    paper = _paper(width, top + 3 * (side + _GAP) + 6 + _LINE * len(caption) + _MARGIN, caption)
+    left, top = MARGIN + 118, MARGIN + LINE + 8 + LINE
+    width = left + len(shown) * (side + GAP) + MARGIN
+    paper = blank_paper(width, top + 3 * (side + GAP) + 6 + LINE * len(caption) + MARGIN, caption)
     draw = ImageDraw.Draw(paper)
-    draw.text((_MARGIN, _MARGIN), title, _TEXT, _font(16))
+    draw.text((MARGIN, MARGIN), title, TEXT, font(16))
     for column, frame in enumerate(shown):
-        x = left + column * (side + _GAP)
-        draw.text((x, top - _LINE), f"frame {frame + 1}", _TEXT, _font(12))
+        x = left + column * (side + GAP)
+        draw.text((x, top - LINE), f"frame {frame + 1}", TEXT, font(12))
         for row, video in enumerate(rows):
-            paper.paste(_enlarge(video[frame], scale), (x, top + row * (side + _GAP)))
+            paper.paste(enlarge(video[frame], scale), (x, top + row * (side + GAP)))
     for row, name in enumerate(_ROWS):
-        draw.text((_MARGIN, top + row * (side + _GAP) + side // 2), name, _TEXT, _font(15), anchor="lm")
-    _write_caption(draw, top + 3 * (side + _GAP) + 6, caption)
+        draw.text((MARGIN, top + row * (side + GAP) + side // 2), name, TEXT, font(15), anchor="lm")
+    _write_caption(draw, top + 3 * (side + GAP) + 6, caption)
     return paper
 
 
@@ -42,18 +42,18 @@ def draw_animation(result: Reconstruction, caption: Sequence[str]) -> list[Image
     """One picture per frame: original, masked and reconstruction side by side."""
     scale = _enlargement(result, 192)
     side = result.original.shape[1] * scale
-    top = _MARGIN + _LINE
-    width = 2 * _MARGIN + 3 * side + 2 * _GAP
-    empty = _paper(width, top + side + 6 + _LINE * len(caption) + _MARGIN, caption)
+    top = MARGIN + LINE
+    width = 2 * MARGIN + 3 * side + 2 * GAP
+    empty = blank_paper(width, top + side + 6 + LINE * len(caption) + MARGIN, caption)
     draw = ImageDraw.Draw(empty)
     for column, name in enumerate(_ROWS):
-        draw.text((_MARGIN + column * (side + _GAP), _MARGIN - 4), name, _TEXT, _font(15))
+        draw.text((MARGIN + column * (side + GAP), MARGIN - 4), name, TEXT, font(15))
     _write_caption(draw, top + side + 6, caption)
     frames = []
     for panels in zip(result.original, result.masked, result.reconstruction, strict=True):
         frames.append(empty.copy())
         for column, panel in enumerate(panels):
-            frames[-1].paste(_enlarge(panel, scale), (_MARGIN + column * (side + _GAP), top))
+            frames[-1].paste(enlarge(panel, scale), (MARGIN + column * (side + GAP), top))
     return frames
 
 
@@ -71,22 +71,36 @@ def _enlargement(result: Reconstruction, smallest: int) -> int:
     return -(-smallest // result.original.shape[1])
 
 
-def _enlarge(frame: UInt8[np.ndarray, "H W 3"], scale: int) -> Image.Image:
+def enlarge(frame: UInt8[np.ndarray, "H W 3"], scale: int) -> Image.Image:
+    """A frame with every pixel repeated `scale` times both ways."""
     return Image.fromarray(frame.repeat(scale, 0).repeat(scale, 1))
 
 
-def _paper(width: int, height: int, caption: Sequence[str]) -> Image.Image:
-    longest = max((_font(13).getlength(line) for line in caption), default=0)
-    return Image.new("RGB", (max(width, int(longest) + 2 * _MARGIN), height), _PAPER)
+def blank_paper(width: int, height: int, caption: Sequence[str]) -> Image.Image:
+    """White paper that is wide enough for the caption too."""
+    longest = max((font(13).getlength(line) for line in caption), default=0)
+    return Image.new("RGB", (max(width, int(longest) + 2 * MARGIN), height), PAPER)
 
 
 def _write_caption(draw: ImageDraw.ImageDraw, top: int, caption: Sequence[str]) -> None:
     for number, line in enumerate(caption):
-        draw.text((_MARGIN, top + number * _LINE), line, _TEXT, _font(13))
+        draw.text((MARGIN, top + number * LINE), line, TEXT, font(13))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of all texts."""
     return ImageFont.load_default(size)
 
 
-__all__ = ["draw_animation", "draw_strip", "save_gif"]
+__all__ = [
+    "GAP",
+    "LINE",
+    "MARGIN",
+    "TEXT",
+    "blank_paper",
+    "draw_animation",
+    "draw_strip",
+    "enlarge",
+    "font",
+    "save_gif",
+]

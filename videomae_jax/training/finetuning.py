@@ -61,13 +61,20 @@ class Finetuning:
 
     def loss(self, params: Params, batch: Arrays, key: jax.Array) -> Float[Array, ""]:
         """Mean loss of clips augmented and mixed here, so that an accumulated batch never is whole."""
-        config = self.config
-        for_augment, for_mix, for_dropout = jax.random.split(key, 3)
-        clips = augment(for_augment, batch["video"], batch["box"], config.augment, config.model.image_size)
-        targets = soft_targets(batch["label"], config.model.num_labels, config.augment.label_smoothing)
-        clips, targets = mix(for_mix, clips, targets, config.augment)
+        clips, targets = self.augmented(batch, key)
+        for_dropout = jax.random.fold_in(key, 2)
         logits = self._logits(params, clips, deterministic=False, rngs={"dropout": for_dropout})
         return soft_cross_entropy(logits, targets).mean()
+
+    def augmented(
+        self, batch: Arrays, key: jax.Array
+    ) -> tuple[Float[Array, "b T S S c"], Float[Array, "b y"]]:
+        """Normalised clips as the model is to see them, augmented and mixed, and their targets."""
+        config = self.config
+        for_augment, for_mix = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+        clips = augment(for_augment, batch["video"], batch["box"], config.augment, config.model.image_size)
+        targets = soft_targets(batch["label"], config.model.num_labels, config.augment.label_smoothing)
+        return mix(for_mix, clips, targets, config.augment)
 
     def _logits(
         self, params: Params, clips: Float[Array, "b T H W c"], **settings: Any
