@@ -21,7 +21,10 @@ FLOORS = {
 ONLY_IN = {
     "flax": "models/",
     "orbax": "checkpoints/",
-    "av": "data/video.py",
+    "av": "data/video",  # video.py and video_frames.py
+    "tensorflow_datasets": "data/",
+    "array_record": "data/",
+    "apache_beam": "data/prepare/",
     "grain": "data/pipeline.py",
     "torch": None,
     "tensorflow": None,

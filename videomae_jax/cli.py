@@ -187,6 +187,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
     ),
     "show-batch": ("draw what a run would train on, augmented and mixed or masked", _show_batch),
     "convert": ("turn a checkpoint into another form, or prove that two compute the same", _convert),
+    "prepare": (
+        "store videos as a data set from which clips are read quickly",
+        _command("videomae_jax.data.prepare.command", "Prepare", "prepare"),
+    ),
     "reconstruct": (
         "draw what a pre-trained model makes of the hidden part of a video",
         _command("videomae_jax.inference.view", "ReconstructVideo", "reconstruct_video"),

@@ -21,6 +21,8 @@ from videomae_jax.training.loop import train
 from videomae_jax.training.workdir import METRICS, read_rows
 
 PRETRAIN, FINETUNE = "moving_shapes", "moving_shapes_finetune"
+NUM_FEW = 8
+"""Labelled clips of each motion."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def _videos(folder: Path) -> None:
         return
     print(f"1. Writing videos of {len(MOTIONS)} motions to {folder} ...", flush=True)
     began = time.monotonic()
-    write_synthetic_videos(folder)
+    write_synthetic_videos(folder, few_per_class=NUM_FEW)
     print(f"   {len(list(folder.rglob('*.mp4')))} mp4 files in {time.monotonic() - began:.0f} s")
 
 
@@ -119,8 +121,9 @@ def _summary(workdir: Path, evaluations: list[Evaluation], seconds: float) -> li
     return [
         f"Done in {seconds:.0f} s.",
         f"Loss on the hidden patches of held-out clips: {loss:.4f}; predicting zero scores {zero:.4f}.",
-        f"Accuracy on {finetuned.read} held-out clips of {len(MOTIONS)} motions, fine-tuned alike:",
+        f"Accuracy on {finetuned.read} held-out clips, with {NUM_FEW} labelled ones of each motion:",
         f"  pre-trained {finetuned.share:.1%}, from scratch {scratch.share:.1%}, chance {chance:.1%}",
+        "  (as many steps of fine-tuning for both; from scratch it takes many more, see docs/learning.md)",
         "",
         f"Look at  {workdir / 'pictures'}  (original | masked | reconstruction, as PNG and GIF)",
         f"         {workdir / 'pretrained' / 'loss.png'}, {workdir / 'finetuned' / 'loss.png'}  (the curves)",

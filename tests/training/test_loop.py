@@ -1,6 +1,7 @@
 """What a run writes, and when it refuses, stops and continues."""
 
 import json
+import time
 from dataclasses import replace
 
 import jax
@@ -162,3 +163,20 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts(tiny, tmp_
     with pytest.raises(InputError, match=said):
         train(replace(tiny, optim=optim, data=data, **change), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_waits_for_its_videos_says_what_to_do(tiny, tmp_path, capsys, monkeypatch):
+    from videomae_jax.data import clips
+
+    read = clips.PretrainClips.__call__
+
+    def slowly(self, record, key):
+        time.sleep(0.05)
+        return read(self, record, key)
+
+    monkeypatch.setattr(clips.PretrainClips, "__call__", slowly)
+    train(replace(tiny, epochs=5), tmp_path)
+    said = capsys.readouterr()
+    for text in (said.out, said.err):
+        assert "of the time goes by waiting for videos. Raise --data.num-workers (now 0;" in text
+        assert "videomae-jax prepare" in text

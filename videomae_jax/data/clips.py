@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Int64
 
 from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, ViewsConfig
 from videomae_jax.data.cropping import (
     Box,
+    Frame,
     centre_box,
     crop_resized,
     draw_box,
@@ -21,6 +22,7 @@ from videomae_jax.data.cropping import (
     scale_short_side,
     view_boxes,
 )
+from videomae_jax.data.prepared import open_record
 from videomae_jax.data.sampling import (
     centre_indices,
     dense_test_indices,
@@ -33,7 +35,7 @@ from videomae_jax.data.sampling import (
     uniform_test_indices,
 )
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import VideoError, open_video
+from videomae_jax.data.video import VideoError
 
 Arrays = dict[str, np.ndarray]
 Key = tuple[int, ...]
@@ -72,10 +74,11 @@ class PretrainClips:
         arrays, cuts = self.blank(), None
         for frame, wanted in _read_frames(record, choose):
             if cuts is None:
-                cuts = [self._draw_cut(rng, *frame.shape[:2]) for rng in rngs]
+                cuts = [self._draw_cut(rng, *frame.shape) for rng in rngs]
             for clip, where, (box, mirror) in zip(arrays["video"], wanted, cuts, strict=True):
                 if where.any():
-                    clip[where] = crop_resized(frame, box, size, mirror)
+                    part = frame.crop(box, size)
+                    clip[where] = part[:, ::-1] if mirror else part
         return arrays
 
     def blank(self) -> Arrays:
@@ -113,7 +116,7 @@ class FinetuneClips:
 
         arrays = self.blank()
         for frame, wanted in _read_frames(record, choose):
-            scaled, transposed = fit_canvas(frame, data.canvas)
+            scaled, transposed = fit_canvas(frame.rgb(), data.canvas)
             height, width = scaled.shape[:2]
             arrays["video"][wanted, :height, :width] = scaled
             arrays["box"][:] = height, width, transposed
@@ -138,7 +141,8 @@ class CentreClip:
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
         arrays = self.blank()
         for frame, wanted in _read_frames(record, self._choose):
-            arrays["video"][wanted] = crop_resized(frame, centre_box(*frame.shape[:2]), self.model.image_size)
+            box = centre_box(*frame.shape)
+            arrays["video"][wanted] = crop_resized(frame.rgb(), box, self.model.image_size)
         return arrays | {"label": _labels(record, 1)}
 
     def blank(self) -> Arrays:
@@ -168,7 +172,7 @@ class TestViews:
         size, arrays = self.model.image_size, self.blank()
         views = arrays["video"].reshape(segments, crops, *arrays["video"].shape[1:])
         for frame, wanted in _read_frames(record, self._choose):
-            scaled = scale_short_side(frame, size)
+            scaled = scale_short_side(frame.rgb(), size)
             for crop, (left, top, right, bottom) in enumerate(
                 view_boxes(scaled.shape[0], scaled.shape[1], crops)
             ):
@@ -199,11 +203,11 @@ def _labels(record: VideoRecord, num_sample: int) -> np.ndarray:
 
 def _read_frames(
     record: VideoRecord, choose: Callable[[int], Int64[np.ndarray, "s T"]]
-) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], Bool[np.ndarray, "s T"]]]:
+) -> Iterator[tuple[Frame, Bool[np.ndarray, "s T"]]]:
     """Each frame that is needed, and where; `choose` gives frames of the segment by its length."""
-    with open_video(record.path) as video:
+    with open_record(record) as video:
         indices = record.start + choose(_frames_in_segment(record, len(video.timestamps)))
-        for index, frame in video.read(np.unique(indices).tolist()):
+        for index, frame in video.read_frames(np.unique(indices).tolist()):
             yield frame, indices == index
 
 

@@ -5,12 +5,52 @@ reduces.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 Box = tuple[int, int, int, int]
+
+
+class Frame(Protocol):
+    """A frame of a video, in RGB once that is asked for."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width, upright."""
+        ...
+
+    def rgb(self) -> UInt8[np.ndarray, "h w 3"]:
+        """The whole frame."""
+        ...
+
+    def crop(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
+        """A box scaled to a square: `crop_resized`, or what a decoder does at once that is close to it."""
+        ...
+
+
+@dataclass(frozen=True)
+class RgbFrame:
+    """A frame that is in RGB already."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.image.shape[:2]
+        return height, width
+
+    def rgb(self) -> UInt8[np.ndarray, "h w 3"]:
+        """The whole frame."""
+        return self.image
+
+    def crop(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
+        """A box scaled to a square, bilinear as PIL does it."""
+        return crop_resized(self.image, box, size)
 
 
 def multi_scale_boxes(height: int, width: int, size: int, scales: Sequence[float]) -> list[Box]:
@@ -47,13 +87,10 @@ def centre_box(height: int, width: int) -> Box:
     return left, top, left + side, top + side
 
 
-def crop_resized(
-    frame: UInt8[np.ndarray, "H W 3"], box: Box, size: int, mirror: bool = False
-) -> UInt8[np.ndarray, "size size 3"]:
+def crop_resized(frame: UInt8[np.ndarray, "H W 3"], box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
     """Cut a box out of a frame and resize it to a square, bilinear as PIL does it."""
     left, top, right, bottom = box
-    resized = _resized(frame[top:bottom, left:right], size, size)
-    return resized[:, ::-1] if mirror else resized
+    return _resized(frame[top:bottom, left:right], size, size)
 
 
 def centre_clip(frames: UInt8[np.ndarray, "T H W 3"], size: int) -> UInt8[np.ndarray, "T size size 3"]:

@@ -17,11 +17,11 @@ from absl import flags
 from jaxtyping import Float32, Int64
 
 from videomae_jax.data.clips import Arrays, Reader
-from videomae_jax.data.slots import EachVideoSlots, Failure, Slot, TrainingSlots, steps_per_epoch
+from videomae_jax.data.slots import EachVideoSlots, Failure, Share, Slot, TrainingSlots, steps_per_epoch
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.errors import RunError
 
-__all__ = ["ClipBatch", "Failure", "batches", "each_video", "steps_per_epoch"]
+__all__ = ["ClipBatch", "Failure", "Share", "batches", "each_video", "steps_per_epoch"]
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,19 @@ def batches(
     num_workers: int,
     start_step: int,
     stop_step: int,
+    shares: tuple[Share, ...] = (),
     process_index: int = 0,
     process_count: int = 1,
 ) -> Generator[ClipBatch, None, None]:
     """The batches of steps `start_step` to `stop_step` - 1, or this host's share of them, to train on.
 
-    `batch_size` counts the videos of all hosts; a video that cannot be read is replaced. Close the iterator
+    `batch_size` counts the videos of all hosts; `shares` are the counts and weights of the sources that
+    `videos` come from, where they have weights. A video that cannot be read is replaced. Close the iterator
     to stop its workers early. Raises RunError when a worker process dies, or when 20 (or all) videos in a row
     cannot be read.
     """
     first, per_host = _share(batch_size, process_index, process_count)
-    read_slot = TrainingSlots(videos, read, seed, batch_size, start_step, first, per_host)
+    read_slot = TrainingSlots(videos, read, seed, batch_size, start_step, first, per_host, shares)
     slots = _read_slots(read_slot, (stop_step - start_step) * per_host, num_workers, per_host)
     yield from _collect(slots, range(start_step, stop_step), per_host, read.blank())
 

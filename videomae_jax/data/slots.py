@@ -20,7 +20,7 @@ from videomae_jax.errors import RunError
 
 _ATTEMPTS = 20
 # The first number of every key, so that no two kinds of draw share a stream; those of readers start with 3.
-_ORDER, _SUBSTITUTE = 1, 2
+_ORDER, _SUBSTITUTE, _SOURCE = 1, 2, 4
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,40 @@ def _permutation(num_videos: int, seed: int, epoch: int, turn: int) -> Int64[np.
     return np.random.default_rng([_ORDER, seed, epoch, turn]).permutation(num_videos)
 
 
+Share = tuple[int, float]
+"""How many videos a source has, and its weight."""
+
+
+def video_of_mixture(shares: tuple[Share, ...], seed: int, epoch: int, place: int) -> int:
+    """Which video stands at this place of an epoch that takes from each source by its weight.
+
+    The videos of a source all come once, over as many epochs as it takes, before any comes twice.
+    """
+    turn, position = divmod(place, sum(count for count, _ in shares))
+    return int(_mixture(shares, seed, epoch, turn)[position])
+
+
+@lru_cache(maxsize=4)
+def _mixture(shares: tuple[Share, ...], seed: int, epoch: int, turn: int) -> Int64[np.ndarray, " n"]:
+    total, first, parts = sum(count for count, _ in shares), 0, []
+    for source, ((count, _), quota) in enumerate(zip(shares, _quotas(shares, total), strict=True)):
+        # Of the endless row of this source's permutations, the stretch that belongs to this epoch.
+        rounds, places = np.divmod(epoch * quota + np.arange(quota), count)
+        for number in np.unique(rounds):
+            order = np.random.default_rng([_SOURCE, seed, turn, source, number]).permutation(count)
+            parts.append(first + order[places[rounds == number]])
+        first += count
+    shuffled = np.random.default_rng([_ORDER, seed, epoch, turn]).permutation(total)
+    return np.concatenate(parts)[shuffled]
+
+
+def _quotas(shares: tuple[Share, ...], total: int) -> list[int]:
+    """Videos of each source in an epoch: its share, rounded so that the sum is right."""
+    weights = np.array([weight for _, weight in shares])
+    ends = np.rint(np.cumsum(weights) / weights.sum() * total).astype(int)
+    return np.diff(ends, prepend=0).tolist()
+
+
 @dataclass(frozen=True)
 class TrainingSlots:
     """Reads the n-th slot of this host."""
@@ -76,6 +110,8 @@ class TrainingSlots:
     start_step: int
     first: int
     per_host: int
+    shares: tuple[Share, ...] = ()
+    """Of the sources that `videos` has one after the other, where they have weights."""
 
     def __call__(self, n: int) -> Slot:
         count = len(self.videos)
@@ -89,7 +125,7 @@ class TrainingSlots:
             tried.append(
                 substitute(tried, count, np.random.default_rng([_SUBSTITUTE, *key]))
                 if attempt
-                else video_of_slot(count, self.seed, epoch, place)
+                else self._video(epoch, place)
             )
             try:
                 return Slot(self.read(self.videos[tried[-1]], key), tried[-1], tuple(failures))
@@ -99,6 +135,11 @@ class TrainingSlots:
             f"none of the {len(tried)} videos tried for one place in step {step} could be read, the last "
             f"being {failures[-1].error}. See which can be with: videomae-jax check-data LIST"
         )
+
+    def _video(self, epoch: int, place: int) -> int:
+        if self.shares:
+            return video_of_mixture(self.shares, self.seed, epoch, place)
+        return video_of_slot(len(self.videos), self.seed, epoch, place)
 
 
 @dataclass(frozen=True)

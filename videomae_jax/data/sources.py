@@ -1,6 +1,8 @@
-"""Lists and folders of videos: which files a run reads, with their labels and segments.
+"""Lists, folders and prepared sets: which videos a run reads, with their labels and segments.
 
-A line of a list is one of
+A source is a folder of videos, a list, a video, or a set of encoded videos as `videomae-jax prepare` and
+tensorflow-datasets write them, FOLDER or FOLDER#SPLIT. Sources can have weights, `SOURCE:0.7`: so much of
+every epoch comes from them. A line of a list is one of
 
     path                     a video without a label
     path label               as in the lists of VideoMAE; a comma may stand between the two
@@ -27,6 +29,9 @@ VIDEO_SUFFIXES = frozenset(
 _SHOWN = 20
 _QUOTED = re.compile(r"""(?P<quote>["'])(?P<path>.*?)(?P=quote)(?P<numbers>.*)""")
 _PLAIN = re.compile(r"(?P<path>.+?)(?P<numbers>(?:(?:\s+|\s*,\s*)-?\d+)*)")
+# Only sets are read from elsewhere than the disk.
+_REMOTE = re.compile(r"\w+://")
+_WEIGHTED = re.compile(r"(?P<source>.+):(?P<weight>\d*\.?\d+)")
 _FORMS = "expected `path`, `path label` or `path start total`; quote a path that holds spaces"
 
 
@@ -45,14 +50,26 @@ class VideoRecord:
     """Frames in the segment; -1 for all to the end."""
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What was found in one source."""
+
+    name: str
+    entries: Sequence[tuple[str, VideoRecord]]
+    """Each video with the place that named it."""
+    classes: tuple[str, ...] | None = None
+    """The names that its labels stand for; None in lists, whose labels are numbers."""
+    is_folder: bool = False
+
+
 def read_videos(
     sources: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str] | None = None
 ) -> tuple[VideoRecord, ...]:
-    """Read folders, lists and single video files, in the order given.
+    """Read folders, lists, sets and single video files, in the order given.
 
     Raises InputError when a source does not exist, holds no video, or has a line that makes no sense.
     """
-    return tuple(record for source in sources for _, record in _read_source(Path(source), root))
+    return tuple(record for source in sources for _, record in _read_source(source, root).entries)
 
 
 def read_labelled(
@@ -60,21 +77,21 @@ def read_labelled(
     root: str | os.PathLike[str] | None,
     classes: Sequence[str] | None,
 ) -> tuple[tuple[VideoRecord, ...], tuple[str, ...]]:
-    """Read folders and lists, in the order given: the videos with their labels, and the names of the classes.
+    """Read folders, lists and sets, in the order given: the videos with their labels, and the class names.
 
-    A list gives numbers. In a folder, the folders directly in it are named like the classes, and a label is
-    the position of its name in `classes`; without these, the first folder's names, sorted, are the classes,
-    and without a folder "0", "1" and so on up to the largest number. Raises InputError for a video without a
-    label and for a class that is not among those known.
+    A list gives numbers. The folders directly in a folder are named like the classes, and a set knows its
+    classes by name: a label is the position of the name in `classes`. Without these, the names of the first
+    folder or set are the classes, and without one "0", "1" and so on up to the largest number. Raises
+    InputError for a video without a label and for a class that is not among those known.
     """
-    found = [(Path(source), _read_source(Path(source), root)) for source in sources]
+    found = [_read_source(source, root) for source in sources]
     names = tuple(classes) if classes is not None else _class_names(found)
     numbers = {name: number for number, name in enumerate(names)}
     videos = []
-    for source, entries in found:
-        for where, record in entries:
-            if source.is_dir():
-                record = replace(record, label=_label_of_folder(record, source, numbers))
+    for source in found:
+        for where, record in source.entries:
+            if source.classes is not None:
+                record = replace(record, label=_label_by_name(record, source, numbers))
             elif record.label is None:
                 raise InputError(f"{where}: {record.name!r} has no label; expected a line `path label`")
             elif not 0 <= record.label < len(names):
@@ -84,6 +101,24 @@ def read_labelled(
                 )
             videos.append(record)
     return tuple(videos), names
+
+
+def split_weights(sources: Sequence[str]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Sources without their weights, and the weights, none where no source has one.
+
+    Raises InputError when only some have one, or one is not above 0.
+    """
+    parts = [_WEIGHTED.fullmatch(source) if not os.path.exists(source) else None for source in sources]
+    if not any(parts):
+        return tuple(sources), ()
+    names = tuple(part["source"] if part else source for part, source in zip(parts, sources, strict=True))
+    if not all(parts):
+        without = next(source for part, source in zip(parts, sources, strict=True) if not part)
+        raise InputError(f"{without} has no weight, but other sources have: write {without}:1.0")
+    weights = tuple(float(part["weight"]) for part in parts if part)
+    if min(weights) <= 0:
+        raise InputError(f"{sources[weights.index(min(weights))]}: a weight must be above 0")
+    return names, weights
 
 
 def read_classes(file: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -122,48 +157,71 @@ def format_record(video: VideoRecord, folder: str | os.PathLike[str]) -> str:
     return path if video.label is None else f"{path} {video.label}"
 
 
-def _class_names(found: Sequence[tuple[Path, Sequence[tuple[str, VideoRecord]]]]) -> tuple[str, ...]:
-    """The classes of the first folder, or else a number for each label up to the largest."""
-    for source, entries in found:
-        if source.is_dir():
-            return tuple(sorted({_class_folder(record) for _, record in entries} - {""}))
-    labels = [record.label or 0 for _, entries in found for _, record in entries]
+def _class_names(found: Sequence[_Source]) -> tuple[str, ...]:
+    """The classes of the first folder or set, or else a number for each label up to the largest."""
+    for source in found:
+        if source.classes is not None:
+            return source.classes
+    labels = [record.label or 0 for source in found for _, record in source.entries]
     return tuple(map(str, range(max([0, *labels]) + 1)))
 
 
-def _class_folder(record: VideoRecord) -> str:
-    """The name of the class folder that a video lies in; empty where it lies in none."""
-    return record.name.split("/")[0] if "/" in record.name else ""
-
-
-def _label_of_folder(record: VideoRecord, source: Path, numbers: Mapping[str, int]) -> int:
-    name = _class_folder(record)
-    if not name:
-        raise InputError(
-            f"{record.path} has no label; move it into a folder of {source} named like its class"
-        )
+def _label_by_name(record: VideoRecord, source: _Source, numbers: Mapping[str, int]) -> int:
+    assert source.classes is not None
+    if record.label is None:
+        mend = f"; move it into a folder of {source.name} named like its class" if source.is_folder else ""
+        raise InputError(f"{record.path} has no label{mend}")
+    name = source.classes[record.label]
     if name not in numbers:
         known = ", ".join([repr(each) for each in list(numbers)[:_SHOWN]])
         more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
+        where = Path(source.name) / name if source.is_folder else source.name
         raise InputError(
-            f"{source / name}: {name!r} is not the name of a class; known are {known}{more}. "
+            f"{where}: {name!r} is not the name of a class; known are {known}{more}. "
             "Rename the folder, or give the names of all classes in a file"
         )
     return numbers[name]
 
 
-def _read_source(source: Path, root: str | os.PathLike[str] | None) -> list[tuple[str, VideoRecord]]:
-    """The videos of a folder or a list, or a video itself, each with where it was found."""
+def _read_source(name: str | os.PathLike[str], root: str | os.PathLike[str] | None) -> _Source:
+    """The videos of a folder, a list or a set, or a video itself."""
+    name = os.fspath(name)
+    folder, split = _set_address(name)
+    if split:
+        # Here, because sets are read by what this module defines, and few runs read one.
+        from videomae_jax.data.prepared import read_set
+
+        records, classes = read_set(folder, split)
+        return _Source(name, [(name, record) for record in records], classes or None)
+    source = Path(name)
     if source.is_dir():
-        found = [(str(source), record) for record in _read_folder(source)]
-        what = f"no video file (any of {' '.join(sorted(VIDEO_SUFFIXES))})"
-    elif source.suffix.lower() in VIDEO_SUFFIXES:
-        return [(str(source), VideoRecord(str(source), source.name))]
-    else:
-        found, what = list(_read_list(source, Path(root) if root is not None else source.parent)), "no entry"
-    if not found:
-        raise InputError(f"{source} holds {what}")
-    return found
+        found = list(_read_folder(source))
+        classes = tuple(sorted({_class_folder(record) for record in found} - {""}))
+        if not found:
+            raise InputError(f"{source} holds no video file (any of {' '.join(sorted(VIDEO_SUFFIXES))})")
+        return _Source(name, [(name, record) for record in found], classes, is_folder=True)
+    if source.suffix.lower() in VIDEO_SUFFIXES:
+        return _Source(name, [(name, VideoRecord(name, source.name))])
+    entries = list(_read_list(source, Path(root) if root is not None else source.parent))
+    if not entries:
+        raise InputError(f"{source} holds no entry")
+    return _Source(name, entries)
+
+
+def _set_address(name: str) -> tuple[str, str]:
+    """The folder of a set and the split that is meant; an empty split where this is no set."""
+    folder, _, split = name.rpartition("#")
+    for where, which in ((folder, split), (name, "train")):
+        # The latter is in a set that is not finished.
+        signs = (os.path.join(where, sign) for sign in ("dataset_info.json", ".prepare"))
+        if where and (_REMOTE.match(where) or any(map(os.path.exists, signs))):
+            return where, which
+    return name, ""
+
+
+def _class_folder(record: VideoRecord) -> str:
+    """The name of the class folder that a video lies in; empty where it lies in none."""
+    return record.name.split("/")[0] if "/" in record.name else ""
 
 
 def _read_folder(folder: Path) -> Iterator[VideoRecord]:

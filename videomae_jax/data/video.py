@@ -1,13 +1,14 @@
-"""Reading and writing video files; the only module that knows the decoder.
+"""Reading and writing video files; with video_frames.py, all that knows the decoder.
 
 Frames are found by presentation timestamp, never by arithmetic on a frame rate, so variable frame rates,
 edit lists and several streams come out right. Where the container's timestamps can be trusted they are read
 from the packets, without decoding, and reading starts at the keyframe before the wanted frame.
 """
 
+import io
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +22,14 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Float64, UInt8
 
+from videomae_jax.data.video_frames import (
+    DECODER_ERRORS,
+    Converters,
+    DecodedFrame,
+    VideoError,
+    rotation,
+)
+
 # Codecs with exactly one packet for each frame. VP8, for one, has packets that show nothing, and MPEG-4 may
 # hold two frames in one packet and none in the next.
 _ONE_PACKET_ONE_FRAME = frozenset({"av1", "h264", "hevc", "vp9"})
@@ -32,26 +41,10 @@ _MARKS_UNREFERENCED = frozenset({"h264", "hevc", "mpeg4"})
 _MPEG4_EMPTY_PACKET = 8
 # Jumping to a keyframe flushes the decoder, which costs about as much as decoding this many frames.
 _FRAMES_WORTH_A_SEEK = 8
-_DECODER_ERRORS = (av.error.FFmpegError, EOFError)
 # Text that is not UTF-8 must not stop the reading; from PyAV 19 on it never does.
 _OPEN_OPTIONS: dict[str, Any] = (
     {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
-
-
-class VideoError(Exception):
-    """A video, or the wanted part of it, that cannot be read: `path`, a fixed word `reason`, and `detail`.
-
-    Reasons: missing, not-a-file, unreadable, empty, pointer, not-a-video, no-video-stream, no-decoder,
-    no-frames, damaged, mixed-sizes, segment-outside, crashes-decoder.
-    """
-
-    def __init__(self, path: str, reason: str, detail: str) -> None:
-        super().__init__(path, reason, detail)
-        self.path, self.reason, self.detail = path, reason, detail
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}: {self.detail}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +59,16 @@ class Scan:
     """Frames that the decoder gave, but marked as damaged."""
 
 
+class StreamedFrame(NamedTuple):
+    """One frame of a pass over a whole video."""
+
+    position: int
+    """In the video's `timestamps`."""
+    image: UInt8[np.ndarray, "h w 3"]
+    concealed: bool
+    """The decoder gave it, but marked it as damaged."""
+
+
 class _Packet(NamedTuple):
     pts: int | None
     dts: int | None
@@ -78,9 +81,10 @@ class _Packet(NamedTuple):
 class Video:
     """An open video file; see `open_video`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, content: bytes | None = None) -> None:
         self.path = path
-        self._reformatter = VideoReformatter()
+        self._content = content
+        self._converters = Converters(path)
         self._errors = 0
         self._open()
         # As stored, before rotation.
@@ -107,7 +111,7 @@ class Video:
     def rotation(self) -> int:
         """Degrees counter-clockwise, a multiple of 90, by which frames are turned for display."""
         for frame in self._decode(0):
-            return _rotation(frame)
+            return rotation(frame)
         raise VideoError(self.path, "no-frames", "nothing in it decodes")
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "n h w 3"]:
@@ -121,6 +125,10 @@ class Video:
 
     def read(self, indices: Sequence[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
         """Yield (index, RGB frame) for each different index, rising, with one frame in memory at a time."""
+        return ((index, frame.rgb()) for index, frame in self.read_frames(indices))
+
+    def read_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, DecodedFrame]]:
+        """As `read`, but frames are not in RGB yet, so that a part of one can be taken for less."""
         wanted = sorted(set(indices))
         count = len(self.timestamps)
         if not count:
@@ -134,7 +142,28 @@ class Video:
             first = first or size
             if size != first:
                 raise VideoError(self.path, "mixed-sizes", f"frame {index} is {size}, earlier ones {first}")
-            yield index, self._to_rgb(frame)
+            yield index, DecodedFrame(frame, self._converters)
+
+    def stream(self, short_side: int | None = None, *, even: bool = False) -> Iterator[StreamedFrame]:
+        """Every frame that decodes, in one pass, upright, at most `short_side` pixels on its short side.
+
+        `even` rounds sizes to even numbers. Frames that do not decode are left out.
+        """
+        times = self._times
+        order = {pts: index for index, pts in enumerate(times or ())}
+        first, last = None, -1
+        for count, frame in enumerate(self._decode(0)):
+            index = count if times is None else order.get(-1 if frame.pts is None else frame.pts, -1)
+            if index <= last:  # Not a frame of `timestamps`, or a damaged file that goes back in time.
+                continue
+            last = index
+            size = f"{frame.width}x{frame.height}"
+            first = first or size
+            if size != first:
+                raise VideoError(self.path, "mixed-sizes", f"frame {index} is {size}, earlier ones {first}")
+            wanted = fit_size(frame.height, frame.width, short_side, even=even)
+            image = DecodedFrame(frame, self._converters).rgb(wanted)
+            yield StreamedFrame(index, image, frame.is_corrupt)
 
     @cached_property
     def scan(self) -> Scan:
@@ -157,7 +186,7 @@ class Video:
             for p in self._container.demux(self._stream):
                 if p.size:
                     packets.append(_Packet(p.pts, p.dts, p.is_keyframe, p.is_discard, p.is_corrupt, p.size))
-        except _DECODER_ERRORS:
+        except DECODER_ERRORS:
             pass  # A file that was cut short: what came before is what there is.
         return packets
 
@@ -190,9 +219,12 @@ class Video:
     def _open(self) -> None:
         try:
             # With the scheme spelled out, no path is taken for an address.
-            self._container = av.open("file:" + self.path, **_OPEN_OPTIONS)
-        except (*_DECODER_ERRORS, OSError, ValueError) as error:
-            raise VideoError(self.path, *_why_not_opened(Path(self.path), error)) from error
+            file = "file:" + self.path if self._content is None else io.BytesIO(self._content)
+            self._container = av.open(file, **_OPEN_OPTIONS)
+        except (*DECODER_ERRORS, OSError, ValueError) as error:
+            if self._content is None:
+                raise VideoError(self.path, *_why_not_opened(Path(self.path), error)) from error
+            raise VideoError(self.path, *_why_not_decoded(self._content[:200], error)) from error
         self._stream = self._container.streams.best("video")
         reason = None
         if self._stream is None:
@@ -246,7 +278,7 @@ class Video:
             self._stream.codec_context.skip_frame = "NONREF" if unneeded else "DEFAULT"
             try:
                 yield from packet.decode()
-            except _DECODER_ERRORS:
+            except DECODER_ERRORS:
                 self._errors += 1
 
     def _demux(self, start: int) -> Iterator[av.Packet]:
@@ -260,7 +292,7 @@ class Video:
             yield packet
         try:
             yield from packets
-        except _DECODER_ERRORS:
+        except DECODER_ERRORS:
             self._errors += 1
 
     def _seek(self, start: int) -> tuple[av.Packet | None, Iterator[av.Packet]]:
@@ -271,18 +303,10 @@ class Video:
         try:
             self._container.seek(self._packets[start].pts, stream=self._stream, backward=True)
             packet = next(packets, None)
-        except _DECODER_ERRORS:
+        except DECODER_ERRORS:
             return None, packets
         arrived = packet is not None and self._positions.get((packet.pts, packet.dts), start + 1) <= start
         return (packet if arrived else None), packets
-
-    def _to_rgb(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-        try:
-            # threads=1: the converter's own threads cost up to eight times the decoding (PyAV issue 2200).
-            image = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-        except (*_DECODER_ERRORS, ValueError) as error:
-            raise VideoError(self.path, "damaged", f"a frame does not convert to RGB: {error}") from error
-        return np.rot90(image, _rotation(frame) // 90)
 
     def _damaged(self, index: int) -> VideoError:
         decoded, count = len(self.scan.timestamps), len(self.timestamps)
@@ -293,11 +317,6 @@ class Video:
 
 def _first_from(pts: int, frames: Iterator[av.VideoFrame]) -> av.VideoFrame | None:
     return next((frame for frame in frames if frame.pts is not None and frame.pts >= pts), None)
-
-
-def _rotation(frame: av.VideoFrame) -> int:
-    """The turn written in the file, where it is one by right angles; some files hold nonsense there."""
-    return frame.rotation if frame.rotation % 90 == 0 and abs(frame.rotation) <= 270 else 0
 
 
 def _why_not_opened(path: Path, error: Exception) -> tuple[str, str]:
@@ -311,6 +330,11 @@ def _why_not_opened(path: Path, error: Exception) -> tuple[str, str]:
             head = file.read(200)
     except OSError as unreadable:
         return "unreadable", str(unreadable.strerror)
+    return _why_not_decoded(head, error)
+
+
+def _why_not_decoded(head: bytes, error: Exception) -> tuple[str, str]:
+    """The reason and the detail of a file that begins with these bytes."""
     if not head:
         return "empty", "the file has 0 bytes"
     if head.startswith(b"version https://git-lfs"):
@@ -318,10 +342,20 @@ def _why_not_opened(path: Path, error: Exception) -> tuple[str, str]:
     return "not-a-video", f"the decoder says: {getattr(error, 'strerror', None) or error}"
 
 
+def fit_size(height: int, width: int, short_side: int | None, *, even: bool = False) -> tuple[int, int]:
+    """Height and width with a short side of at most `short_side`, the shape kept; never larger."""
+    scale = min(1.0, short_side / min(height, width)) if short_side else 1.0
+    step = 2 if even else 1
+    return max(step, step * round(height * scale / step)), max(step, step * round(width * scale / step))
+
+
 @contextmanager
-def open_video(path: str | os.PathLike[str]) -> Iterator[Video]:
-    """Open the best video stream of a file; raises VideoError with the reason where that cannot be done."""
-    video = Video(os.fspath(path))
+def open_video(path: str | os.PathLike[str], content: bytes | None = None) -> Iterator[Video]:
+    """Open the best video stream of a file, or of its bytes `content`, when `path` only names it in errors.
+
+    Raises VideoError with the reason where that cannot be done.
+    """
+    video = Video(os.fspath(path), content)
     try:
         yield video
     finally:
@@ -353,3 +387,74 @@ def write_video(
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
+
+
+def encode_video(
+    path: str,
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+    fps: float,
+    *,
+    keyframe_every: int,
+    crf: int,
+    num_runs: int = 1,
+) -> bytes:
+    """Encode RGB frames of one even size to the bytes of an mp4 file that is quick to decode (H.264).
+
+    With `num_runs` = n, frames n apart are stored side by side: first frames 0, n, 2n, ..., then 1, n + 1,
+    and so on, each run with keyframes of its own. The same frames give the same bytes. Raises VideoError
+    (not-encodable), naming `path`, when the encoder refuses them.
+    """
+    rate = Fraction(fps).limit_denominator(1001)
+    file = io.BytesIO()
+    try:
+        with av.open(file, "w", format="mp4") as container:
+            stream = cast(av.VideoStream, container.add_stream("libx264", rate=rate))
+            encoders: list[av.VideoCodecContext] = []
+            runs: list[list[av.Packet]] = [[] for _ in range(num_runs)]
+            reformatter = VideoReformatter()
+            for number, image in enumerate(frames):
+                if number < num_runs:
+                    first = stream.codec_context if number == 0 else _video_encoder()
+                    encoders.append(_set_up(first, image.shape[:2], rate, keyframe_every, crf))
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+                frame = reformatter.reformat(frame, format="yuv420p", threads=1)
+                position, run = divmod(number, num_runs)
+                frame.pts, frame.time_base = position, 1 / rate
+                runs[run] += encoders[run].encode(frame)
+            _mux_runs(container, stream, encoders, runs)
+    except av.error.FFmpegError as error:
+        raise VideoError(path, "not-encodable", f"the encoder says: {error.strerror}") from error
+    return file.getvalue()
+
+
+def _video_encoder() -> av.VideoCodecContext:
+    return cast(av.VideoCodecContext, av.CodecContext.create("libx264", "w"))
+
+
+def _set_up(
+    encoder: av.VideoCodecContext, size: tuple[int, ...], rate: Fraction, keyframe_every: int, crf: int
+) -> av.VideoCodecContext:
+    encoder.height, encoder.width = size
+    encoder.pix_fmt, encoder.framerate, encoder.time_base = "yuv420p", rate, 1 / rate
+    encoder.gop_size, encoder.thread_count = keyframe_every, 1
+    encoder.flags |= av.codec.context.Flags.global_header
+    # With B-frames the same frames often give different files, and with macroblock trees one in some 300.
+    options = {"preset": "veryfast", "tune": "fastdecode", "bf": "0", "mbtree": "0"}
+    encoder.options = options | {"crf": str(crf)}
+    return encoder
+
+
+def _mux_runs(
+    container: Any,
+    stream: av.VideoStream,
+    encoders: Sequence[av.VideoCodecContext],
+    runs: Sequence[list[av.Packet]],
+) -> None:
+    """Write the runs one after the other, with times that go on from one to the next."""
+    position = 0
+    for run, encoder in enumerate(encoders):
+        for packet in runs[run] + encoder.encode(None):
+            packet.pts = packet.dts = position
+            packet.stream = stream
+            container.mux(packet)
+            position += 1

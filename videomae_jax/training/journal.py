@@ -1,6 +1,7 @@
 """The record of a run as it goes: rows of metrics, skipped videos, and the failures that must stop it."""
 
 import math
+import os
 import sys
 import time
 from collections import Counter, deque
@@ -17,6 +18,10 @@ from videomae_jax.training.progress import Pace, Progress, TensorBoard
 from videomae_jax.training.run_plan import RunPlan
 from videomae_jax.training.steps import Metrics
 from videomae_jax.training.workdir import METRICS, NONFINITE, SKIPPED, Rows, write_json
+
+_NOTICEABLE_WAIT = 0.1
+"""Share of the time spent waiting for data from which on something is said of it."""
+_ROWS_BEFORE_ADVICE = 5
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Journal:
         self._left_out: set[str] = set()
         self._began = time.monotonic()
         self._pace = Pace()
+        self._waits: list[float] = []
         self.problem: RunError | None = None
         """Why the run must stop, once it must: videos cannot be read, or steps in a row were not finite."""
 
@@ -74,6 +80,10 @@ class Journal:
             if validate:
                 values |= validate()
                 self._pace.restart(time.perf_counter())
+            if taken.step > self._first + 1:  # Before it, workers start and the step is compiled.
+                self._waits.append(values["data_wait"])
+                if len(self._waits) == _ROWS_BEFORE_ADVICE and (advice := self._advice()):
+                    tqdm.write(advice, file=sys.stderr)
             self._last_row = {"step": taken.step} | {name: _finite(value) for name, value in values.items()}
             self._rows.write(self._last_row)
             if self._board:
@@ -137,6 +147,19 @@ class Journal:
     def _by_reason(self) -> str:
         return ", ".join(f"{count} {reason}" for reason, count in self._reasons.most_common()) or "none"
 
+    def _advice(self) -> str:
+        """What to do about waiting for data, where it takes a noticeable share of the time."""
+        share = sum(self._waits) / max(1, len(self._waits))
+        if share < _NOTICEABLE_WAIT:
+            return ""
+        data = self._plan.config.data
+        return (
+            f"{share:.0%} of the time goes by waiting for videos. Raise --data.num-workers (now "
+            f"{data.num_workers}; {os.cpu_count()} cores here), cut more clips from each decoded video with "
+            f"--data.num-sample (now {data.num_sample}), or store the videos for quick reading with "
+            "videomae-jax prepare"
+        )
+
     def summary(self) -> str:
         """Loss, time and skipped videos, one fact a line."""
         row = self._last_row
@@ -150,6 +173,8 @@ class Journal:
             "time": f"{time.monotonic() - self._began:.1f} s since step {self._first}",
             "skipped": f"{self._by_reason()} ({self._workdir / SKIPPED})" if self.skipped else "no video",
         }
+        if advice := self._advice():
+            facts["data wait"] = advice
         return "\n".join(f"{name:>13}  {value}" for name, value in facts.items())
 
     def close(self) -> None:

@@ -103,6 +103,7 @@ def _training_batches(plan: RunPlan, start: int, stop: int) -> Generator[ClipBat
         num_workers=config.data.num_workers,
         start_step=start,
         stop_step=stop,
+        shares=plan.shares,
     )
 
 

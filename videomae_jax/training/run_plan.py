@@ -12,8 +12,15 @@ import numpy as np
 from jax.sharding import Mesh
 
 from videomae_jax.config import FinetuneConfig, PretrainConfig
-from videomae_jax.data.pipeline import steps_per_epoch
-from videomae_jax.data.sources import VideoRecord, list_digest, read_classes, read_labelled, read_videos
+from videomae_jax.data.pipeline import Share, steps_per_epoch
+from videomae_jax.data.sources import (
+    VideoRecord,
+    list_digest,
+    read_classes,
+    read_labelled,
+    read_videos,
+    split_weights,
+)
 from videomae_jax.errors import InputError
 from videomae_jax.models.layers import compute_dtype
 from videomae_jax.models.masking import sample_mask
@@ -33,6 +40,8 @@ class RunPlan:
     task: Task
     videos: tuple[VideoRecord, ...]
     val_videos: tuple[VideoRecord, ...]
+    shares: tuple[Share, ...]
+    """Counts and weights of the sources of `videos`, where they have weights."""
     mesh: Mesh
     schedule: Schedule
     steps_per_epoch: int
@@ -58,7 +67,7 @@ class RunPlan:
         """What is saved with every checkpoint, and compared when a run continues."""
         return {
             "config": describe(self.config),
-            "data": {"digest": self._digest(self.videos), "videos": len(self.videos)},
+            "data": {"digest": self._digest(self.videos, self.shares), "videos": len(self.videos)},
             "version": version_of("videomae-jax"),
         }
 
@@ -67,13 +76,14 @@ class RunPlan:
         """A fingerprint of the held-out videos: scores on others cannot be compared."""
         return self._digest(self.val_videos)
 
-    def _digest(self, videos: tuple[VideoRecord, ...]) -> str:
-        """A fingerprint of the videos, and of their labels where these are learned."""
+    def _digest(self, videos: tuple[VideoRecord, ...], shares: tuple[Share, ...] = ()) -> str:
+        """A fingerprint of the videos, of their weights, and of their labels where these are learned."""
         digest = list_digest(videos)
-        if isinstance(self.config, PretrainConfig):
+        if isinstance(self.config, FinetuneConfig):
+            digest += " " + " ".join(str(video.label) for video in videos)
+        elif not shares:
             return digest
-        labels = " ".join(str(video.label) for video in videos)
-        return hashlib.sha256(f"{digest} {labels}".encode()).hexdigest()
+        return hashlib.sha256(f"{digest} {shares}".encode()).hexdigest()
 
 
 def task_of(config: PretrainConfig | FinetuneConfig) -> Task:
@@ -96,13 +106,16 @@ def make_plan(config: PretrainConfig | FinetuneConfig) -> RunPlan:
         raise InputError("no videos to train on; name folders or lists with --data.train LIST [LIST ...]")
     _check_counts(config)
     with _settings_checked():
+        sources, weights = split_weights(config.data.train)
         if isinstance(config, FinetuneConfig):
-            config, videos, val_videos = _read_labelled(config)
+            config, videos, val_videos = _read_labelled(config, sources)
         else:
-            videos = read_videos(config.data.train, config.data.root)
+            videos = read_videos(sources, config.data.root)
             val_videos = read_videos(config.data.val, config.data.root) if config.data.val else ()
             draw = partial(sample_mask, config.mask_type, batch=1, grid=config.model.grid)
             jax.eval_shape(lambda key: draw(key=key, ratio=config.mask_ratio), jax.random.key(0))
+        counts = [len(read_videos([source], config.data.root)) for source in sources] if weights else []
+        shares = tuple(zip(counts, weights, strict=True))
         mesh = make_mesh(config.mesh.fsdp)
         per_epoch = steps_per_epoch(len(videos), config.batch_size)
         total = config.epochs * per_epoch
@@ -120,16 +133,16 @@ def make_plan(config: PretrainConfig | FinetuneConfig) -> RunPlan:
         shapes,
         state_shardings(mesh, shapes),
     )
-    return RunPlan(task, videos, val_videos, mesh, schedule, per_epoch, total, state_shape)
+    return RunPlan(task, videos, val_videos, shares, mesh, schedule, per_epoch, total, state_shape)
 
 
 def _read_labelled(
-    config: FinetuneConfig,
+    config: FinetuneConfig, sources: tuple[str, ...]
 ) -> tuple[FinetuneConfig, tuple[VideoRecord, ...], tuple[VideoRecord, ...]]:
     """The configuration with its classes, the videos to train on and those held out."""
     data, model = config.data, config.model
     given = read_classes(data.classes) if data.classes else None
-    videos, names = read_labelled(data.train, data.root, given)
+    videos, names = read_labelled(sources, data.root, given)
     if model.num_labels:
         if len(names) > model.num_labels:
             raise InputError(

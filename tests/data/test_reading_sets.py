@@ -1,0 +1,112 @@
+"""Training batches from prepared sets: the same for any number of workers and hosts, and after a restart."""
+
+import resource
+
+import numpy as np
+import pytest
+
+from videomae_jax.config import DataConfig, VideoMAEConfig
+from videomae_jax.data.clips import PretrainClips
+from videomae_jax.data.pipeline import batches
+from videomae_jax.data.prepare.command import prepare
+from videomae_jax.data.prepare.settings import Prepare
+from videomae_jax.data.sources import read_labelled, read_videos, split_weights
+from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
+
+READ = PretrainClips(
+    VideoMAEConfig(image_size=32, patch_size=8, num_frames=4), DataConfig(sampling_rate=2, num_sample=2)
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Generated videos, and two sets of them, as video and as JPEG frames."""
+    folder = tmp_path_factory.mktemp("sets")
+    write_synthetic_videos(folder / "videos", 2, 1, 1, side=32, num_frames=20)
+    for name, preset in (("video", "kinetics"), ("jpeg", "small")):
+        lists = [str(folder / f"videos/{split}.csv") for split in ("train", "val")]
+        args = Prepare(
+            (lists[0],),
+            folder / name,
+            val=(lists[1],),
+            classes=folder / "videos/classes.txt",
+            preset=preset,
+            videos_per_shard=5,
+            workers=2,
+        )
+        assert prepare(args) == 0
+    return folder
+
+
+def seen(videos, start=0, stop=6, num_workers=0, hosts=1, shares=()):
+    """Record ids and pixels of each step, put together from all hosts."""
+    parts = [
+        batches(
+            videos,
+            READ,
+            seed=5,
+            batch_size=8,
+            num_workers=num_workers,
+            start_step=start,
+            stop_step=stop,
+            shares=shares,
+            process_index=host,
+            process_count=hosts,
+        )
+        for host in range(hosts)
+    ]
+    for step in zip(*parts, strict=True):
+        yield (
+            np.concatenate([batch.record_ids for batch in step]).tolist(),
+            np.concatenate([batch.arrays["video"] for batch in step]),
+        )
+
+
+def assert_same(one, other):
+    for (ids, video), (other_ids, other_video) in zip(one, other, strict=True):
+        assert ids == other_ids
+        np.testing.assert_array_equal(video, other_video)
+
+
+@pytest.mark.parametrize("form", ["video", "jpeg"])
+def test_workers_hosts_and_restarts_change_nothing(folder, form):
+    videos = read_videos([str(folder / form)])
+    assert len(videos) == 2 * len(MOTIONS)
+    plain = list(seen(videos))
+    assert_same(plain, seen(videos, num_workers=2))
+    assert_same(plain, seen(videos, hosts=2))
+    assert_same(plain[4:], seen(videos, start=4, hosts=4))
+
+
+def test_a_set_gives_the_clips_of_its_files(folder):
+    """The same records, frames and crops; pixels differ by what encoding again costs."""
+    files = list(seen(read_videos([str(folder / "videos/train.csv")])))
+    for form in ("video", "jpeg"):
+        for (ids, video), (file_ids, file_video) in zip(
+            seen(read_videos([str(folder / form)])), files, strict=True
+        ):
+            assert ids == file_ids
+            assert np.abs(video.astype(int) - file_video).mean() < 5
+
+
+def test_sets_lists_and_folders_mix_by_weight_and_class_name(folder):
+    sources, weights = split_weights([f"{folder / 'jpeg'}:0.75", f"{folder / 'video'}#val:0.25"])
+    videos, names = read_labelled(sources, None, None)
+    assert names == tuple(MOTIONS)
+    assert [video.label for video in videos] == list(range(8)) * 3
+    shares = tuple(zip((16, 8), weights, strict=True))
+    ids = [each for step_ids, _ in seen(videos, stop=3, shares=shares) for each in step_ids[::2]]
+    assert sum(each < 16 for each in ids) == 18, "three quarters of the 24 videos of an epoch"
+    assert_same(seen(videos, stop=4, shares=shares), seen(videos, stop=4, shares=shares, num_workers=2))
+
+
+@pytest.mark.chaos
+def test_memory_stays_flat_over_100_000_clips(folder):
+    videos = read_videos([str(folder / "video")])
+    peak_after_warm_up = 0
+    for number, _ in enumerate(seen(videos, stop=6250)):
+        if number == 1000:
+            peak_after_warm_up = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_after_warm_up
+    print(f"84,000 further clips: {grown / 1024:.1f} MB more")
+    assert grown < 10 * 1024

@@ -1,0 +1,39 @@
+"""The same shards on Apache Beam: each shard is one element, so any runner writes what one machine writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from videomae_jax.data.prepare.plan import Plan, Shard
+from videomae_jax.data.prepare.recode import Recode, crashed
+from videomae_jax.data.prepare.shards import make_features, write_shard
+from videomae_jax.data.prepare.workers import map_in_processes
+from videomae_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class _WriteShard:
+    """Writes one shard on the machine where it runs, decoding in a process of its own."""
+
+    folder: Path
+    plan: Plan
+
+    def __call__(self, shard: Shard) -> str:
+        results = map_in_processes(Recode(self.plan.storage), shard.videos, 1, crashed)
+        write_shard(self.folder, shard, make_features(self.plan), results)
+        return shard.file
+
+
+def write_shards(folder: Path, plan: Plan, shards: Sequence[Shard], options: Sequence[str]) -> None:
+    """Write these shards with a Beam pipeline; `folder` is seen by every machine. Raises InputError."""
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise InputError("--beam needs Apache Beam: pip install 'videomae-jax[beam]'") from error
+    # The videos are in the elements; the plan goes along without them.
+    light = Plan(plan.name, plan.version, plan.storage, plan.classes, {}, plan.videos_per_shard)
+    with beam.Pipeline(options=PipelineOptions([f"--{option}" for option in options])) as pipeline:
+        elements = pipeline | "shards" >> beam.Create(list(shards))
+        # Reshuffle, so that the runner does not fuse creating with writing and spreads the shards.
+        _ = elements | beam.Reshuffle() | "write" >> beam.Map(_WriteShard(folder, light))

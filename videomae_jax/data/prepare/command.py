@@ -1,0 +1,132 @@
+"""The command `prepare`: settles a plan, writes the shards that are missing, finishes the set."""
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from videomae_jax.data.prepare.metadata import CARD, finish
+from videomae_jax.data.prepare.plan import Plan, Shard, check_same, make_plan
+from videomae_jax.data.prepare.recode import Bad, Recode, Recoded, crashed
+from videomae_jax.data.prepare.settings import Prepare
+from videomae_jax.data.prepare.shards import WORK_FOLDER, make_features, read_report, write_shard, write_whole
+from videomae_jax.data.prepare.workers import map_in_processes
+from videomae_jax.errors import InputError, RunError
+
+__all__ = ["Prepare", "prepare"]
+
+
+def prepare(args: Prepare) -> int:
+    """Prepare a set, or finish one that was begun; 130 when stopped by Ctrl-C, else 0."""
+    began = time.monotonic()
+    plan = make_plan(args)
+    if card := _finished_card(args.out, plan):
+        print(f"{args.out} is complete already")
+        _print_summary(args.out, card)
+        return 0
+    work = args.out / WORK_FOLDER
+    _begin(args.out, plan)
+    try:
+        with FileLock(work / "lock", timeout=0):
+            _write_missing(args, plan)
+            card = _finish(args.out, plan)
+    except Timeout:
+        raise InputError(f"another process is preparing {args.out}") from None
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command continues from the shards in {args.out}")
+        return 130
+    _print_summary(args.out, card)
+    print(f"took {time.monotonic() - began:.0f} s")
+    return 0
+
+
+def _finished_card(out: Path, plan: Plan) -> dict[str, Any] | None:
+    """The card of a complete set, or None; what a kill right after the card left behind is removed."""
+    if not (out / CARD).exists():
+        return None
+    card = json.loads((out / CARD).read_text("utf-8"))
+    check_same(plan, _as_plan(card), out)
+    shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
+    return card
+
+
+def _as_plan(card: dict[str, Any]) -> dict[str, Any]:
+    splits = {name: {k: s[k] for k in ("videos", "list_sha256")} for name, s in card["splits"].items()}
+    return card | {"splits": splits}
+
+
+def _begin(out: Path, plan: Plan) -> None:
+    """Write down the plan, or check that the one begun here is the same."""
+    path = out / WORK_FOLDER / "plan.json"
+    if path.exists():
+        check_same(plan, json.loads(path.read_text("utf-8")), out)
+        return
+    if out.exists() and any(entry.name != WORK_FOLDER for entry in out.iterdir()):
+        raise InputError(f"{out} holds other files; choose an empty or new folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(plan.as_json(), indent=1))
+
+
+def _write_missing(args: Prepare, plan: Plan) -> None:
+    """Write every shard that is not there yet, here or on Beam."""
+    for left_over in (args.out / WORK_FOLDER).glob("*.partial"):
+        left_over.unlink()
+    shards = plan.shards
+    missing = [shard for shard in shards if read_report(args.out, shard) is None]
+    if len(missing) < len(shards):
+        print(f"continuing: {len(shards) - len(missing)} of {len(shards)} shards are there")
+    if args.beam:
+        from videomae_jax.data.prepare.beam import write_shards
+
+        write_shards(args.out, plan, missing, args.beam)
+        return
+    features = make_features(plan)
+    results = _recode_all(missing, plan, args.workers)
+    for shard in missing:
+        write_shard(args.out, shard, features, islice(results, len(shard.videos)))
+
+
+def _recode_all(shards: Sequence[Shard], plan: Plan, workers: int) -> Iterator[Recoded | Bad]:
+    """All videos of these shards in order, with a progress bar."""
+    videos = [video for shard in shards for video in shard.videos]
+    bad: Counter[str] = Counter()
+    with tqdm(total=len(videos), desc="preparing", unit="video") as bar:
+        for result in map_in_processes(Recode(plan.storage), videos, workers, crashed):
+            if isinstance(result, Bad):
+                bad[result.reason] += 1
+                bar.set_postfix_str(f"{bad.total()} bad", refresh=False)
+            bar.update()
+            yield result
+
+
+def _finish(out: Path, plan: Plan) -> dict[str, Any]:
+    reports = []
+    for shard in plan.shards:
+        report = read_report(out, shard)
+        if report is None:
+            raise RunError(f"{out / shard.file} was not written; run the same command again")
+        reports.append((shard, report))
+    for split in plan.splits:
+        if not any(report.stored for shard, report in reports if shard.split == split):
+            reasons = Counter(video.reason for shard, r in reports if shard.split == split for video in r.bad)
+            told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+            raise RunError(f"no video of the split {split} can be stored: {told}")
+    return finish(out, plan, reports)
+
+
+def _print_summary(out: Path, card: dict[str, Any]) -> None:
+    for split, s in card["splits"].items():
+        bad = sum(s["bad"].values())
+        told = f" ({', '.join(f'{count} {reason}' for reason, count in s['bad'].items())})" if bad else ""
+        print(
+            f"{split}: {s['stored']} of {s['videos']} videos, {s['frames']} frames, {s['seconds']:.0f} s, "
+            f"{s['bytes'] / 1e6:.1f} MB; {bad} left out{told}, {s['damaged']} damaged"
+        )
+    print(f"the set: {out}; what was left out and why: {out / 'bad.csv'}")

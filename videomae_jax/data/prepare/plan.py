@@ -1,0 +1,105 @@
+"""What a prepared set will hold, settled before the first video is read."""
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from videomae_jax.data.labelled import Splits
+from videomae_jax.data.prepare.inputs import read_inputs
+from videomae_jax.data.prepare.settings import Prepare, Storage
+from videomae_jax.data.sources import VideoRecord, list_digest
+from videomae_jax.errors import InputError
+
+FORMAT = 1
+"""Changes when the same settings come to store something else."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of the set and the videos meant for it."""
+
+    split: str
+    number: int
+    file: str
+    videos: tuple[VideoRecord, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the bytes of a prepared set depend on, but for the videos themselves."""
+
+    name: str
+    version: str
+    storage: Storage
+    classes: tuple[str, ...]
+    splits: Splits
+    videos_per_shard: int
+
+    @property
+    def shards(self) -> list[Shard]:
+        """All shards, split by split."""
+        size, shards = self.videos_per_shard, []
+        for split, videos in self.splits.items():
+            count = -(-len(videos) // size)
+            for number in range(count):
+                file = f"{self.name}-{split}.array_record-{number:05d}-of-{count:05d}"
+                shards.append(Shard(split, number, file, videos[number * size : (number + 1) * size]))
+        return shards
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan, with a fingerprint of each list in place of the videos."""
+        splits = {
+            split: {"videos": len(videos), "list_sha256": _digest(videos)}
+            for split, videos in self.splits.items()
+        }
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "version": self.version,
+            "storage": asdict(self.storage),
+            "videos_per_shard": self.videos_per_shard,
+            "classes": list(self.classes),
+            "splits": splits,
+        }
+
+
+def make_plan(args: Prepare) -> Plan:
+    """Read the lists and settle names and shards; raises InputError."""
+    if args.videos_per_shard < 1 or args.workers < 1:
+        raise InputError("videos_per_shard and workers must be at least 1")
+    splits, classes = read_inputs(args)
+    name, version = _name_and_version(args.out)
+    return Plan(name, version, args.storage, classes, splits, args.videos_per_shard)
+
+
+def check_same(plan: Plan, found: dict[str, Any], folder: Path) -> None:
+    """Raise InputError, with what differs, unless `found` describes this plan."""
+    ours = json.loads(json.dumps(plan.as_json()))
+    if differing := [key for key in ours if found.get(key) != ours[key]]:
+        told = "; ".join(
+            f"{key} was {_short(found.get(key))}, is now {_short(ours[key])}" for key in differing
+        )
+        raise InputError(
+            f"{folder} holds a set that was prepared otherwise: {told}. Choose another --out, or delete it"
+        )
+
+
+def _digest(videos: tuple[VideoRecord, ...]) -> str:
+    labels = ",".join(str(video.label) for video in videos)
+    return list_digest([*videos, VideoRecord("", labels)])
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 300 else text[:300] + "..."
+
+
+def _name_and_version(out: Path) -> tuple[str, str]:
+    """The name and version in .../NAME/1.0.0, or the folder's name and version 1.0.0."""
+    out = Path(os.path.abspath(out))
+    version = out.name if re.fullmatch(r"\d+\.\d+\.\d+", out.name) else None
+    name = re.sub(r"[^a-z0-9]+", "_", (out.parent if version else out).name.lower()).strip("_")
+    return (name if name[:1].isalpha() else f"videos_{name}".rstrip("_")), version or "1.0.0"

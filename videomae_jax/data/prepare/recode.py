@@ -1,0 +1,162 @@
+"""One video as it is stored: decoded once, scaled, and encoded again, in a worker process."""
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+from PIL import Image
+
+from videomae_jax.data.images import list_frames, stream_images
+from videomae_jax.data.prepare.settings import Storage
+from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.video import StreamedFrame, VideoError, encode_video, open_video
+
+
+@dataclass(frozen=True)
+class Recoded:
+    """A video as it is stored."""
+
+    video: bytes
+    """The mp4 file; empty in the JPEG form."""
+    frames: tuple[bytes, ...]
+    """JPEG files; empty in the video form."""
+    timestamps: Float64[np.ndarray, " n"]
+    """When each stored frame is shown in the source, in seconds, rising."""
+    height: int
+    width: int
+    num_runs: int
+    """Runs of frames that the mp4 holds one after the other: frames 0, n, 2n, ..., then 1, n + 1, ..."""
+    note: str
+    """What a damaged source has lost."""
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A video that cannot be stored: a fixed word and an explanation, as in VideoError."""
+
+    reason: str
+    detail: str
+
+
+def crashed(record: VideoRecord) -> Bad:
+    """What becomes of a video that ends the process that reads it."""
+    return Bad("crashes-decoder", "reading it ends the process, by a crash of the decoder or want of memory")
+
+
+@dataclass(frozen=True)
+class Recode:
+    """Makes the stored form of a video: a pure function of the file and of `storage`."""
+
+    storage: Storage
+
+    def __call__(self, record: VideoRecord) -> Recoded | Bad:
+        try:
+            return self._images(record) if os.path.isdir(record.path) else self._video(record)
+        except VideoError as error:
+            return Bad(error.reason, error.detail)
+
+    def _video(self, record: VideoRecord) -> Recoded:
+        with open_video(record.path) as video:
+            times = video.timestamps
+            wanted = self._choose(record, times)
+            frames = video.stream(self.storage.short_side or None, even=self.storage.form == "video")
+            return self._encode(record, frames, wanted, times)
+
+    def _images(self, record: VideoRecord) -> Recoded:
+        files = list_frames(record.path)
+        times = np.arange(len(files)) / self.storage.image_fps
+        wanted = self._choose(record, times)
+        even = self.storage.form == "video"
+        frames = stream_images(
+            record.path, files, wanted.tolist(), self.storage.short_side or None, even=even
+        )
+        return self._encode(record, frames, wanted, times)
+
+    def _choose(self, record: VideoRecord, times: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
+        """Positions of the frames to store: the record's segment, thinned out to `max_fps` and by rate."""
+        if not len(times):
+            raise VideoError(record.path, "no-frames", "nothing in it decodes")
+        end = len(times) if record.total == -1 else min(len(times), record.start + record.total)
+        chosen = np.arange(record.start, end)
+        if not len(chosen):
+            detail = f"the segment starts at frame {record.start}, but it has {len(times)} frames"
+            raise VideoError(record.path, "segment-outside", detail)
+        if self.storage.max_fps:
+            # A hair is added because times are rounded: 0.0999 s is the frame of 0.1 s.
+            since = times[chosen] - times[chosen[0]]
+            ticks = np.floor(since * self.storage.max_fps + 0.01)
+            chosen = chosen[np.diff(ticks, prepend=-1) > 0]
+        return chosen[:: self.storage.sampling_rate] if self.storage.phases == "first" else chosen
+
+    def _encode(
+        self,
+        record: VideoRecord,
+        frames: Iterable[StreamedFrame],
+        wanted: Int64[np.ndarray, " m"],
+        times: Float64[np.ndarray, " n"],
+    ) -> Recoded:
+        storage, seen = self.storage, _Seen()
+        images = _wanted_only(frames, set(wanted.tolist()), seen)
+        first = next(images, None)
+        if first is None:
+            raise VideoError(record.path, "no-frames", "nothing in it decodes")
+        images, num_runs = chain([first], images), 1
+        video: bytes = b""
+        files: tuple[bytes, ...] = ()
+        if storage.form == "jpeg":
+            files = tuple(_to_jpeg(image, storage.jpeg_quality) for image in images)
+        else:
+            num_runs = storage.sampling_rate if storage.phases == "all" else 1
+            fps = _mean_rate(times[wanted]) / num_runs
+            video = encode_video(
+                record.path,
+                images,
+                fps,
+                keyframe_every=storage.keyframe_every,
+                crf=storage.crf,
+                num_runs=num_runs,
+            )
+        height, width = first.shape[:2]
+        stored = times[np.array(seen.indices)]
+        return Recoded(video, files, stored, height, width, num_runs, seen.note(len(wanted)))
+
+
+@dataclass
+class _Seen:
+    """What has gone by in a pass over a video."""
+
+    indices: list[int] = field(default_factory=list)
+    concealed: int = 0
+
+    def note(self, wanted: int) -> str:
+        lost = wanted - len(self.indices)
+        notes = [f"{lost} of {wanted} frames do not decode"] if lost else []
+        return "; ".join(notes + ([f"{self.concealed} frames are patched up"] if self.concealed else []))
+
+
+def _wanted_only(
+    frames: Iterable[StreamedFrame], wanted: set[int], seen: _Seen
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    last = max(wanted)
+    for index, image, concealed in frames:
+        if index in wanted:
+            seen.indices.append(index)
+            seen.concealed += concealed
+            yield image
+        if index >= last:
+            return
+
+
+def _mean_rate(times: Float64[np.ndarray, " n"]) -> float:
+    """Frames per second; 25 for a single frame, and within what an mp4 file can say."""
+    return float(np.clip((len(times) - 1) / (times[-1] - times[0]), 0.01, 1000)) if len(times) > 1 else 25.0
+
+
+def _to_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(file, "JPEG", quality=quality)
+    return file.getvalue()

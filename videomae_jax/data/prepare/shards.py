@@ -1,0 +1,164 @@
+"""Writes one shard as a whole: the array_record file and beside it, until the set is done, what is in it.
+
+A shard exists under its own name only when it is complete. What is known of its videos is written first, so a
+shard is done exactly when both files are there.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from videomae_jax.data.prepare.plan import Plan, Shard
+from videomae_jax.data.prepare.recode import Bad, Recoded
+from videomae_jax.data.sources import VideoRecord
+
+WORK_FOLDER = ".prepare"
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """What is known of a video in a shard."""
+
+    name: str
+    label: int
+    """-1 without a label."""
+    frames: int
+    seconds: float
+    height: int
+    width: int
+    bytes: int
+    note: str
+
+
+@dataclass(frozen=True)
+class BadVideo:
+    """A video that is not in the set, and why."""
+
+    name: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What a finished shard holds."""
+
+    sha256: str
+    file_bytes: int
+    example_bytes: int
+    stored: tuple[StoredVideo, ...]
+    bad: tuple[BadVideo, ...]
+
+
+def make_features(plan: Plan) -> tfds.features.FeaturesDict:
+    """The features of a prepared set, none of which needs TensorFlow."""
+    encoded = tfds.features.Tensor(shape=(), dtype=np.object_)
+    return tfds.features.FeaturesDict(
+        {
+            "label": tfds.features.ClassLabel(names=list(plan.classes))
+            if plan.classes
+            else tfds.features.Scalar(np.int64),
+            "name": tfds.features.Text(),
+            "num_runs": tfds.features.Scalar(np.int64),
+            # Microseconds: a tf.train.Example holds floats in single precision only.
+            "timestamps_us": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+            **(
+                {"video": encoded}
+                if plan.storage.form == "video"
+                else {"frames": tfds.features.Sequence(encoded)}
+            ),
+        }
+    )
+
+
+def write_shard(
+    folder: Path, shard: Shard, features: tfds.features.FeaturesDict, recoded: Iterable[Recoded | Bad]
+) -> ShardReport:
+    """Write a shard of `recoded`, one for each of its videos, whole or not at all."""
+    partial = folder / WORK_FOLDER / f"{shard.split}-{shard.number:05d}.partial"
+    # Videos are compressed already; one record per group, so that reading one reads no other.
+    writer = ArrayRecordWriter(str(partial), "group_size:1,uncompressed,max_parallelism:1")
+    serialize = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info()).get_tf_example
+    stored, bad, example_bytes = [], [], 0
+    try:
+        for record, result in zip(shard.videos, recoded, strict=True):
+            if isinstance(result, Bad):
+                bad.append(BadVideo(_printable(record.name), result.reason, _printable(result.detail)))
+                continue
+            # Deterministic: without it the order of the features differs from run to run.
+            example = serialize(features.encode_example(_example(record, result)))
+            example = example.SerializeToString(deterministic=True)
+            writer.write(example)
+            example_bytes += len(example)
+            stored.append(_describe(record, result))
+    finally:
+        writer.close()
+    with partial.open("rb+") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+    report = ShardReport(sha256, partial.stat().st_size, example_bytes, tuple(stored), tuple(bad))
+    write_whole(_report_path(folder, shard), json.dumps(asdict(report)))
+    os.replace(partial, folder / shard.file)
+    return report
+
+
+def read_report(folder: Path, shard: Shard) -> ShardReport | None:
+    """What a shard holds, or None when it is not finished."""
+    path = _report_path(folder, shard)
+    if not path.exists() or not (folder / shard.file).exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    stored = tuple(StoredVideo(**video) for video in found.pop("stored"))
+    return ShardReport(stored=stored, bad=tuple(BadVideo(**video) for video in found.pop("bad")), **found)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that it is never seen in part, whatever happens meanwhile."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _report_path(folder: Path, shard: Shard) -> Path:
+    return folder / WORK_FOLDER / f"{shard.split}-{shard.number:05d}.json"
+
+
+def _example(record: VideoRecord, recoded: Recoded) -> dict[str, Any]:
+    content = {"frames": list(recoded.frames)} if recoded.frames else {"video": recoded.video}
+    return {
+        "label": -1 if record.label is None else record.label,
+        "name": os.fsencode(record.name),
+        "num_runs": recoded.num_runs,
+        "timestamps_us": np.rint(recoded.timestamps * 1e6).astype(np.int64),
+        **content,
+    }
+
+
+def _describe(record: VideoRecord, recoded: Recoded) -> StoredVideo:
+    times = recoded.timestamps
+    return StoredVideo(
+        name=_printable(record.name),
+        label=-1 if record.label is None else record.label,
+        frames=len(times),
+        seconds=round(float(times[-1] - times[0]), 3),
+        height=recoded.height,
+        width=recoded.width,
+        bytes=len(recoded.video) + sum(map(len, recoded.frames)),
+        note=recoded.note,
+    )
+
+
+def _printable(text: str) -> str:
+    """The text in UTF-8, with an escape for each byte of a file name that is none."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,159 @@
+"""Reading prepared sets, and other tensorflow-datasets sets of encoded videos, one video at a time.
+
+A video of a set is named by an address, FOLDER#SPLIT/POSITION, which stands where the path of a file would.
+Nothing is kept open in what is handed to worker processes: each opens the shards that it reads from.
+"""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float64, Int64, UInt8
+from PIL import Image
+
+from videomae_jax.data.cropping import Frame, RgbFrame
+from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.video import Video, VideoError, open_video
+from videomae_jax.errors import InputError
+
+_ADDRESS = re.compile(r"(?P<folder>.+)#(?P<split>[A-Za-z0-9_.\-]+)/(?P<position>\d+)", re.DOTALL)
+_OPEN_SETS = 8
+
+
+def is_set(source: str | os.PathLike[str]) -> bool:
+    """Whether this is the folder of a tensorflow-datasets set."""
+    return (epath.Path(source) / "dataset_info.json").exists()
+
+
+def read_set(
+    folder: str | os.PathLike[str], split: str = "train"
+) -> tuple[tuple[VideoRecord, ...], tuple[str, ...]]:
+    """The videos of one split, and the names of its classes; no video is read.
+
+    A set that was not made by `videomae-jax prepare` has no table of videos: names are then positions and
+    labels come with the video (`SetVideo.label`). Raises InputError when there is no such set or split.
+    """
+    folder = os.fspath(folder)
+    source = _data_source(folder, split)
+    table = epath.Path(folder) / "videos.csv"
+    if table.exists():
+        rows = [row for row in csv.DictReader(io.StringIO(table.read_text())) if row["split"] == split]
+        if len(rows) != len(source):
+            raise InputError(f"{table} has {len(rows)} videos of the split {split}, the set {len(source)}")
+        told = [(row["name"], None if row["label"] == "-1" else int(row["label"])) for row in rows]
+    else:
+        told = [(f"{split}/{position}", None) for position in range(len(source))]
+    records = (
+        VideoRecord(f"{folder}#{split}/{position}", name, label)
+        for position, (name, label) in enumerate(told)
+    )
+    return tuple(records), _class_names(source.dataset_info.features)
+
+
+class SetVideo:
+    """A video of a set, open for reading; see `open_record`. Times are those of the video's source."""
+
+    def __init__(self, address: str, example: dict[str, Any]) -> None:
+        self.path = address
+        label = int(example.get("label", -1))
+        self.label = None if label == -1 else label
+        self._images: Sequence[bytes] = example.get("frames", ())
+        self._video = None if self._images else Video(address, example["video"])
+        if "timestamps_us" in example:
+            self.timestamps: Float64[np.ndarray, " n"] = example["timestamps_us"] / 1e6
+        elif self._video:
+            self.timestamps = self._video.timestamps
+        else:
+            raise InputError(f"{address} is a list of frames without `timestamps_us`")
+        runs = int(example.get("num_runs", 1))
+        count = len(self.timestamps)
+        # Where each frame lies in the file: run by run.
+        order = np.concatenate([np.arange(run, count, runs) for run in range(runs)])
+        self._stored_at: Int64[np.ndarray, " n"] = np.argsort(order)
+
+    def close(self) -> None:
+        """Free the decoder's memory."""
+        if self._video:
+            self._video.close()
+
+    def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "n h w 3"]:
+        """RGB frames at these positions in `timestamps`, in any order, repeats allowed."""
+        found = dict(self.read([int(index) for index in indices]))
+        return np.stack([found[int(index)] for index in indices])
+
+    def read(self, indices: Sequence[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+        """Yield (index, RGB frame) for each different index, in the order in which they are stored."""
+        return ((index, frame.rgb()) for index, frame in self.read_frames(indices))
+
+    def read_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        """As `read`, but frames are not in RGB yet where they come from a video."""
+        count = len(self.timestamps)
+        if outside := [index for index in indices if not 0 <= index < count]:
+            raise IndexError(f"{self.path}: frame {outside[0]} asked for, but it has frames 0 to {count - 1}")
+        stored = {int(self._stored_at[index]): index for index in indices}
+        if self._video:
+            for position, frame in self._video.read_frames(sorted(stored)):
+                yield stored[position], frame
+            return
+        for position in sorted(stored):
+            yield stored[position], RgbFrame(self._decode_image(position))
+
+    def _decode_image(self, position: int) -> UInt8[np.ndarray, "h w 3"]:
+        try:
+            with Image.open(io.BytesIO(self._images[position])) as image:
+                return np.array(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise VideoError(self.path, "damaged", f"frame {position} does not decode: {error}") from error
+
+
+@contextmanager
+def open_record(record: VideoRecord) -> Iterator[Video | SetVideo]:
+    """Open a video, whether it is a file or in a set; raises VideoError."""
+    parts = _ADDRESS.fullmatch(record.path)
+    if not parts or os.path.exists(record.path):
+        with open_video(record.path) as video:
+            yield video
+        return
+    source = _data_source(parts["folder"], parts["split"])
+    position = int(parts["position"])
+    if position >= len(source):
+        raise VideoError(record.path, "missing", f"the split has {len(source)} videos")
+    try:
+        example = source[position]
+    except (ValueError, RuntimeError, OSError) as error:  # What array_record raises for a damaged shard.
+        raise VideoError(record.path, "damaged", f"the shard cannot be read: {error}") from error
+    opened = SetVideo(record.path, example)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@lru_cache(_OPEN_SETS)
+def _data_source(folder: str, split: str) -> Any:
+    """The random-access source of tensorflow-datasets over a split, in this process."""
+    import tensorflow_datasets as tfds
+
+    if not is_set(folder):
+        unfinished = (epath.Path(folder) / ".prepare").exists()
+        what = "a set that `videomae-jax prepare` has not finished" if unfinished else "no dataset_info.json"
+        raise InputError(f"{folder} holds {what}; name the folder of a complete set")
+    builder = tfds.builder_from_directory(folder)
+    if split not in builder.info.splits:
+        raise InputError(f"{folder} has no split {split!r}, but {', '.join(sorted(builder.info.splits))}")
+    features = builder.info.features
+    if not isinstance(features, tfds.features.FeaturesDict) or not {"video", "frames"} & set(features):
+        raise InputError(f"{folder} holds {features}; a set of encoded videos has `video` or `frames`")
+    return builder.as_data_source(split)
+
+
+def _class_names(features: Any) -> tuple[str, ...]:
+    label: Any = dict(features.items()).get("label")
+    return tuple(label.names) if getattr(label, "num_classes", None) else ()

@@ -1,0 +1,116 @@
+"""One decoded frame, and its ways into RGB: whole, or a part of it cropped, scaled and converted at once."""
+
+from collections import defaultdict
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+from jaxtyping import UInt8
+
+from videomae_jax.data.cropping import Box, crop_resized
+
+# Formats with planes of brightness, blue and red, the last two at half the height and width.
+_HALVED_COLOUR = frozenset({"yuv420p", "yuvj420p"})
+# Without the second flag neighbouring pixels share a colour, and rounding leaves a tint of two levels.
+_SCALING = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
+DECODER_ERRORS = (av.error.FFmpegError, EOFError)
+"""What the decoder raises for damaged files."""
+
+
+class VideoError(Exception):
+    """A video, or the wanted part of it, that cannot be read: `path`, a fixed word `reason`, and `detail`.
+
+    Reasons: missing, not-a-file, unreadable, empty, pointer, not-a-video, no-video-stream, no-decoder,
+    no-frames, damaged, mixed-sizes, segment-outside, crashes-decoder, not-encodable.
+    """
+
+    def __init__(self, path: str, reason: str, detail: str) -> None:
+        super().__init__(path, reason, detail)
+        self.path, self.reason, self.detail = path, reason, detail
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}: {self.detail}"
+
+
+class Converters:
+    """The decoder's converters for the frames of one video; each is set up once and then used again."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._by_size: dict[tuple[int, ...], VideoReformatter] = defaultdict(VideoReformatter)
+
+    def to_rgb(self, frame: av.VideoFrame, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
+        """A frame as it is stored, scaled bicubic where the size differs."""
+        same = (height, width) == (frame.height, frame.width)
+        return self._convert(frame, height, width, None if same else Interpolation.BICUBIC)
+
+    def scale_to_rgb(self, frame: av.VideoFrame, size: int) -> UInt8[np.ndarray, "size size 3"]:
+        """A frame scaled to a square, bilinear, averaging where it reduces."""
+        same = (size, size) == (frame.height, frame.width)
+        return self._convert(frame, size, size, None if same else _SCALING)
+
+    def _convert(
+        self, frame: av.VideoFrame, height: int, width: int, scaling: Interpolation | None
+    ) -> UInt8[np.ndarray, "height width 3"]:
+        converter = self._by_size[frame.height, frame.width, height, width]
+        try:
+            # threads=1: the converter's own threads cost up to eight times the decoding (PyAV issue 2200).
+            image = converter.reformat(frame, width, height, "rgb24", interpolation=scaling, threads=1)
+            return image.to_ndarray()
+        except (*DECODER_ERRORS, ValueError) as error:
+            raise VideoError(self._path, "damaged", f"a frame does not convert to RGB: {error}") from error
+
+
+class DecodedFrame:
+    """A frame as the decoder gave it; sizes and boxes are those of the upright picture."""
+
+    def __init__(self, frame: av.VideoFrame, converters: Converters) -> None:
+        self._frame, self._converters = frame, converters
+        self._turns = rotation(frame) // 90
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self._frame.height, self._frame.width
+        return (width, height) if self._turns % 2 else (height, width)
+
+    def rgb(self, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w 3"]:
+        """The whole frame, scaled to `size` (height and width before turning) in the same step."""
+        height, width = size or (self._frame.height, self._frame.width)
+        return np.rot90(self._converters.to_rgb(self._frame, height, width), self._turns)
+
+    def crop(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
+        """A box scaled to a square, as `crop_resized` of the whole frame but for about one grey level.
+
+        Only the box is converted, from the planes of a frame that is stored upright with halved colour; there
+        the box begins at even places, so it may move by a pixel.
+        """
+        if self._turns or self._frame.format.name not in _HALVED_COLOUR:
+            return crop_resized(self.rgb(), box, size)
+        left, top, right, bottom = box
+        return self._converters.scale_to_rgb(
+            _cut(self._frame, left - left % 2, top - top % 2, right - left, bottom - top), size
+        )
+
+
+def rotation(frame: av.VideoFrame) -> int:
+    """The turn written in the file, where it is one by right angles; some files hold nonsense there."""
+    return frame.rotation if frame.rotation % 90 == 0 and abs(frame.rotation) <= 270 else 0
+
+
+def _cut(frame: av.VideoFrame, left: int, top: int, width: int, height: int) -> av.VideoFrame:
+    """A part of a frame with halved colour, from an even place on."""
+    part = av.VideoFrame(width, height, frame.format.name)
+    part.colorspace, part.color_range = frame.colorspace, frame.color_range
+    for number, (source, target) in enumerate(zip(frame.planes, part.planes, strict=True)):
+        step = 2 if number else 1
+        rows, columns = -(-height // step), -(-width // step)
+        _pixels(target)[:rows, :columns] = _pixels(source)[
+            top // step : top // step + rows, left // step : left // step + columns
+        ]
+    return part
+
+
+def _pixels(plane: av.video.plane.VideoPlane) -> UInt8[np.ndarray, "h padded_w"]:
+    return np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)
