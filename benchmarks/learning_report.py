@@ -90,6 +90,7 @@ def _plot_budgets(found: Mapping[str, Scores], picture: Path) -> None:
     axis.set(
         xlabel="labelled clips of each class", xscale="log", xticks=[2, 4, 8, 40], xticklabels=[2, 4, 8, 40]
     )
+    axis.minorticks_off()
     axis.legend()
     figure.savefig(picture)
 

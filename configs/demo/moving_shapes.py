@@ -5,7 +5,8 @@ videomae-jax pretrain moving_shapes --data.train LIST --workdir DIR
 Cost: 2,000 steps.
 Whole frames are hidden, not tubes: with so few steps, filling in frames teaches motion where filling in tubes
 does not yet (docs/learning.md).
-Expect: FILL
+Expect: ours, held-out masked loss 0.0107, where predicting zero scores 0.1454. It goes on with the motion
+that it sees begin, blurred.
 """
 
 from videomae_jax.config import (
