@@ -2,7 +2,7 @@
 
 Run: videomae-jax demo (it generates the clips first), or, on videos of your own that suit 32 x 32 pixels:
 videomae-jax pretrain moving_shapes --data.train LIST --workdir DIR
-Cost: 2,000 steps.
+Cost: 2,000 steps; the whole demo took 7 min 28 s on 4 cores, install included.
 Whole frames are hidden, not tubes: with so few steps, filling in frames teaches motion where filling in tubes
 does not yet (docs/learning.md).
 Expect: ours, held-out masked loss 0.0107, where predicting zero scores 0.1454. It goes on with the motion
