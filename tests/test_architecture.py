@@ -25,7 +25,6 @@ ONLY_IN = {
     "tensorflow_datasets": "data/",
     "array_record": "data/",
     "apache_beam": "data/prepare/",
-    "grain": "data/pipeline.py",
     "torch": None,
     "tensorflow": None,
     "transformers": None,

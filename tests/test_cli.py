@@ -31,7 +31,7 @@ def test_an_unknown_command_is_wrong_usage(capsys):
 def test_version_prints_versions_and_devices(capsys):
     assert cli.main(["--version"]) == 0
     said = capsys.readouterr().out
-    for name in ("videomae-jax", "jax", "flax", "orbax-checkpoint", "grain", "av", "devices: cpu:0"):
+    for name in ("videomae-jax", "jax", "flax", "orbax-checkpoint", "av", "devices: cpu:0"):
         assert name in said
 
 

@@ -223,7 +223,7 @@ def _versions() -> str:
 
     from videomae_jax.versions import version_of
 
-    packages = ("videomae-jax", "jax", "flax", "orbax-checkpoint", "grain", "av")
+    packages = ("videomae-jax", "jax", "flax", "orbax-checkpoint", "av")
     devices = ", ".join(f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices())
     return "\n".join([*(f"{name} {version_of(name)}" for name in packages), f"devices: {devices}"])
 

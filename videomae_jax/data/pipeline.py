@@ -4,22 +4,16 @@ Worker processes read slots in turn and batches are put together from them in or
 changes nothing.
 """
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
-from multiprocessing import connection, parent_process, resource_tracker
 
-import grain
 import numpy as np
-from absl import flags
 from jaxtyping import Float32, Int64
 
 from videomae_jax.data.clips import Arrays, Reader
 from videomae_jax.data.slots import EachVideoSlots, Failure, Share, Slot, TrainingSlots, steps_per_epoch
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.errors import RunError
+from videomae_jax.data.worker_processes import ReadSlot, read_in_workers
 
 __all__ = ["ClipBatch", "Failure", "Share", "batches", "each_video", "steps_per_epoch"]
 
@@ -62,8 +56,9 @@ def batches(
     """
     first, per_host = _share(batch_size, process_index, process_count)
     read_slot = TrainingSlots(videos, read, seed, batch_size, start_step, first, per_host, shares)
-    slots = _read_slots(read_slot, (stop_step - start_step) * per_host, num_workers, per_host)
-    yield from _collect(slots, range(start_step, stop_step), per_host, read.blank())
+    blank = read.blank()
+    slots = _read_slots(read_slot, (stop_step - start_step) * per_host, num_workers, per_host, blank)
+    yield from _collect(slots, range(start_step, stop_step), per_host, blank)
 
 
 def each_video(
@@ -84,8 +79,9 @@ def each_video(
     first, per_host = _share(batch_size, process_index, process_count)
     steps = -(-len(videos) // batch_size)
     read_slot = EachVideoSlots(videos, read, batch_size, first, per_host)
-    slots = _read_slots(read_slot, steps * per_host, num_workers, per_host)
-    yield from _collect(slots, range(steps), per_host, read.blank())
+    blank = read.blank()
+    slots = _read_slots(read_slot, steps * per_host, num_workers, per_host, blank)
+    yield from _collect(slots, range(steps), per_host, blank)
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
@@ -115,6 +111,7 @@ def _collect(
                         arrays[name][place] = values
                 failures += slot.failures
                 attempts += (slot.arrays is not None) + len(slot.failures)
+                del slot  # Its arrays are overwritten when the next one is taken.
             ids = record_ids.reshape(-1)
             weights = (ids >= 0).astype(np.float32)
             flat = {name: each.reshape(-1, *each.shape[2:]) for name, each in arrays.items()}
@@ -124,64 +121,12 @@ def _collect(
 
 
 def _read_slots(
-    read: Callable[[int], Slot], count: int, num_workers: int, per_host: int
+    read: ReadSlot, count: int, num_workers: int, per_host: int, blank: Arrays
 ) -> Generator[Slot, None, None]:
     """read(0), ..., read(count - 1) in this order, from worker processes when there are any."""
     num_workers = min(num_workers, count)
     if not num_workers:
         yield from map(read, range(count))
         return
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads its flags, and outside absl's main nothing parses them.
-    buffer = max(1, min(8, -(-per_host // num_workers)))
-    dataset = (
-        grain.MapDataset.range(count)
-        .map(read)
-        .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-        .mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=buffer),
-            worker_init_fn=_start_worker,
-        )
-    )
-    iterator = iter(dataset)
-    try:
-        slot = _start(iterator)
-        yield slot
-        for _ in range(count - 1):
-            yield next(iterator)
-    except RuntimeError as error:
-        if "terminated unexpectedly" not in str(error):
-            raise
-        raise RunError(
-            f"a data worker process died ({error}). Exit code -9 mostly means that memory ran out: use fewer "
-            "with --data.num-workers. Exit code -7 means that shared memory ran out: give a container more, "
-            "for instance with `docker run --shm-size=8g`. Exit code -11 is a crash, perhaps of the decoder: "
-            "videomae-jax check-data LIST says over which video."
-        ) from error
-    finally:
-        iterator.close()
-
-
-def _start(iterator: Iterator[Slot]) -> Slot:
-    """The first slot, which starts the workers, with Ctrl-C and SIGTERM blocked in them from the beginning.
-
-    Processes inherit blocked signals, so that these reach only the trainer, which then closes the workers.
-    """
-    resource_tracker.ensure_running()  # Started later, it would unblock them again.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        return next(iterator)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _start_worker(worker_index: int, worker_count: int) -> None:
-    """Make a worker end when the trainer is gone, however that ended."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
+    num_buffers = max(1, min(8, -(-per_host // num_workers)))
+    yield from read_in_workers(read, count, num_workers=num_workers, num_buffers=num_buffers, blank=blank)
