@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from videomae_jax.data.layouts import LAYOUTS, read_layout
 from videomae_jax.data.prepare.command import Prepare, prepare
 from videomae_jax.data.prepared import open_record, read_set
-from videomae_jax.data.video import write_video
+from videomae_jax.data.video_writing import write_video
 from videomae_jax.errors import InputError
 
 

@@ -9,7 +9,7 @@ import pytest
 from videomae_jax.data import check
 from videomae_jax.data.check import CheckData, check_data, check_video, check_videos
 from videomae_jax.data.sources import VideoRecord, read_videos
-from videomae_jax.data.video import write_video
+from videomae_jax.data.video_writing import write_video
 from videomae_jax.errors import InputError
 
 

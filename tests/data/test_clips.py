@@ -31,7 +31,8 @@ from videomae_jax.data.sampling import (
     uniform_test_indices,
 )
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import open_video, write_video
+from videomae_jax.data.video import open_video
+from videomae_jax.data.video_writing import write_video
 
 MODEL = VideoMAEConfig(image_size=32, num_frames=4)
 UNLABELLED = DataConfig(sampling_rate=3, num_sample=3, flip=True)

@@ -20,7 +20,8 @@ from videomae_jax.data.clips import TestViews as Views
 from videomae_jax.data.pipeline import batches, each_video, steps_per_epoch
 from videomae_jax.data.slots import substitute, video_of_slot
 from videomae_jax.data.sources import VideoRecord, read_videos
-from videomae_jax.data.video import open_video, write_video
+from videomae_jax.data.video import open_video
+from videomae_jax.data.video_writing import write_video
 from videomae_jax.errors import RunError
 
 

@@ -19,7 +19,8 @@ from videomae_jax.data.prepare.settings import PRESETS, Storage
 from videomae_jax.data.prepare.workers import map_in_processes
 from videomae_jax.data.prepared import SetVideo, open_record, read_set
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import open_video, write_video
+from videomae_jax.data.video import open_video
+from videomae_jax.data.video_writing import write_video
 from videomae_jax.errors import InputError, RunError
 
 

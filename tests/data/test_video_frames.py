@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from videomae_jax.data.cropping import crop_resized, draw_box
-from videomae_jax.data.video import VideoError, open_video, write_video
+from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.data.video_frames import Converters, DecodedFrame
+from videomae_jax.data.video_writing import write_video
 
 SIZE = 48
 BOXES = [(0, 0, 96, 96), (32, 24, 104, 96), (10, 6, 74, 70), (40, 20, 88, 68)]

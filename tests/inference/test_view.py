@@ -11,7 +11,7 @@ from PIL import Image
 from videomae_jax import cli
 from videomae_jax.checkpoints.orbax import CheckpointWriter
 from videomae_jax.config import CheckpointConfig, load_config
-from videomae_jax.data.video import write_video
+from videomae_jax.data.video_writing import write_video
 from videomae_jax.inference.reconstruct import Reconstruction
 from videomae_jax.inference.view import captions
 from videomae_jax.models.pretraining import init_params

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from videomae_jax.data.video import write_video
+from videomae_jax.data.video_writing import write_video
 
 MOTIONS = {
     "left": (-1, 0, 0, 0),

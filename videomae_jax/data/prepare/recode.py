@@ -13,7 +13,8 @@ from PIL import Image
 from videomae_jax.data.images import list_frames, stream_images
 from videomae_jax.data.prepare.settings import Storage
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import StreamedFrame, VideoError, encode_video, open_video
+from videomae_jax.data.video import StreamedFrame, VideoError, open_video
+from videomae_jax.data.video_writing import encode_video
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""Folders that do not fit or are damaged: everything that is wrong is said at once."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from tiny_models import CONFIG, NAMED, change
+
+from videomae_jax import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+from videomae_jax.errors import InputError
+
+
+def test_a_classifier_is_no_pre_trained_model(tmp_path, classifier):
+    model, params = classifier
+    model.save_pretrained(tmp_path / "a", params)
+    with pytest.raises(InputError, match="no decoder"):
+        VideoMAEForPreTraining.from_pretrained(tmp_path / "a")
+
+
+def test_everything_that_does_not_fit_is_said_at_once(tmp_path, pretrained):
+    model, params = pretrained
+    model.save_pretrained(tmp_path / "a", params)
+
+    def spoil(tensors):
+        del tensors["videomae.encoder.layer.1.attention.attention.q_bias"]
+        del tensors["videomae.encoder.layer.0.attention.attention.key.weight"]
+        tensors["stray.weight"] = np.zeros(3, np.float32)
+        tensors["decoder.head.weight"] = np.ascontiguousarray(tensors["decoder.head.weight"].T)
+        tensors["mask_token"] = np.zeros((1, 1, 16), np.int32)
+
+    change(tmp_path / "a", spoil)
+    with pytest.raises(InputError) as raised:
+        VideoMAEForPreTraining.from_pretrained(tmp_path / "a")
+    for name in (
+        "blocks.1.attn.q_bias",
+        "blocks.0.attn.qkv.weight",
+        "stray.weight",
+        "decoder.head.weight",
+        "int32",
+    ):
+        assert name in str(raised.value)
+    assert "fc_norm" not in str(raised.value)
+
+
+def test_a_stray_tensor_is_not_taken_for_a_part_to_leave_out(tmp_path, pretrained):
+    model, params = pretrained
+    model.save_pretrained(tmp_path / "a", params)
+    change(tmp_path / "a", lambda tensors: tensors.update({"stray.weight": np.zeros(3, np.float32)}))
+    with pytest.raises(InputError, match=r"stray\.weight"):
+        VideoMAEModel.from_pretrained(tmp_path / "a")
+
+
+def test_parameters_of_another_model_are_not_saved(tmp_path, pretrained, classifier):
+    with pytest.raises(InputError, match="fc_norm"):
+        pretrained[0].save_pretrained(tmp_path / "a", classifier[1])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "checkpoint.pth"])
+def test_pickles_are_refused_with_the_way_out(tmp_path, pretrained, file):
+    model, params = pretrained
+    model.save_pretrained(tmp_path / "a", params)
+    (tmp_path / "a/model.safetensors").rename(tmp_path / "a" / file)
+    for source in (tmp_path / "a", tmp_path / "a" / file):
+        with pytest.raises(InputError, match="python -m convert"):
+            VideoMAEForPreTraining.from_pretrained(source)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: (1 << 60).to_bytes(8, "little") + data[8:],
+        lambda data: b"",
+    ],
+    ids=["truncated", "header bomb", "empty"],
+)
+def test_damaged_weights(tmp_path, pretrained, damage):
+    model, params = pretrained
+    model.save_pretrained(tmp_path / "a", params)
+    file = tmp_path / "a/model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(InputError, match=r"model\.safetensors cannot be read"):
+        VideoMAEForPreTraining.from_pretrained(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model_type": "vit"}, "'vit'"),
+        ({"hidden_act": "relu"}, "relu"),
+        ({"image_size": [16, 32]}, "squares"),
+        ({"num_attention_heads": 5}, "hidden_size=24"),
+        ({"id2label": {"0": "a", "2": "b"}}, "id2label"),
+        ({"model_config": {"embed_dim": 24, "cos_attn": True}}, "cos_attn"),
+    ],
+)
+def test_configurations_that_cannot_be_built(tmp_path, pretrained, change, says):
+    model, params = pretrained
+    model.save_pretrained(tmp_path / "a", params)
+    said = json.loads((tmp_path / "a/config.json").read_text())
+    (tmp_path / "a/config.json").write_text(json.dumps(said | change))
+    with pytest.raises(InputError, match=says) as raised:
+        VideoMAEForPreTraining.from_pretrained(tmp_path / "a")
+    assert "config.json" in str(raised.value)
+
+
+@pytest.mark.parametrize("source", ["nowhere", "./no/where", "a/b/c"])
+def test_what_is_neither_folder_nor_hub_id(source):
+    with pytest.raises(InputError, match="no hub id"):
+        VideoMAEModel.from_pretrained(source)
+
+
+def test_labels_and_their_number_must_agree():
+    assert replace(CONFIG, num_labels=2).id2label == ("LABEL_0", "LABEL_1")
+    with pytest.raises(ValueError, match="num_labels=4"):
+        replace(NAMED, num_labels=4)
+    with pytest.raises(ValueError, match="num_labels="):
+        VideoMAEForVideoClassification(CONFIG).init_params(jax.random.key(0))
