@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -261,6 +262,33 @@ def test_labels_come_with_the_videos(videos):
     assert batch.arrays["label"].dtype == np.int32
     (batch,) = each_video((*labelled[:2], videos[2]), CENTRE, batch_size=4, num_workers=0)
     assert batch.arrays["label"].tolist() == [0, 10, -1, 0]
+
+
+class Counted:
+    """A reader that counts what it has read."""
+
+    def __init__(self):
+        self.count = 0
+
+    def blank(self):
+        return {"video": np.zeros((1, 1), np.uint8)}
+
+    def __call__(self, record, key):
+        self.count += 1
+        return self.blank()
+
+
+def test_the_next_batch_is_put_together_while_one_is_used(videos):
+    read = Counted()
+    with closing(
+        batches(videos, read, seed=0, batch_size=4, num_workers=0, start_step=0, stop_step=9)
+    ) as made:
+        next(made)
+        deadline = time.monotonic() + 10
+        while read.count < 8 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert read.count == 8, "the batch taken and one more"
 
 
 CONSUMER = """

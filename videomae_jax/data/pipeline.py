@@ -1,10 +1,12 @@
 """Batches of what a reader makes of videos, each a pure function of its step: no iterator state is kept.
 
-Worker processes read slots in turn and batches are put together from them in order, so the number of workers
-changes nothing.
+Worker processes read slots in turn and batches are put together from them in order, one batch ahead of its
+use, so the number of workers changes nothing.
 """
 
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +60,7 @@ def batches(
     read_slot = TrainingSlots(videos, read, seed, batch_size, start_step, first, per_host, shares)
     blank = read.blank()
     slots = _read_slots(read_slot, (stop_step - start_step) * per_host, num_workers, per_host, blank)
-    yield from _collect(slots, range(start_step, stop_step), per_host, blank)
+    yield from _one_ahead(_collect(slots, range(start_step, stop_step), per_host, blank))
 
 
 def each_video(
@@ -81,7 +83,7 @@ def each_video(
     read_slot = EachVideoSlots(videos, read, batch_size, first, per_host)
     blank = read.blank()
     slots = _read_slots(read_slot, steps * per_host, num_workers, per_host, blank)
-    yield from _collect(slots, range(steps), per_host, blank)
+    yield from _one_ahead(_collect(slots, range(steps), per_host, blank))
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
@@ -118,6 +120,15 @@ def _collect(
             yield ClipBatch(step, flat, weights, ids, failures, attempts)
     finally:
         slots.close()
+
+
+def _one_ahead(source: Generator[ClipBatch, None, None]) -> Generator[ClipBatch, None, None]:
+    """The same batches; each is put together in a thread while the one before it is used."""
+    with closing(source), ThreadPoolExecutor(1, "batches") as thread:
+        ahead = thread.submit(next, source, None)
+        while (batch := ahead.result()) is not None:
+            ahead = thread.submit(next, source, None)
+            yield batch
 
 
 def _read_slots(
