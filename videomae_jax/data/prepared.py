@@ -5,16 +5,20 @@ Nothing is kept open in what is handed to worker processes: each opens the shard
 """
 
 import csv
+import hashlib
 import io
 import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from etils import epath
+from filelock import FileLock
 from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
@@ -28,8 +32,14 @@ _OPEN_SETS = 8
 
 
 def is_set(source: str | os.PathLike[str]) -> bool:
-    """Whether this is the folder of a tensorflow-datasets set."""
-    return (epath.Path(source) / "dataset_info.json").exists()
+    """Whether this is the folder of a tensorflow-datasets set, here or at gs:// or s3://.
+
+    Raises InputError when the package that reads from there is not installed.
+    """
+    try:
+        return (epath.Path(source) / "dataset_info.json").exists()
+    except ImportError as error:
+        raise InputError(f'{source}: {error}; pip install "videomae-jax[cloud]"') from error
 
 
 def read_set(
@@ -145,13 +155,32 @@ def _data_source(folder: str, split: str) -> Any:
         unfinished = (epath.Path(folder) / ".prepare").exists()
         what = "a set that `videomae-jax prepare` has not finished" if unfinished else "no dataset_info.json"
         raise InputError(f"{folder} holds {what}; name the folder of a complete set")
-    builder = tfds.builder_from_directory(folder)
+    builder = tfds.builder_from_directory(_copy_from_s3(folder) if folder.startswith("s3://") else folder)
     if split not in builder.info.splits:
         raise InputError(f"{folder} has no split {split!r}, but {', '.join(sorted(builder.info.splits))}")
     features = builder.info.features
     if not isinstance(features, tfds.features.FeaturesDict) or not {"video", "frames"} & set(features):
         raise InputError(f"{folder} holds {features}; a set of encoded videos has `video` or `frames`")
     return builder.as_data_source(split)
+
+
+def _copy_from_s3(folder: str) -> str:
+    """A copy of a set on this machine, made once: array_record reads gs:// in place, but not s3://."""
+    import fsspec
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "videomae_jax" / "sets"
+    copy = cache / hashlib.sha256(folder.encode()).hexdigest()[:20]
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{copy}.lock"):
+        if not copy.exists():
+            partial = copy.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            store = fsspec.filesystem("s3")
+            for file in store.ls(folder, detail=False):
+                store.get_file(file, str(partial / file.rpartition("/")[2]))
+            partial.rename(copy)
+    return str(copy)
 
 
 def _class_names(features: Any) -> tuple[str, ...]:

@@ -1,0 +1,120 @@
+"""Prepared sets at gs:// and s3://, from stand-ins on this machine."""
+
+import importlib
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from etils.epath.backend import fsspec_backend
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from videomae_jax.data.prepare.command import prepare
+from videomae_jax.data.prepare.settings import Prepare
+from videomae_jax.data.prepared import open_record
+from videomae_jax.data.sources import read_videos
+from videomae_jax.data.synthetic import write_synthetic_videos
+from videomae_jax.errors import InputError
+
+registry = importlib.import_module("fsspec.registry")  # `fsspec.registry` is another thing.
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """A folder that stands for a bucket, with a set in it."""
+    folder = tmp_path_factory.mktemp("bucket")
+    write_synthetic_videos(folder / "videos", 1, 0, 0, side=32, num_frames=8)
+    assert prepare(Prepare((str(folder / "videos/train.csv"),), folder / "set", videos_per_shard=3)) == 0
+    return folder
+
+
+@pytest.fixture
+def stores(bucket, monkeypatch):
+    """What gcsfs and s3fs do for gs://bucket and s3://bucket, done in the folder."""
+
+    class Store(DirFileSystem):
+        cachable = False
+
+        def __init__(self, **settings):
+            super().__init__(path=str(bucket), fs=LocalFileSystem())
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return re.sub(r"^(gs|s3)://", "", path).removeprefix("bucket").strip("/")
+
+        def _join(self, path):
+            return super()._join(self._strip_protocol(path) if isinstance(path, str) else path)
+
+    for scheme in ("gs", "gcs", "s3"):
+        monkeypatch.setitem(registry._registry, scheme, Store)
+    fsspec_backend._get_filesystem.cache_clear()
+    yield
+    fsspec_backend._get_filesystem.cache_clear()
+
+
+@pytest.fixture
+def object_server(bucket, monkeypatch):
+    """The part of Google's storage interface that array_record reads shards through."""
+    asked = []
+
+    class Server(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            name = unquote(self.path.split("?")[0]).removeprefix("/storage/v1/b/bucket/o/")
+            asked.append(name)
+            content = (bucket / name).read_bytes()
+            first, last = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers["Range"]).groups()
+            start = int(first) if first else max(0, len(content) - int(last))
+            part = content[start : int(last) + 1 if first and last else None]
+            self.send_response(206)
+            self.send_header("Content-Length", str(len(part)))
+            self.send_header("Content-Range", f"bytes {start}-{start + len(part) - 1}/{len(content)}")
+            self.end_headers()
+            self.wfile.write(part)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    yield asked
+    server.shutdown()
+
+
+def frames(record):
+    with open_record(record) as video:
+        return video.frames([0, 5])
+
+
+def same_as_local(videos, bucket):
+    local = read_videos([str(bucket / "set")])
+    assert [(video.name, video.label) for video in videos] == [(video.name, video.label) for video in local]
+    for video, other in zip(videos, local, strict=True):
+        np.testing.assert_array_equal(frames(video), frames(other))
+
+
+def test_a_set_at_gs_is_read_in_place(bucket, stores, object_server):
+    videos = read_videos(["gs://bucket/set"])
+    assert not object_server, "nothing is read but the tables"
+    same_as_local(videos, bucket)
+    assert set(object_server) == {f"set/{path.name}" for path in (bucket / "set").glob("*array_record*")}
+
+
+def test_a_set_at_s3_is_copied_once(bucket, stores, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    same_as_local(read_videos(["s3://bucket/set"]), bucket)
+    (copy,) = (path for path in (tmp_path / "videomae_jax/sets").iterdir() if path.is_dir())
+    assert {path.name for path in copy.iterdir()} == {path.name for path in (bucket / "set").iterdir()}
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    monkeypatch.setitem(registry.known_implementations, "s3", {"class": "not_there.S3", "err": "no s3fs"})
+    monkeypatch.delitem(registry._registry, "s3", raising=False)
+    fsspec_backend._get_filesystem.cache_clear()
+    with pytest.raises(InputError, match=r"no s3fs; pip install \"videomae-jax\[cloud\]\""):
+        read_videos(["s3://elsewhere/set"])
