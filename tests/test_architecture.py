@@ -21,7 +21,8 @@ FLOORS = {
 ONLY_IN = {
     "flax": "models/",
     "orbax": "checkpoints/",
-    "av": "data/video",  # video.py and video_frames.py
+    "av": "data/video",  # video.py, video_frames.py and video_writing.py
+    "torchcodec": "data/video_torchcodec.py",
     "tensorflow_datasets": "data/",
     "array_record": "data/",
     "apache_beam": "data/prepare/",

@@ -150,6 +150,8 @@ class DataConfig:
     """Crop sides of MultiScaleCrop, as fractions of the short side."""
     flip: bool = False
     """Mirror half of the clips; the published code does not."""
+    decoder: Literal["pyav", "torchcodec"] = "pyav"
+    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
     num_workers: int = 4
     """Decoding processes; 0 decodes in the training process. Never changes what is read."""
     max_failed_share: float = 0.1
@@ -178,6 +180,8 @@ class LabelledDataConfig:
     """Clips cut from each decoded video (repeated augmentation); batch_size counts videos."""
     canvas: tuple[int, int] = (256, 456)
     """Height and width into which frames are scaled to be augmented, upright frames on their side."""
+    decoder: Literal["pyav", "torchcodec"] = "pyav"
+    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
     num_workers: int = 4
     """Decoding processes; 0 decodes in the training process. Never changes what is read."""
     max_failed_share: float = 0.1
@@ -276,6 +280,8 @@ class PretrainConfig:
     log: LogConfig = field(default_factory=LogConfig)
     mask_type: Literal["tube", "random", "frame"] = "tube"
     mask_ratio: float = 0.9
+    num_masks: int = 1
+    """Masks drawn for each clip, each with a loss of its own: more learning from each clip that was read."""
     epochs: int = 800
     batch_size: int = 1024
     """Videos per optimizer step, over all devices and accumulation steps."""

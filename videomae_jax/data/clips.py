@@ -22,7 +22,7 @@ from videomae_jax.data.cropping import (
     scale_short_side,
     view_boxes,
 )
-from videomae_jax.data.prepared import open_record
+from videomae_jax.data.prepared import Decoder, open_record
 from videomae_jax.data.sampling import (
     centre_indices,
     dense_test_indices,
@@ -72,7 +72,7 @@ class PretrainClips:
             return np.stack([pretrain_indices(count, *shape, draw_start(rng, count, *shape)) for rng in rngs])
 
         arrays, cuts = self.blank(), None
-        for frame, wanted in _read_frames(record, choose):
+        for frame, wanted in _read_frames(record, choose, self.data.decoder):
             if cuts is None:
                 cuts = [self._draw_cut(rng, *frame.shape) for rng in rngs]
             for clip, where, (box, mirror) in zip(arrays["video"], wanted, cuts, strict=True):
@@ -115,7 +115,7 @@ class FinetuneClips:
             return np.stack([finetune_indices(*shape, draw_end(rng, *shape)) for rng in rngs])
 
         arrays = self.blank()
-        for frame, wanted in _read_frames(record, choose):
+        for frame, wanted in _read_frames(record, choose, self.data.decoder):
             scaled, transposed = fit_canvas(frame.rgb(), data.canvas)
             height, width = scaled.shape[:2]
             arrays["video"][wanted, :height, :width] = scaled
@@ -140,7 +140,7 @@ class CentreClip:
 
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
         arrays = self.blank()
-        for frame, wanted in _read_frames(record, self._choose):
+        for frame, wanted in _read_frames(record, self._choose, self.data.decoder):
             box = centre_box(*frame.shape)
             arrays["video"][wanted] = crop_resized(frame.rgb(), box, self.model.image_size)
         return arrays | {"label": _labels(record, 1)}
@@ -171,7 +171,7 @@ class TestViews:
         segments, crops = self.views.num_segments, self.views.num_crops
         size, arrays = self.model.image_size, self.blank()
         views = arrays["video"].reshape(segments, crops, *arrays["video"].shape[1:])
-        for frame, wanted in _read_frames(record, self._choose):
+        for frame, wanted in _read_frames(record, self._choose, self.data.decoder):
             scaled = scale_short_side(frame.rgb(), size)
             for crop, (left, top, right, bottom) in enumerate(
                 view_boxes(scaled.shape[0], scaled.shape[1], crops)
@@ -202,10 +202,10 @@ def _labels(record: VideoRecord, num_sample: int) -> np.ndarray:
 
 
 def _read_frames(
-    record: VideoRecord, choose: Callable[[int], Int64[np.ndarray, "s T"]]
+    record: VideoRecord, choose: Callable[[int], Int64[np.ndarray, "s T"]], decoder: Decoder
 ) -> Iterator[tuple[Frame, Bool[np.ndarray, "s T"]]]:
     """Each frame that is needed, and where; `choose` gives frames of the segment by its length."""
-    with open_record(record) as video:
+    with open_record(record, decoder) as video:
         indices = record.start + choose(_frames_in_segment(record, len(video.timestamps)))
         for index, frame in video.read_frames(np.unique(indices).tolist()):
             yield frame, indices == index

@@ -11,10 +11,10 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from etils import epath
@@ -24,11 +24,15 @@ from PIL import Image
 
 from videomae_jax.data.cropping import Frame, RgbFrame
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import Video, VideoError, open_video
+from videomae_jax.data.video import Video, VideoError
+from videomae_jax.data.video_torchcodec import TorchcodecVideo
 from videomae_jax.errors import InputError
 
 _ADDRESS = re.compile(r"(?P<folder>.+)#(?P<split>[A-Za-z0-9_.\-]+)/(?P<position>\d+)", re.DOTALL)
 _OPEN_SETS = 8
+
+Decoder = Literal["pyav", "torchcodec"]
+_DECODERS: dict[str, type[Video]] = {"pyav": Video, "torchcodec": TorchcodecVideo}
 
 
 def is_set(source: str | os.PathLike[str]) -> bool:
@@ -70,12 +74,12 @@ def read_set(
 class SetVideo:
     """A video of a set, open for reading; see `open_record`. Times are those of the video's source."""
 
-    def __init__(self, address: str, example: dict[str, Any]) -> None:
+    def __init__(self, address: str, example: dict[str, Any], decoder: Decoder = "pyav") -> None:
         self.path = address
         label = int(example.get("label", -1))
         self.label = None if label == -1 else label
         self._images: Sequence[bytes] = example.get("frames", ())
-        self._video = None if self._images else Video(address, example["video"])
+        self._video = None if self._images else _DECODERS[decoder](address, example["video"])
         if "timestamps_us" in example:
             self.timestamps: Float64[np.ndarray, " n"] = example["timestamps_us"] / 1e6
         elif self._video:
@@ -124,11 +128,11 @@ class SetVideo:
 
 
 @contextmanager
-def open_record(record: VideoRecord) -> Iterator[Video | SetVideo]:
+def open_record(record: VideoRecord, decoder: Decoder = "pyav") -> Iterator[Video | SetVideo]:
     """Open a video, whether it is a file or in a set; raises VideoError."""
     parts = _ADDRESS.fullmatch(record.path)
     if not parts or os.path.exists(record.path):
-        with open_video(record.path) as video:
+        with closing(_DECODERS[decoder](record.path)) as video:
             yield video
         return
     source = _data_source(parts["folder"], parts["split"])
@@ -139,11 +143,8 @@ def open_record(record: VideoRecord) -> Iterator[Video | SetVideo]:
         example = source[position]
     except (ValueError, RuntimeError, OSError) as error:  # What array_record raises for a damaged shard.
         raise VideoError(record.path, "damaged", f"the shard cannot be read: {error}") from error
-    opened = SetVideo(record.path, example)
-    try:
-        yield opened
-    finally:
-        opened.close()
+    with closing(SetVideo(record.path, example, decoder)) as video_of_set:
+        yield video_of_set
 
 
 @lru_cache(_OPEN_SETS)

@@ -20,6 +20,7 @@ import av
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from videomae_jax.data.cropping import Frame
 from videomae_jax.data.video_frames import (
     DECODER_ERRORS,
     Converters,
@@ -125,14 +126,9 @@ class Video:
         """Yield (index, RGB frame) for each different index, rising, with one frame in memory at a time."""
         return ((index, frame.rgb()) for index, frame in self.read_frames(indices))
 
-    def read_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, DecodedFrame]]:
+    def read_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
         """As `read`, but frames are not in RGB yet, so that a part of one can be taken for less."""
-        wanted = sorted(set(indices))
-        count = len(self.timestamps)
-        if not count:
-            raise VideoError(self.path, "no-frames", "nothing in it decodes")
-        if wanted and (wanted[0] < 0 or wanted[-1] >= count):
-            raise IndexError(f"{self.path}: frame {wanted[-1]} asked for, but it has frames 0 to {count - 1}")
+        wanted = self.check_indices(indices)
         find = self._find_by_order if self._times is None else self._find_by_time
         first = None
         for index, frame in find(wanted):
@@ -141,6 +137,15 @@ class Video:
             if size != first:
                 raise VideoError(self.path, "mixed-sizes", f"frame {index} is {size}, earlier ones {first}")
             yield index, DecodedFrame(frame, self._converters)
+
+    def check_indices(self, indices: Sequence[int]) -> list[int]:
+        """Each different index, rising; raises VideoError or IndexError where there are no such frames."""
+        wanted, count = sorted(set(indices)), len(self.timestamps)
+        if not count:
+            raise VideoError(self.path, "no-frames", "nothing in it decodes")
+        if wanted and (wanted[0] < 0 or wanted[-1] >= count):
+            raise IndexError(f"{self.path}: frame {wanted[-1]} asked for, but it has frames 0 to {count - 1}")
+        return wanted
 
     def stream(self, short_side: int | None = None, *, even: bool = False) -> Iterator[StreamedFrame]:
         """Every frame that decodes, in one pass, upright, at most `short_side` pixels on its short side.

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from einops import repeat
 from jaxtyping import Array, Float
 
 from videomae_jax.checkpoints.source import read_pretraining
@@ -43,7 +44,8 @@ class Pretraining:
         return None
 
     def prepare(self, arrays: Arrays, key: jax.Array) -> tuple[jax.Array, Mask]:
-        return arrays["video"], self._mask(key, len(arrays["video"]))
+        video = repeat(arrays["video"], "b ... -> (b copies) ...", copies=self.config.num_masks)
+        return video, self._mask(key, len(video))
 
     def loss(self, params: Params, batch: tuple[jax.Array, Mask], key: jax.Array) -> Float[Array, ""]:
         return masked_losses(VideoMAEForPreTraining(self.config.model), params, *batch)[0].mean()

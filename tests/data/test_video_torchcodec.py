@@ -1,0 +1,85 @@
+"""torchcodec beside PyAV: the same frames, for all kinds of files."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from videomae_jax.config import DataConfig, VideoMAEConfig
+from videomae_jax.data import video_torchcodec
+from videomae_jax.data.clips import CentreClip
+from videomae_jax.data.prepared import open_record
+from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.video import VideoError, open_video
+from videomae_jax.data.video_torchcodec import TorchcodecVideo
+from videomae_jax.data.video_writing import write_video
+from videomae_jax.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def torchcodec():
+    try:
+        return importlib.import_module("torchcodec.decoders")
+    except (ImportError, OSError, RuntimeError) as error:
+        pytest.skip(f"needs torchcodec and the shared libraries of FFmpeg: {str(error).splitlines()[0]}")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "ramp.mp4"
+    frames = np.random.default_rng(0).integers(0, 256, (40, 4, 6, 3), np.uint8).repeat(16, 1).repeat(16, 2)
+    write_video(path, frames, 25)
+    return path
+
+
+def same(path):
+    with open_video(path) as one:
+        indices = np.linspace(0, len(one.timestamps) - 1, 9).astype(int)
+        expected = one.frames(indices)
+        other = TorchcodecVideo(str(path))
+        found = other.frames(indices)
+        other.close()
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).mean() < 2
+
+
+def test_the_same_frames(torchcodec, path):
+    same(path)
+
+
+def test_the_same_frames_of_real_videos(torchcodec, real_videos):
+    """Of other codecs, turned ones, with a variable rate or several streams too: none that it gets wrong."""
+    refused = []
+    for clip in sorted([*(real_videos / "action").iterdir(), *(real_videos / "edge").iterdir()]):
+        try:
+            same(clip)
+        except VideoError as error:
+            refused.append((clip.name, error.reason))
+    assert len(refused) <= 6, refused
+
+
+def test_a_reader_takes_the_decoder_of_its_settings(torchcodec, path, monkeypatch):
+    model = VideoMAEConfig(image_size=32, patch_size=8, num_frames=4)
+    record = VideoRecord(str(path), "ramp")
+    used = []
+    load = video_torchcodec._load
+    monkeypatch.setattr(video_torchcodec, "_load", lambda: used.append(True) or load())
+    clips = [CentreClip(model, DataConfig(decoder=each))(record, None) for each in ("pyav", "torchcodec")]
+    assert used == [True]
+    assert np.abs(clips[0]["video"].astype(int) - clips[1]["video"]).mean() < 2
+
+
+def test_damage_is_named(torchcodec, path, tmp_path):
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(VideoError):
+        same(damaged)
+
+
+def test_without_torchcodec_the_way_out_is_told(path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torchcodec.decoders", None)
+    with (
+        open_record(VideoRecord(str(path), "ramp"), "torchcodec") as video,
+        pytest.raises(InputError, match=r"leave --data.decoder at pyav"),
+    ):
+        video.frames([0])
