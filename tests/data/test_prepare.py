@@ -18,7 +18,7 @@ from videomae_jax.data.prepare.command import Prepare, prepare
 from videomae_jax.data.prepare.recode import Bad, Recode, Recoded
 from videomae_jax.data.prepare.settings import PRESETS, Storage
 from videomae_jax.data.prepare.workers import map_in_processes
-from videomae_jax.data.prepared import SetVideo, open_record, read_set
+from videomae_jax.data.prepared import SetVideo, open_record, read_label, read_set
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.data.video import open_video
 from videomae_jax.data.video_writing import write_video
@@ -86,7 +86,7 @@ def test_every_good_video_is_stored_and_every_bad_one_named(folder, prepared):
     for record in records:
         with open_record(record) as stored, open_video(folder / record.name) as source:
             np.testing.assert_allclose(stored.timestamps, source.timestamps, atol=1e-6)
-            assert stored.label == record.label
+            assert read_label(record) == record.label
             frames = source.frames(range(len(source.timestamps)))
             found = stored.frames(range(len(frames)))
         height = frames.shape[1] // 2 * 2
@@ -122,7 +122,7 @@ source = builder.as_data_source("train")
 assert len(source) == 7 and source[6]["name"] == b"run/5.mp4" and source[6]["label"] == 1
 data_dir = {str(prepared.parents[1])!r}
 assert tfds.data_source("small_set", split="train", data_dir=data_dir)[0]["video"][4:8] == b"ftyp"
-from videomae_jax.data.prepared import open_record, read_set
+from videomae_jax.data.prepared import open_record, read_set, read_label
 from videomae_jax.data.prepare import beam, command
 with open_record(read_set({str(prepared)!r})[0][2]) as video:
     video.frames([3])

@@ -51,8 +51,8 @@ def read_set(
 ) -> tuple[tuple[VideoRecord, ...], tuple[str, ...]]:
     """The videos of one split, and the names of its classes; no video is read.
 
-    A set that was not made by `videomae-jax prepare` has no table of videos: names are then positions and
-    labels come with the video (`SetVideo.label`). Raises InputError when there is no such set or split.
+    A set that was not made by `videomae-jax prepare` has no table of videos: names are then positions, and
+    `read_label` finds the labels. Raises InputError when there is no such set or split.
     """
     folder = os.fspath(folder)
     source = _data_source(folder, split)
@@ -76,8 +76,6 @@ class SetVideo:
 
     def __init__(self, address: str, example: dict[str, Any], decoder: Decoder = "pyav") -> None:
         self.path = address
-        label = int(example.get("label", -1))
-        self.label = None if label == -1 else label
         self._images: Sequence[bytes] = example.get("frames", ())
         self._video = None if self._images else _DECODERS[decoder](address, example["video"])
         if "timestamps_us" in example:
@@ -145,6 +143,14 @@ def open_record(record: VideoRecord, decoder: Decoder = "pyav") -> Iterator[Vide
         raise VideoError(record.path, "damaged", f"the shard cannot be read: {error}") from error
     with closing(SetVideo(record.path, example, decoder)) as video_of_set:
         yield video_of_set
+
+
+def read_label(record: VideoRecord) -> int | None:
+    """The label in a set's record, for sets without a table of videos; the whole record is read for it."""
+    parts = _ADDRESS.fullmatch(record.path)
+    assert parts, record.path
+    label = int(_data_source(parts["folder"], parts["split"])[int(parts["position"])].get("label", -1))
+    return None if label == -1 else label
 
 
 @lru_cache(_OPEN_SETS)

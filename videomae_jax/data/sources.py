@@ -15,7 +15,7 @@ from `root`, or else from the folder of the list.
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +60,8 @@ class _Source:
     classes: tuple[str, ...] | None = None
     """The names that its labels stand for; None in lists, whose labels are numbers."""
     is_folder: bool = False
+    read_label: Callable[[VideoRecord], int | None] | None = None
+    """Finds the label of a video that came without one."""
 
 
 def read_videos(
@@ -84,7 +86,7 @@ def read_labelled(
     folder or set are the classes, and without one "0", "1" and so on up to the largest number. Raises
     InputError for a video without a label and for a class that is not among those known.
     """
-    found = [_read_source(source, root) for source in sources]
+    found = [_with_labels(_read_source(source, root)) for source in sources]
     names = tuple(classes) if classes is not None else _class_names(found)
     numbers = {name: number for number, name in enumerate(names)}
     videos = []
@@ -157,6 +159,15 @@ def format_record(video: VideoRecord, folder: str | os.PathLike[str]) -> str:
     return path if video.label is None else f"{path} {video.label}"
 
 
+def _with_labels(source: _Source) -> _Source:
+    """The source with the labels that have to be looked for in the videos' records."""
+    if source.read_label is None or all(record.label is not None for _, record in source.entries):
+        return source
+    labels = ((where, record, source.read_label(record)) for where, record in source.entries)
+    entries = [(where, replace(record, label=label)) for where, record, label in labels]
+    return replace(source, entries=entries)
+
+
 def _class_names(found: Sequence[_Source]) -> tuple[str, ...]:
     """The classes of the first folder or set, or else a number for each label up to the largest."""
     for source in found:
@@ -189,10 +200,10 @@ def _read_source(name: str | os.PathLike[str], root: str | os.PathLike[str] | No
     folder, split = _set_address(name)
     if split:
         # Here, because sets are read by what this module defines, and few runs read one.
-        from videomae_jax.data.prepared import read_set
+        from videomae_jax.data.prepared import read_label, read_set
 
         records, classes = read_set(folder, split)
-        return _Source(name, [(name, record) for record in records], classes or None)
+        return _Source(name, [(name, record) for record in records], classes or None, read_label=read_label)
     source = Path(name)
     if source.is_dir():
         found = list(_read_folder(source))
