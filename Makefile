@@ -7,7 +7,8 @@ WORKERS ?= auto
 TESTS ?= tests
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint chaos clean
+# make test-notebooks VENV=.venv-notebooks   runs the notebooks with the built wheel
+.PHONY: demo test test-notebooks lint chaos clean
 
 demo: $(VENV)/.installed
 	$(BIN)/videomae-jax demo
@@ -16,7 +17,10 @@ test: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not chaos" -rs $(TESTS)
 
 chaos: $(VENV)/.installed-$(EXTRAS)
-	$(BIN)/python -m pytest -n $(WORKERS) -m chaos $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m chaos -rP $(TESTS)
+
+test-notebooks: $(VENV)/.installed-wheel
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python notebooks/execute.py
 
 lint: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/ruff format --check
@@ -30,6 +34,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-$(EXTRAS): $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+# From the wheel, as users have it; in a VENV of its own.
+$(VENV)/.installed-wheel: pyproject.toml constraints.txt $(shell find videomae_jax convert configs -name '*.py')
+	$(PYTHON) -m venv $(VENV)
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps build/wheel/*.whl
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "videomae-jax[notebooks,parity] @ file://$$(echo $(abspath build/wheel)/*.whl)"
 	touch $@
 
 clean:

@@ -7,10 +7,10 @@ SIGTERM, 130 for Ctrl-C). Modules are imported only by the command that needs th
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from videomae_jax.config import SIZES, FinetuneConfig, PretrainConfig, load_config
 from videomae_jax.errors import InputError, RunError
@@ -24,6 +24,18 @@ def _parse(kind: type[Any], command: str, arguments: Arguments) -> Any:
     import tyro
 
     return tyro.cli(kind, prog=f"videomae-jax {command}", args=list(arguments))
+
+
+@dataclass(frozen=True)
+class HostSettings:
+    """Which hosts work together; on Cloud TPU, Slurm and Open MPI all three are found by themselves."""
+
+    coordinator: str | None = None
+    """Address of host 0 and a free port on it, HOST:PORT, the same on all hosts."""
+    num_hosts: int | None = None
+    """How many processes work together, each started with this same command."""
+    host_index: int | None = None
+    """Which of them this is: 0 writes logs and messages."""
 
 
 def _train(command: str, default: Config, example: str) -> Callable[[Arguments], int]:
@@ -41,21 +53,50 @@ def _train(command: str, default: Config, example: str) -> Callable[[Arguments],
             config: Annotated[type(recipe), tyro.conf.arg(name="", prefix_name=False)] = recipe  # type: ignore[valid-type]
             dry_run: bool = False
             """Build everything, read one batch, print the plan of the run, and train and write nothing."""
+            hosts: Annotated[HostSettings, tyro.conf.arg(name="", prefix_name=False)] = HostSettings()
 
         chosen = _parse(Train, f"{command} CONFIG", arguments)
 
-        from videomae_jax.inference.curve import draw_curves
-        from videomae_jax.training.loop import train
+        from videomae_jax.training.hosts import connected
 
-        outcome = train(chosen.config, chosen.workdir, dry_run=chosen.dry_run)
-        if chosen.dry_run:
-            return 0
-        draw_curves(chosen.workdir)
-        if outcome.exit_code or not isinstance(chosen.config, FinetuneConfig) or not chosen.config.data.test:
-            return outcome.exit_code
-        return _final_test(chosen.config, chosen.workdir)
+        with connected(**asdict(chosen.hosts)):
+            return _train_here(chosen.config, chosen.workdir, chosen.dry_run)
 
     return run
+
+
+def _train_here(config: Config, workdir: Path, dry_run: bool) -> int:
+    """Train as one of the hosts, draw what came of it, and test a finished classifier."""
+    from videomae_jax.inference.curve import draw_curves
+    from videomae_jax.training.hosts import Hosts
+    from videomae_jax.training.loop import train
+
+    outcome = train(config, workdir, dry_run=dry_run)
+    if dry_run:
+        return 0
+    if Hosts().first:
+        draw_curves(workdir)
+    if outcome.exit_code or not isinstance(config, FinetuneConfig) or not config.data.test:
+        return outcome.exit_code
+    return _final_test(config, workdir)
+
+
+def _evaluate(arguments: Arguments) -> int:
+    """Measure a classifier as one of the hosts."""
+    import tyro
+
+    from videomae_jax.inference.evaluate import Evaluate, evaluate
+    from videomae_jax.training.hosts import connected
+
+    @dataclass(frozen=True)
+    class EvaluateOnHosts:
+        settings: Annotated[Evaluate, tyro.conf.arg(name="", prefix_name=False)]
+        hosts: Annotated[HostSettings, tyro.conf.arg(name="", prefix_name=False)] = HostSettings()
+
+    EvaluateOnHosts.__doc__ = Evaluate.__doc__
+    chosen = _parse(EvaluateOnHosts, "evaluate", arguments)
+    with connected(**asdict(chosen.hosts)):
+        return evaluate(chosen.settings)
 
 
 def _show_batch(arguments: Arguments) -> int:
@@ -80,6 +121,31 @@ def _show_batch(arguments: Arguments) -> int:
     return show_batch(chosen.config, chosen.out, chosen.steps)
 
 
+def _plan(arguments: Arguments) -> int:
+    """Say what a run would need on a TPU slice: plan CONFIG --topology v5e:16x16."""
+    import tyro
+
+    default = PretrainConfig(SIZES["base"])
+    recipe, arguments = _take_recipe(arguments, "plan", default, "k400_base_1600e")
+
+    @dataclass(frozen=True)
+    class Plan:
+        topology: str
+        """The slice: the kind of chip and the chips along each axis, such as v5e:2x4 or v5p:4x4x8."""
+        config: Annotated[type(recipe), tyro.conf.arg(name="", prefix_name=False)] = recipe  # type: ignore[valid-type]
+        stage: Literal["train", "evaluate"] = "train"
+        """The training step, or the evaluation's: of views, --batch-size of them at a time, for a fine-tuned
+        model, else the masked loss of held-out videos."""
+        search: bool = False
+        """Find the cheapest settings that fit, and the largest batch with them; takes some minutes."""
+
+    chosen = _parse(Plan, "plan CONFIG", arguments)
+
+    from videomae_jax.plan.command import plan
+
+    return plan(chosen.config, chosen.topology, chosen.stage, chosen.search)
+
+
 def _take_recipe(
     arguments: Arguments, command: str, default: Config, example: str
 ) -> tuple[Config, Arguments]:
@@ -91,7 +157,7 @@ def _take_recipe(
             f"the recipe comes first: videomae-jax {command} CONFIG --data.train LIST ..., where CONFIG is "
             f"the path or the bare name of a recipe, such as {example}"
         )
-    kind = Config if command == "show-batch" else type(default)
+    kind = Config if command in ("show-batch", "plan") else type(default)
     return _load_config(arguments[0], kind, command), arguments[1:]
 
 
@@ -99,14 +165,16 @@ def _final_test(config: FinetuneConfig, workdir: Path) -> int:
     """The accuracy of a finished fine-tuning, in `workdir`/test."""
     from videomae_jax.checkpoints.orbax import find_evaluated_folder, find_step_folder
     from videomae_jax.inference.evaluate import Evaluate, evaluate
+    from videomae_jax.training.hosts import Hosts
 
     find = find_evaluated_folder if config.test_checkpoint == "best" else find_step_folder
     folder, data, views = find(workdir), config.data, config.test
-    print(
-        f"\ntesting {folder}, the {config.test_checkpoint} checkpoint, on {views.num_segments} clips x "
-        f"{views.num_crops} crops of each video",
-        flush=True,
-    )
+    if Hosts().first:
+        print(
+            f"\ntesting {folder}, the {config.test_checkpoint} checkpoint, on {views.num_segments} clips x "
+            f"{views.num_crops} crops of each video",
+            flush=True,
+        )
     return evaluate(
         Evaluate(
             data.test,
@@ -171,7 +239,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
     ),
     "evaluate": (
         "measure the accuracy of a classifier over several views of each video",
-        _command("videomae_jax.inference.evaluate", "Evaluate", "evaluate"),
+        _evaluate,
     ),
     "classify": (
         "name what a classifier sees in videos",
@@ -186,6 +254,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
         _command("videomae_jax.inference.probe", "Probe", "probe"),
     ),
     "show-batch": ("draw what a run would train on, augmented and mixed or masked", _show_batch),
+    "plan": ("say what a run would need on a TPU slice that nobody has to own", _plan),
     "convert": ("turn a checkpoint into another form, or prove that two compute the same", _convert),
     "prepare": (
         "store videos as a data set from which clips are read quickly",

@@ -18,7 +18,6 @@ def test_every_mask_of_a_clip_hides_something_else():
     assert len(np.unique(np.asarray(mask[1]), axis=0)) == 6
     params = task.init_params(key)
     losses = [
-        task.loss(params, (clips[n : n + 1], jax.tree.map(lambda ids: ids[n : n + 1], mask)), key)
-        for n in range(6)
+        task.loss(params, (clips[n][None], (mask[0][n][None], mask[1][n][None])), key) for n in range(6)
     ]
     np.testing.assert_allclose(task.loss(params, (clips, mask), key), np.mean(losses), rtol=1e-5)

@@ -1,41 +1,95 @@
 """One device and eight (simulated) ones compute the same, however the state is split."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from videomae_jax.training.sharding import AXES, make_mesh, state_shardings
+from videomae_jax.training.sharding import AXES, hosts_in_order, make_mesh, state_shardings
+
+
+def start(*arguments: str) -> "subprocess.Popen[str]":
+    script = str(Path(__file__).with_name("mesh_run.py"))
+    line = [sys.executable, script, *arguments]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result(process: "subprocess.Popen[str]") -> dict:
+    said, errors = process.communicate(timeout=170)
+    assert process.returncode == 0, errors
+    return json.loads(said.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
-def results():
-    script = Path(__file__).with_name("mesh_run.py")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def results() -> list[dict]:
+    """What one host with eight devices found, and the first of two with four."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    started = [start(), start(port, "0"), start(port, "1")]
+    try:
+        one, first, second = map(result, started)
+    finally:
+        for process in started:
+            process.kill()
+    assert first == second
+    return [one, first]
 
 
-@pytest.mark.parametrize("mesh", ["data", "fsdp"])
-def test_eight_devices_train_like_one(results, mesh):
-    assert results[mesh]["losses"] == pytest.approx(results["one"]["losses"], rel=1e-5)
-    assert results[mesh]["difference"] <= 1e-5
-    assert results["one"]["losses"][3] < results["one"]["losses"][0]
+@pytest.mark.parametrize(("hosts", "mesh"), [(1, "data"), (1, "fsdp"), (2, "fsdp")])
+def test_eight_devices_train_like_one(results, hosts, mesh):
+    found = results[hosts - 1]
+    assert found["one"]["losses"] == results[0]["one"]["losses"]
+    assert found[mesh]["losses"] == pytest.approx(found["one"]["losses"], rel=1e-5)
+    assert found[mesh]["difference"] <= 1e-5
+    assert found["one"]["losses"][2] < found["one"]["losses"][0]
 
 
-def test_fsdp_splits_the_state(results):
-    assert results["data"]["state_bytes"] == results["one"]["state_bytes"]
-    assert results["fsdp"]["state_bytes"] < 0.3 * results["one"]["state_bytes"]
+@pytest.mark.parametrize("what", ["params", "optimizer"])
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_fsdp_splits_the_state(results, hosts, what):
+    found = {mesh: each["bytes"][what] for mesh, each in results[hosts - 1].items() if mesh != "full"}
+    assert found.get("data", found["one"]) == found["one"]
+    (all_one, large_one), (all_split, large_split) = found["one"], found["fsdp"]
+    assert large_split * 4 == large_one > 0.9 * all_one
+    assert all_split - large_split == all_one - large_one
+
+
+def test_only_parameters_are_gathered(results):
+    assert results[0]["full"]["gathers"] > 0
+    assert results[0]["full"]["others"] == []
 
 
 def test_activations_are_pinned_at_every_block_boundary(results):
-    # The encoder's scan, the decoder's scan and its last block, each forward and backward.
-    assert {results[mesh]["constraints"] for mesh in results} == {6}
+    # The encoder's scan, the decoder's scan and its last block: forward, backward, and where recomputed.
+    assert results[0]["full"]["constraints"] in (6, 9)
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A device as far as the order of a mesh depends on it."""
+
+    id: int
+    process_index: int
+
+
+def test_the_devices_of_a_host_follow_each_other():
+    across = np.array([Chip(id, host) for id, host in ((0, 0), (2, 1), (1, 0), (3, 1))]).reshape(2, 2)
+    assert [[chip.id for chip in row] for row in hosts_in_order(across)] == [[0, 1], [2, 3]]
+    by_links = across[:, ::-1].T  # Hosts 1, 1, 0, 0.
+    assert [[chip.id for chip in row] for row in hosts_in_order(by_links)] == [[0, 1], [2, 3]]
+    in_order = by_links[::-1]
+    assert hosts_in_order(in_order) is in_order
 
 
 def test_the_axis_of_stacked_layers_is_never_split():

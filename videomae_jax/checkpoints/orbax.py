@@ -39,13 +39,18 @@ def list_steps(workdir: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
 
 
+def step_folder(workdir: Path, step: int) -> Path:
+    """Where the checkpoint of a step is, or would be."""
+    return workdir / FOLDER / str(step)
+
+
 def find_step_folder(source: Path) -> Path:
     """The step folder meant by a work folder (its newest step) or by a step folder itself."""
     if source.name.isdecimal() and (source / "params").is_dir():
         return source
     workdir = source.parent if source.name == FOLDER else source
     if steps := list_steps(workdir):
-        return workdir / FOLDER / str(steps[-1])
+        return step_folder(workdir, steps[-1])
     what = "has no checkpoint in it" if source.is_dir() else "does not exist"
     raise InputError(
         f"{source} {what}; pass a work folder (it has checkpoints/<step>) or one step folder of it"
@@ -124,16 +129,23 @@ def _key_name(key: Any) -> str:
 
 
 class CheckpointWriter:
-    """Saves of one run: one at a time, none dropped, old ones removed once a newer one is complete."""
+    """Saves of one run: one at a time, none dropped, old ones removed once a newer one is complete.
+
+    With several hosts, each has one on the same folder and makes the same calls; only the first removes.
+    """
 
     def __init__(self, workdir: Path, config: CheckpointConfig) -> None:
         self._workdir = workdir
         self._config = config
+        self._removes = jax.process_index() == 0
         self._in_flight: tuple[int, Any] | None = None
         self._best: int | None = None
-        for path in (workdir / FOLDER).glob("*"):
-            if path.name.endswith((_HALF_WRITTEN, _HALF_DELETED)):
-                shutil.rmtree(path)
+        self._newest = max(list_steps(workdir), default=None)
+        """The last step that is known to be saved, for all hosts the same."""
+        if self._removes:
+            for path in (workdir / FOLDER).glob("*"):
+                if path.name.endswith((_HALF_WRITTEN, _HALF_DELETED)):
+                    shutil.rmtree(path)
 
     def save(self, step: int, trees: Mapping[str, Any], description: dict[str, Any]) -> None:
         """Start saving trees of arrays under `step`; a save in flight is waited for first.
@@ -143,7 +155,7 @@ class CheckpointWriter:
         """
         self.wait()
         self._best = (description.get("best") or {}).get("step")
-        if step in list_steps(self._workdir):
+        if step == self._newest:
             return
         path = self._path(step)
         try:
@@ -176,7 +188,9 @@ class CheckpointWriter:
         except Exception as error:
             self._in_flight = None
             raise self._failure(step, error) from error
-        self._in_flight = None
+        self._in_flight, self._newest = None, step
+        if not self._removes:
+            return
         if step not in list_steps(self._workdir):
             raise self._failure(step, FileNotFoundError("it was reported as saved but is not there"))
         self._remove_old()
@@ -184,7 +198,8 @@ class CheckpointWriter:
     def _failure(self, step: int, error: Exception) -> RunError:
         """What to tell of a failed save; its half-written folder is removed to give the space back."""
         path = self._path(step)
-        shutil.rmtree(path.with_name(path.name + _HALF_WRITTEN), ignore_errors=True)
+        if self._removes:
+            shutil.rmtree(path.with_name(path.name + _HALF_WRITTEN), ignore_errors=True)
         steps = list_steps(self._workdir)
         kept = f"the checkpoint of step {steps[-1]} is intact" if steps else "there is no earlier checkpoint"
         free = shutil.disk_usage(self._workdir).free / 1e9
@@ -202,4 +217,4 @@ class CheckpointWriter:
                 shutil.rmtree(path.rename(path.with_name(path.name + _HALF_DELETED)))
 
     def _path(self, step: int) -> Path:
-        return (self._workdir / FOLDER / str(step)).absolute()
+        return step_folder(self._workdir, step).absolute()

@@ -32,10 +32,11 @@ class TakenStep:
     """Steps handed over so far, this one included."""
     metrics: Metrics
     record_ids: tuple[int, ...]
+    """With those of the other hosts, as are `failures` and `clips`."""
     failures: tuple[Failure, ...]
     clips: int
     waited: float
-    """Seconds spent waiting for its clips."""
+    """Seconds that the slowest host spent waiting for its clips."""
     at: float
     """The moment it was handed over, by `time.perf_counter`."""
 
@@ -183,6 +184,31 @@ class Journal:
         self._skipped.close()
         if self._board:
             self._board.close()
+
+
+class Onlooker:
+    """The journal of every host but the first: it waits as the first does, and writes and judges nothing."""
+
+    problem: RunError | None = None
+
+    def record(self, taken: TakenStep, validate: Callable[[], dict[str, float]] | None = None) -> None:
+        """Wait for the metrics of a step, and take part in a look at the held-out videos."""
+        jax.block_until_ready(taken.metrics)
+        if validate:
+            validate()
+
+    def complete(self, scores: dict[str, float]) -> None:
+        """See `Journal`."""
+
+    def name_left_out(self, failures: Sequence[Failure]) -> None:
+        """See `Journal`."""
+
+    def summary(self) -> str:
+        """See `Journal`."""
+        return ""
+
+    def close(self) -> None:
+        """See `Journal`."""
 
 
 def _finite(value: float) -> float | None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,18 +18,21 @@ from videomae_jax.checkpoints.orbax import (
     find_step_folder,
     list_steps,
     read_description,
+    step_folder,
 )
 from videomae_jax.config import FinetuneConfig, PretrainConfig
-from videomae_jax.data.pipeline import ClipBatch, batches, each_video
-from videomae_jax.errors import RunError
+from videomae_jax.data.pipeline import ClipBatch, Failure, batches, each_video
+from videomae_jax.errors import InputError, RunError
+from videomae_jax.training.hosts import Hosts
 from videomae_jax.training.initial import initial_state, restored_state, split_state
-from videomae_jax.training.interrupts import StopWish, stop_on_signals
-from videomae_jax.training.journal import Journal, TakenStep
+from videomae_jax.training.interrupts import stop_on_signals
+from videomae_jax.training.journal import Journal, Onlooker, TakenStep
 from videomae_jax.training.run_plan import RunPlan, describe_plan, make_plan
 from videomae_jax.training.sharding import batch_sharding
 from videomae_jax.training.steps import Metrics
 from videomae_jax.training.tasks import Arrays, make_held_out_step, make_train_step
-from videomae_jax.training.workdir import SETTINGS, check_same_run, locked, write_json
+from videomae_jax.training.turns import Turn, Turns
+from videomae_jax.training.workdir import SETTINGS, check_same_run, is_locked, locked, write_json
 
 
 @dataclass(frozen=True)
@@ -51,25 +54,60 @@ def train(config: PretrainConfig | FinetuneConfig, workdir: Path, dry_run: bool 
 
     Raises InputError when settings, lists or the work folder do not allow it, RunError when it had to stop.
     """
-    plan = make_plan(config)
+    hosts = Hosts()
+    plan = hosts.agree(partial(make_plan, config))
     if dry_run:
-        print(describe_plan(plan, _first_step(plan, workdir)), flush=True)
+        first_step = hosts.agree(partial(_first_step, plan, workdir))
+        _say(hosts, describe_plan(plan, first_step))
         with _out_of_memory_explained():
-            _try_one_step(plan)
+            _try_one_step(plan, hosts)
         return Outcome(0, plan.total_steps)
-    with locked(workdir), stop_on_signals() as wish:
-        first_step = _first_step(plan, workdir)
-        print(describe_plan(plan, first_step), flush=True)
-        with closing(_Run(plan, workdir, first_step)) as run, _out_of_memory_explained():
-            run.train(wish)
-        stopped = f"stopped by {wish.signal.name}; the same command continues" if wish.signal else "finished"
-        print(f"{stopped} at step {run.step} of {plan.total_steps}\n{run.journal.summary()}")
+    with ExitStack() as held:
+        wish = held.enter_context(stop_on_signals())
+        first_step = _open(plan, workdir, hosts, held)
+        _say(hosts, describe_plan(plan, first_step))
+        turns = Turns(hosts, wish)
+        with closing(_Run(plan, workdir, first_step, hosts, turns)) as run, _out_of_memory_explained():
+            run.train()
+        newest, best = (
+            find(workdir) if run.step else None for find in (find_step_folder, find_evaluated_folder)
+        )
+        stopped = (
+            f"stopped by {turns.signal.name}; the same command continues" if turns.signal else "finished"
+        )
+        _say(hosts, f"{stopped} at step {run.step} of {plan.total_steps}\n{run.journal.summary()}")
         if run.step:
-            print(f"{'checkpoint':>13}  {find_step_folder(workdir)}")
+            _say(hosts, f"{'checkpoint':>13}  {newest}")
             if run.best:
-                print(f"{'best':>13}  {find_evaluated_folder(workdir)}, {run.best['score']:.1%} held out")
-            print(f"{'next':>13}  {plan.task.next_command} {workdir}", flush=True)
-        return Outcome(run.step, plan.total_steps, wish.signal)
+                _say(hosts, f"{'best':>13}  {best}, {run.best['score']:.1%} held out")
+            _say(hosts, f"{'next':>13}  {plan.task.next_command} {workdir}")
+        return Outcome(run.step, plan.total_steps, turns.signal)
+
+
+def _say(hosts: Hosts, text: str) -> None:
+    """Print on the first host only."""
+    if hosts.first:
+        print(text, flush=True)
+
+
+def _open(plan: RunPlan, workdir: Path, hosts: Hosts, held: ExitStack) -> int:
+    """Take the work folder for this run, and return the step from which all hosts start or continue it."""
+
+    def take() -> int:
+        if not hosts.first:
+            return 0
+        held.enter_context(locked(workdir))
+        return _first_step(plan, workdir)
+
+    def look() -> None:
+        if not is_locked(workdir) or (first_step and not step_folder(workdir, first_step).is_dir()):
+            raise InputError(
+                f"--workdir {workdir} is not that of host 0: it must be on a storage shared by all"
+            )
+
+    first_step = hosts.share(hosts.agree(take))[0]
+    hosts.agree(look)
+    return first_step
 
 
 def _first_step(plan: RunPlan, workdir: Path) -> int:
@@ -81,19 +119,22 @@ def _first_step(plan: RunPlan, workdir: Path) -> int:
     return int(folder.name)
 
 
-def _try_one_step(plan: RunPlan) -> None:
+def _try_one_step(plan: RunPlan, hosts: Hosts) -> None:
     """Read one batch, take one step with it and throw the result away."""
     step = make_train_step(plan.task, plan.mesh, plan.schedule)
-    with closing(_training_batches(plan, 0, 1)) as read:
-        batch = next(read)
+    with closing(_training_batches(plan, hosts, 0, 1)) as read:
+        batch = hosts.agree(partial(next, read))
     _, metrics = step(initial_state(plan), _to_devices(plan, batch.arrays), plan.key("training"))
-    print(
-        f"dry run: read a batch of {batch.arrays['video'].shape} ({len(batch.failures)} videos failed), took "
-        f"one step, with loss {float(metrics['loss']):.4f}, and threw it away; nothing was trained or written"
+    shape, loss = batch.arrays["video"].shape, float(metrics["loss"])
+    _say(
+        hosts,
+        f"dry run: read a batch of {shape} ({len(batch.failures)} videos failed), took one step, with loss "
+        f"{loss:.4f}, and threw it away; nothing was trained or written",
     )
 
 
-def _training_batches(plan: RunPlan, start: int, stop: int) -> Generator[ClipBatch, None, None]:
+def _training_batches(plan: RunPlan, hosts: Hosts, start: int, stop: int) -> Generator[ClipBatch, None, None]:
+    """This host's share of the batches of these steps."""
     config = plan.config
     return batches(
         plan.videos,
@@ -104,33 +145,20 @@ def _training_batches(plan: RunPlan, start: int, stop: int) -> Generator[ClipBat
         start_step=start,
         stop_step=stop,
         shares=plan.shares,
+        process_index=hosts.index,
+        process_count=hosts.count,
     )
 
 
 def _to_devices(plan: RunPlan, arrays: dict[str, np.ndarray]) -> Arrays:
-    """Split the first axis of every array over the devices."""
+    """Split the first axis of every array over the devices; each host gives its own part."""
     place = partial(jax.make_array_from_process_local_data, batch_sharding(plan.mesh))
     return {name: place(values) for name, values in arrays.items()}
 
 
-def _timed(read: Iterator[ClipBatch], journal: Journal, wish: StopWish) -> Iterator[tuple[ClipBatch, float]]:
-    """Batches, each with the seconds it was waited for; reading that fails is noted as a problem."""
-    while True:
-        began = time.perf_counter()
-        try:
-            batch = next(read)
-        except StopIteration:
-            return
-        except RunError as error:
-            if not wish.signal:  # A signal to the whole process group can end decoding processes too.
-                journal.problem = error
-            return
-        yield batch, time.perf_counter() - began
-
-
-def _taken(step: int, metrics: Metrics, batch: ClipBatch, waited: float) -> TakenStep:
-    records = tuple(map(int, batch.record_ids))
-    return TakenStep(step, metrics, records, tuple(batch.failures), len(records), waited, time.perf_counter())
+def _taken(step: int, metrics: Metrics, turn: Turn) -> TakenStep:
+    records = turn.record_ids
+    return TakenStep(step, metrics, records, turn.failures, len(records), turn.waited, time.perf_counter())
 
 
 @contextmanager
@@ -150,54 +178,55 @@ def _out_of_memory_explained() -> Iterator[None]:
 class _Run:
     """A run in its work folder. `step` counts the steps handed to the devices, `state` is that after them."""
 
-    def __init__(self, plan: RunPlan, workdir: Path, first_step: int) -> None:
-        self.plan, self.step = plan, first_step
+    def __init__(self, plan: RunPlan, workdir: Path, first_step: int, hosts: Hosts, turns: Turns) -> None:
+        self.plan, self.step, self.hosts, self.turns = plan, first_step, hosts, turns
         self.best: dict[str, Any] | None = None
         """The best held-out score so far: `step`, `score`, and `videos`, a digest of those it is from."""
         self.scores: dict[str, float] = {}
         """The held-out scores of this step, once it was evaluated."""
         if first_step:
-            folder = find_step_folder(workdir)
+            folder = step_folder(workdir, first_step)
             said, self.state = read_description(folder), restored_state(plan, folder)
             best, self.scores = said.get("best"), said.get("held_out", {})
             self.best = best if best and best["videos"] == plan.val_digest else None
         else:
             self.state = initial_state(plan)
-        write_json(workdir / SETTINGS, plan.description["config"])
         self.writer = CheckpointWriter(workdir, plan.config.checkpoint)
-        self.journal = Journal(plan, workdir, self.step)
+        self.journal: Journal | Onlooker = Onlooker()
+        if hosts.first:
+            write_json(workdir / SETTINGS, plan.description["config"])
+            self.journal = Journal(plan, workdir, self.step)
         self.held_out_step = make_held_out_step(plan.task, plan.mesh)
 
-    def train(self, wish: StopWish) -> None:
-        """Take the remaining steps, or fewer when a stop is wished for or needed, and save the last state."""
-        plan, late = self.plan, None
+    def train(self) -> None:
+        """Take the remaining steps, or fewer when all are to stop, and save the last state."""
+        plan, turns, late = self.plan, self.turns, None
         take_step, key = make_train_step(plan.task, plan.mesh, plan.schedule), plan.key("training")
         if self.step and self._held_out_due() and not self.scores:  # A stop had come in between.
-            self.journal.complete(self._validate(wish))
-        with closing(_training_batches(plan, self.step, plan.total_steps)) as read:
-            for batch, waited in _timed(read, self.journal, wish):
-                self.state, metrics = take_step(self.state, _to_devices(plan, batch.arrays), key)
-                self.step, self.scores = self.step + 1, {}
+            self.journal.complete(self._validate())
+        with closing(_training_batches(plan, self.hosts, self.step, plan.total_steps)) as read:
+            for turn in turns.take(read, lambda: self.journal.problem):
+                self.state, metrics = take_step(self.state, _to_devices(plan, turn.batch.arrays), key)
+                self.step, self.scores, turns.in_flight = self.step + 1, {}, metrics["loss"]
                 if late:  # The step before: its numbers are there while this one is computed.
                     self.journal.record(late)
-                late = self._pause(_taken(self.step, metrics, batch, waited), wish)
-                if wish.signal or self.journal.problem:
-                    break
+                late = self._pause(_taken(self.step, metrics, turn))
         if late:
             self.journal.record(late)
+        turns.conclude(self.journal.problem)
         self._save()
         self.writer.wait()
-        if self.journal.problem:
-            raise self.journal.problem
+        if turns.problem:
+            raise turns.problem
 
-    def _pause(self, taken: TakenStep, wish: StopWish) -> TakenStep | None:
+    def _pause(self, taken: TakenStep) -> TakenStep | None:
         """Evaluate and save where due; None when the step was recorded on the way."""
         best, held_out = self.best, self._held_out_due()
         save = self.step % self.plan.config.checkpoint.every_steps == 0
         self.writer.poll()
         if not (held_out or save):
             return taken
-        self.journal.record(taken, partial(self._validate, wish) if held_out else None)
+        self.journal.record(taken, self._validate if held_out else None)
         if save or self.best != best:  # After the rows, so that a run that continues from here has them all.
             self._save()
         return None
@@ -207,25 +236,32 @@ class _Run:
         last = self.step == plan.total_steps
         return bool(plan.val_videos) and (last or self.step % plan.val_every_steps == 0)
 
-    def _validate(self, wish: StopWish) -> dict[str, float]:
+    def _validate(self) -> dict[str, float]:
         """The task's scores on the held-out videos, with fixed draws, by the weights that count.
 
         Nothing when a stop is wished for meanwhile: saving matters more.
         """
-        plan, sums, failures = self.plan, [], []
-        config = plan.config
-        batch_size = config.batch_size // config.optim.accumulation_steps
-        read = plan.task.held_out_clips
-        for batch in each_video(
-            plan.val_videos, read, batch_size=batch_size, num_workers=config.data.num_workers
-        ):
-            key = jax.random.fold_in(plan.key("held out"), batch.step)
-            placed = _to_devices(plan, batch.arrays | {"weights": batch.weights})
-            weights = placed.pop("weights")
-            sums.append(self.held_out_step(self.state.evaluated, placed, weights, key))
-            failures += batch.failures
-            if wish.signal:
-                return {}
+        plan, turns, config = self.plan, self.turns, self.plan.config
+        sums: list[Metrics] = []
+        failures: list[Failure] = []
+        read = each_video(
+            plan.val_videos,
+            plan.task.held_out_clips,
+            batch_size=config.batch_size // config.optim.accumulation_steps,
+            num_workers=config.data.num_workers,
+            process_index=self.hosts.index,
+            process_count=self.hosts.count,
+        )
+        with closing(read):
+            for turn in turns.take(read):
+                key = jax.random.fold_in(plan.key("held out"), turn.batch.step)
+                placed = _to_devices(plan, turn.batch.arrays | {"weights": turn.batch.weights})
+                weights = placed.pop("weights")
+                sums.append(self.held_out_step(self.state.evaluated, placed, weights, key))
+                turns.in_flight = sums[-1]["count"]
+                failures += turn.failures
+        if turns.stopped:
+            return {}
         self.journal.name_left_out(failures)
         total = {name: sum(float(each[name]) for each in sums) for name in sums[0]}
         count = total.pop("count")

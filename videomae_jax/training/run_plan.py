@@ -183,7 +183,8 @@ def describe_plan(plan: RunPlan, first_step: int) -> str:
         "clips": f"{model.num_frames} frames {model.image_size}x{model.image_size}, {_spacing(config)}, "
         f"{model.num_tokens} tokens",
         **plan.task.describe(),
-        "devices": f"{plan.mesh.size} x {device.device_kind} ({mesh}), {compute_dtype(model)}",
+        "devices": f"{plan.mesh.size} x {device.device_kind} ({mesh}), {compute_dtype(model)}"
+        + (f", on {jax.process_count()} hosts" if jax.process_count() > 1 else ""),
         "batch": f"{config.batch_size} videos x {config.data.num_sample} clips"
         + (f" in {optim.accumulation_steps} parts" if optim.accumulation_steps > 1 else ""),
         "learning rate": f"{lr:.3g} down to {floor:.3g} (base {optim.base_lr:.3g} x batch / 256), "

@@ -12,13 +12,30 @@ RULES = (("batch", AXES), ("tokens", None), ("embed", None))
 
 
 def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
-    """A (data, fsdp) mesh over all devices, or those given."""
+    """A (data, fsdp) mesh over all devices, or those given, in which those of one host follow each other.
+
+    So the part of a batch that a host reads is the one that its devices hold, for any number of hosts.
+    """
     devices = jax.devices() if devices is None else devices
     if len(devices) % fsdp:
         raise ValueError(
             f"mesh.fsdp={fsdp} does not divide the {len(devices)} devices found; choose a divisor"
         )
-    return jax.make_mesh((len(devices) // fsdp, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+    types = (AxisType.Auto,) * len(AXES)
+    mesh = jax.make_mesh((len(devices) // fsdp, fsdp), AXES, axis_types=types, devices=devices)
+    return Mesh(hosts_in_order(mesh.devices), AXES, axis_types=types)
+
+
+def hosts_in_order(devices: np.ndarray) -> np.ndarray:
+    """The devices of a mesh with those of each host next to each other, in the order of the hosts.
+
+    On some TPU slices JAX lays the axes along the links between chips instead, across the hosts.
+    """
+    hosts = [device.process_index for device in devices.flat]
+    if hosts == sorted(hosts):
+        return devices
+    in_order = sorted(devices.flat, key=lambda device: (device.process_index, device.id))
+    return np.array(in_order).reshape(devices.shape)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

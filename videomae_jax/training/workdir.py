@@ -20,6 +20,7 @@ METRICS = "metrics.jsonl"
 SKIPPED = "skipped.jsonl"
 NONFINITE = "nonfinite.json"
 SETTINGS = "settings.json"
+_LOCK = ".lock"
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def locked(workdir: Path) -> Iterator[None]:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--workdir {workdir} cannot be made: {error.strerror}; name another") from error
-    lock = FileLock(workdir / ".lock")
+    lock = FileLock(workdir / _LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -42,6 +43,11 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(workdir: Path) -> bool:
+    """Whether a run has, or had, taken this work folder: on a host with other storage it cannot have."""
+    return (workdir / _LOCK).exists()
 
 
 class Rows:
