@@ -16,6 +16,7 @@ FLOORS = {
     "training": 3,
     "inference": 4,
     "demo": 5,
+    "plan": 5,
     "cli": 6,
 }
 ONLY_IN = {

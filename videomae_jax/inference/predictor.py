@@ -73,7 +73,7 @@ class Predictor:
             lambda leaf: jax.make_array_from_process_local_data(everywhere, np.asarray(leaf)), params
         )
         jitted = jax.jit(
-            partial(_probabilities, config=config, normalization=self.normalization),
+            partial(view_probabilities, config=config, normalization=self.normalization),
             in_shardings=(everywhere, batch),
             out_shardings=batch,
         )
@@ -107,7 +107,7 @@ def params_digest(params: Any) -> str:
     return digest.hexdigest()
 
 
-def _probabilities(
+def view_probabilities(
     params: Any, clips: UInt8[Array, "b T H W c"], *, config: VideoMAEConfig, normalization: Normalization
 ) -> Float[Array, "b y"]:
     with axis_rules(RULES):

@@ -1,0 +1,35 @@
+"""What the command prints and returns."""
+
+from dataclasses import replace
+
+import pytest
+from plan_cases import LinearCompiler
+
+from videomae_jax.config import load_config
+from videomae_jax.plan import command
+
+
+@pytest.fixture
+def config():
+    return replace(load_config("tiny"), batch_size=64)
+
+
+def test_exit_codes_say_whether_it_fits(config, monkeypatch, capsys):
+    monkeypatch.setattr(command, "compile_elsewhere", LinearCompiler(state=1, clip=1))
+    assert command.plan(config, "v5e:2x4") == 0
+    assert "verdict  fits" in capsys.readouterr().out
+    monkeypatch.setattr(command, "compile_elsewhere", LinearCompiler(state=1, clip=3))
+    assert command.plan(config, "v5e:2x4") == 1
+    assert "try --mesh.fsdp 8 or --model.remat" in capsys.readouterr().out
+
+
+def test_a_search_tells_each_compile_and_gives_settings_to_paste(config, monkeypatch, capsys):
+    compiler = LinearCompiler(state=1, clip=3)
+    monkeypatch.setattr(command, "compile_elsewhere", compiler)
+    assert command.plan(config, "v5e:2x4", find=True) == 0
+    said = capsys.readouterr()
+    assert said.err.count("tried --batch-size") == len(compiler.asked)
+    settings = "--batch-size 64 --mesh.fsdp 1 --model.remat --optim.accumulation-steps 1"
+    assert f"settings  {settings}" in said.out
+    # 1 + 0.75 a video of 15.75 GiB.
+    assert "largest  19 videos a chip at once take 15.25 GiB: --batch-size 152" in said.out

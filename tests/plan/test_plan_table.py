@@ -1,0 +1,85 @@
+"""The committed table: every row once, stopped and continued, made anew when its settings change."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+from plan_cases import LinearCompiler
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+TABLE = runpy.run_path(str(BENCHMARKS / "plan_table.py"))
+ROWS = TABLE["all_rows"]()
+SOME = [row for row in ROWS if row.size == "base"][:3]
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopping(after):
+    compiler = LinearCompiler(state=1, clip=0.1)
+
+    def compile_step(step):
+        if len(compiler.asked) == after:
+            raise Stopped
+        return compiler(step)
+
+    return compile_step
+
+
+def test_every_model_stage_and_slice_has_a_row():
+    assert len(ROWS) == len(set(ROWS)) == 5 * 3 * 8
+
+
+def test_it_continues_where_it_was_stopped(tmp_path):
+    whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
+    TABLE["compile_rows"](SOME, whole, LinearCompiler(state=1, clip=0.1))
+    with pytest.raises(Stopped):
+        TABLE["compile_rows"](SOME, parts, stopping(after=2))
+    assert len(parts.read_text().splitlines()) == 2
+    parts.write_text(parts.read_text() + '{"size": "ba')  # Killed while it wrote.
+    TABLE["compile_rows"](SOME, parts, stopping(after=1))
+    assert parts.read_text() == whole.read_text()
+    TABLE["compile_rows"](SOME, parts, stopping(after=0))
+
+
+def test_a_row_ends_with_the_first_settings_that_fit(tmp_path):
+    out = tmp_path / "table.jsonl"
+    TABLE["compile_rows"](SOME[:1], out, LinearCompiler(state=1, clip=1))
+    attempts = json.loads(out.read_text())["attempts"]
+    assert [attempt["fits"] for attempt in attempts] == [False] * (len(attempts) - 1) + [True]
+    assert (attempts[0]["clips_per_chip"], attempts[0]["remat"]) == (32, False)
+    assert (attempts[-1]["clips_per_chip"], attempts[-1]["remat"]) == (32, True)
+
+
+def test_a_row_of_other_settings_or_code_is_made_again(tmp_path):
+    out = tmp_path / "table.jsonl"
+    TABLE["compile_rows"](SOME[:1], out, LinearCompiler(state=1, clip=0.1))
+    made = json.loads(out.read_text())
+    out.write_text(json.dumps(made | {"code": "another"}) + "\n")
+    TABLE["compile_rows"](SOME[:1], out, stopping(after=0))
+    with pytest.raises(Stopped):
+        TABLE["compile_rows"](SOME[:1], out, stopping(after=0), renew=True)
+    made["attempts"][0]["attention"] = "another"
+    out.write_text(json.dumps(made) + "\n")
+    assert "0 of 120 rows" in TABLE["page"](TABLE["read_rows"](out))
+    with pytest.raises(Stopped):
+        TABLE["compile_rows"](SOME[:1], out, stopping(after=0))
+
+
+def test_weak_scaling_compares_equal_settings_only(tmp_path):
+    out = tmp_path / "table.jsonl"
+    row = SOME[0]
+    both = [TABLE["Row"](row.size, "pre-training", topology) for topology in ("v5e:2x4", "v5e:16x16")]
+    TABLE["compile_rows"](both, out, LinearCompiler(state=1, clip=0.1))
+    assert "| base | pre-training | v5e:2x4, v5e:16x16 | 0 | 0 |" in TABLE["page"](TABLE["read_rows"](out))
+    first, second = map(json.loads, out.read_text().splitlines())
+    second["attempts"][-1]["remat"] = True
+    shown = {both[0]: first, both[1]: second}
+    assert "| base |" not in TABLE["weak_scaling"](shown)
+
+
+def test_the_committed_page_is_made_of_the_committed_rows():
+    rows, page = (BENCHMARKS.parent / "docs" / f"plan-table.{kind}" for kind in ("jsonl", "md"))
+    assert TABLE["page"](TABLE["read_rows"](rows)) == page.read_text()

@@ -1,0 +1,38 @@
+"""A tiny step compiled by the TPU compiler, on a machine without a TPU."""
+
+import importlib.util
+
+import pytest
+from plan_cases import make_step
+
+from videomae_jax.plan.slice_compile import compile_elsewhere
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason='needs the TPU compiler, though no TPU: pip install "videomae-jax[tpu]"',
+)
+
+
+def test_a_training_step_for_eight_chips():
+    step = make_step(batch_size=16)
+    compiled = compile_elsewhere(step)
+    assert compiled.fits(step.slice)
+    assert compiled.batch == 2 * 8 * 32 * 32 * 3
+    assert compiled.aliased > 0
+    assert compiled.arguments > compiled.batch
+    # Every gradient is summed over the chips; the parameters are float32.
+    assert [each.kind for each in compiled.collectives] == ["all-reduce"]
+
+
+def test_an_evaluation_sends_nothing():
+    step = make_step(stage="evaluate", recipe="tiny_finetune", batch_size=16)
+    compiled = compile_elsewhere(step)
+    assert compiled.fits(step.slice)
+    assert compiled.collectives == ()
+
+
+def test_a_step_that_does_not_fit_says_how_much_it_needs():
+    step = make_step(batch_size=2**22, hidden_size=768, dtype="float32", attention="xla")
+    compiled = compile_elsewhere(step)
+    assert not compiled.fits(step.slice)
+    assert compiled.needed_bytes > step.slice.chip.hbm_bytes

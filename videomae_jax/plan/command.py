@@ -1,0 +1,43 @@
+"""The command `videomae-jax plan`: what a run would need on a TPU slice, without one."""
+
+import sys
+
+from videomae_jax.plan.chips import GIB, read_slice
+from videomae_jax.plan.report import describe, flags
+from videomae_jax.plan.search import search
+from videomae_jax.plan.slice_compile import compile_elsewhere
+from videomae_jax.plan.step import Compiled, Config, Stage, Step, step_on
+
+
+def plan(config: Config, topology: str, stage: Stage = "train", find: bool = False) -> int:
+    """Compile the step of a run for a slice and print its plan, or search for settings that fit.
+
+    Returns 0 where the step fits and 1 where it does not. Raises InputError for what a user can mend.
+    """
+    step = step_on(config, stage, read_slice(topology))
+    if find:
+        return _search(step)
+    compiled = compile_elsewhere(step)
+    print(describe(step, compiled))
+    return 0 if compiled.fits(step.slice) else 1
+
+
+def _search(step: Step) -> int:
+    cheapest, largest = search(step, compile_elsewhere, _tell)
+    print(describe(cheapest.step, cheapest.compiled))
+    print(f"{'settings':>13}  {flags(cheapest.step)}")
+    per_chip = largest.step.config.batch_size // step.slice.chips
+    peak = (largest.compiled.peak or 0) / GIB
+    print(f"{'largest':>13}  {per_chip} videos a chip at once take {peak:.2f} GiB: {flags(largest.step)}")
+    return 0
+
+
+def _tell(step: Step, compiled: Compiled) -> None:
+    """One line for every compile of a search."""
+    size = compiled.peak or compiled.needed_bytes
+    said = "?" if size is None else f"{size / GIB:.2f} GiB"
+    fits = "fits" if compiled.fits(step.slice) else "does not fit"
+    print(f"tried {flags(step)}: {said}, {fits} ({compiled.seconds:.0f} s)", file=sys.stderr, flush=True)
+
+
+__all__ = ["plan"]
