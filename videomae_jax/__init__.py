@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from videomae_jax.config import VideoMAEConfig as VideoMAEConfig
     from videomae_jax.inference.classify import VideoClassifier as VideoClassifier
+    from videomae_jax.inference.clip import read_clip as read_clip
     from videomae_jax.inference.features import VideoEncoder as VideoEncoder
     from videomae_jax.inference.processor import VideoMAEFeatureExtractor as VideoMAEFeatureExtractor
     from videomae_jax.inference.processor import VideoMAEImageProcessor as VideoMAEImageProcessor
@@ -24,6 +25,7 @@ _WHERE = {
     "VideoMAEForVideoClassification": "models.classification",
     "VideoMAEImageProcessor": "inference.processor",
     "VideoMAEModel": "models.encoder",
+    "read_clip": "inference.clip",
 }
 __all__ = sorted(_WHERE)
 

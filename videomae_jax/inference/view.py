@@ -5,17 +5,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
-import numpy as np
 import tyro
-from jaxtyping import UInt8
 
 from videomae_jax.checkpoints.orbax import find_step_folder, read_description
 from videomae_jax.checkpoints.source import read_pretraining
 from videomae_jax.config import VideoMAEConfig
-from videomae_jax.data.cropping import centre_clip
-from videomae_jax.data.sampling import centre_start, pretrain_indices
-from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.errors import InputError
+from videomae_jax.inference.clip import read_timed_clip
 from videomae_jax.inference.pictures import draw_animation, draw_strip, save_gif
 from videomae_jax.inference.reconstruct import Reconstruction, reconstruct
 from videomae_jax.models.masking import sample_mask
@@ -71,7 +67,8 @@ def draw_reconstruction(args: ReconstructVideo) -> tuple[Reconstruction, tuple[s
     trained = _trained_masking(args.checkpoint)
     mask_type = args.mask_type or trained.mask_type
     ratio = args.mask_ratio if args.mask_ratio is not None else trained.mask_ratio
-    clip, seconds = read_middle_clip(args.video, config, args.sampling_rate or trained.sampling_rate)
+    rate = args.sampling_rate or trained.sampling_rate
+    clip, seconds = read_timed_clip(args.video, config, rate)
     try:
         mask = sample_mask(mask_type, jax.random.key(args.seed), 1, config.grid, ratio)
     except ValueError as error:
@@ -104,25 +101,6 @@ def captions(
     )
 
 
-def read_middle_clip(
-    path: Path, config: VideoMAEConfig, sampling_rate: int
-) -> tuple[UInt8[np.ndarray, "T H W c"], float]:
-    """The middle clip and middle square of a video, and the seconds between its frames.
-
-    Raises InputError when the video cannot be read.
-    """
-    try:
-        with open_video(path) as video:
-            times = video.timestamps
-            start = centre_start(len(times), config.num_frames, sampling_rate)
-            indices = pretrain_indices(len(times), config.num_frames, sampling_rate, start)
-            frames = video.frames(indices)
-    except VideoError as error:
-        raise InputError(str(error)) from error
-    seconds = float(times[-1] - times[0]) / max(1, len(times) - 1) * sampling_rate
-    return centre_clip(frames, config.image_size), min(max(seconds, 0.05), 0.5)
-
-
 def _trained_masking(checkpoint: str) -> _Masking:
     """The masking and frame rate of the run that wrote a checkpoint; V1's where no run is recorded."""
     try:
@@ -132,4 +110,4 @@ def _trained_masking(checkpoint: str) -> _Masking:
     return _Masking(run["mask_type"], run["mask_ratio"], run["data"]["sampling_rate"])
 
 
-__all__ = ["ReconstructVideo", "captions", "draw_reconstruction", "read_middle_clip", "reconstruct_video"]
+__all__ = ["ReconstructVideo", "captions", "draw_reconstruction", "reconstruct_video"]

@@ -1,0 +1,41 @@
+"""A clip of a video file, as a model takes it."""
+
+import os
+
+import numpy as np
+from jaxtyping import UInt8
+
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.data.cropping import centre_clip
+from videomae_jax.data.sampling import centre_start, pretrain_indices
+from videomae_jax.data.video import VideoError, open_video
+from videomae_jax.errors import InputError
+
+
+def read_clip(
+    path: str | os.PathLike[str], config: VideoMAEConfig, sampling_rate: int = 4
+) -> UInt8[np.ndarray, "T H W c"]:
+    """The middle square of the middle clip of a video: RGB frames, every `sampling_rate`-th one.
+
+    Raises InputError when the video cannot be read.
+    """
+    return read_timed_clip(path, config, sampling_rate)[0]
+
+
+def read_timed_clip(
+    path: str | os.PathLike[str], config: VideoMAEConfig, sampling_rate: int
+) -> tuple[UInt8[np.ndarray, "T H W c"], float]:
+    """As `read_clip`, with the seconds between its frames."""
+    try:
+        with open_video(path) as video:
+            times = video.timestamps
+            start = centre_start(len(times), config.num_frames, sampling_rate)
+            indices = pretrain_indices(len(times), config.num_frames, sampling_rate, start)
+            frames = video.frames(indices)
+    except VideoError as error:
+        raise InputError(str(error)) from error
+    seconds = float(times[-1] - times[0]) / max(1, len(times) - 1) * sampling_rate
+    return centre_clip(frames, config.image_size), min(max(seconds, 0.05), 0.5)
+
+
+__all__ = ["read_clip", "read_timed_clip"]
