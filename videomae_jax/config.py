@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+AttentionBackend = Literal["auto", "xla", "blockwise", "cudnn", "splash"]
+
 
 @dataclass(frozen=True)
 class VideoMAEConfig:
@@ -45,6 +47,9 @@ class VideoMAEConfig:
     """Compute dtype; "auto" is bfloat16 on GPUs and TPUs and float32 on a CPU. Parameters are float32."""
     remat: bool = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
+    attention: AttentionBackend = "auto"
+    """What computes attention over 512 tokens and more: "auto" is cuDNN on NVIDIA GPUs in bfloat16, splash on
+    TPUs and blockwise on CPUs. Shorter sequences always take plain XLA."""
     drop_path: float = 0.0
     """In training, the chance that a clip skips the last block's branches; rising from 0 at the first."""
     head_dropout: float = 0.0
@@ -371,6 +376,7 @@ def load_config(name: str) -> PretrainConfig | FinetuneConfig:
 __all__ = [
     "FREE_ON_RESUME",
     "SIZES",
+    "AttentionBackend",
     "AugmentConfig",
     "CheckpointConfig",
     "DataConfig",

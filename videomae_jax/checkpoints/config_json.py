@@ -10,7 +10,7 @@ from videomae_jax.errors import InputError
 
 # What transformers uses where its config.json says nothing; ours, written by us, says 1e-6.
 _EPS = {"layer_norm_eps": 1e-12, "decoder_norm_eps": 1e-5, "fc_norm_eps": 1e-5}
-_NOT_IN_JSON = {"dtype", "remat", "encoder_norm", "num_labels", "id2label"}
+_NOT_IN_JSON = {"dtype", "remat", "attention", "encoder_norm", "num_labels", "id2label"}
 _V2_NAMES = {
     "img_size": "image_size",
     "patch_size": "patch_size",

@@ -86,6 +86,7 @@ class Encoder(nn.Module):
             config.qv_bias,
             dtype,
             self.kernel_init,
+            config.attention,
             parent=None,
         )
         stack = self.param("blocks", init_stack, block, config.num_hidden_layers, width)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.config import AttentionBackend, VideoMAEConfig
 from videomae_jax.models.attention import attention
+from videomae_jax.models.attention_blockwise import KEPT
 from videomae_jax.models.axes import constrain
 
 Params = Any
@@ -34,6 +35,7 @@ class Attention(nn.Module):
     qv_bias: bool
     dtype: jnp.dtype
     kernel_init: Initializer
+    backend: AttentionBackend = "auto"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], num_queries: int) -> Float[Array, "b m d"]:
@@ -50,7 +52,7 @@ class Attention(nn.Module):
             q = q + self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
             v = v + self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         q, k, v = (rearrange(each, "b n (k e) -> b n k e", k=self.num_heads) for each in (q, k, v))
-        mixed = rearrange(attention(q, k, v), "b m k e -> b m (k e)")
+        mixed = rearrange(attention(q, k, v, self.backend), "b m k e -> b m (k e)")
         return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(mixed)
 
 
@@ -77,6 +79,7 @@ class Block(nn.Module):
     qv_bias: bool
     dtype: jnp.dtype
     kernel_init: Initializer = nn.initializers.xavier_uniform()
+    attention: AttentionBackend = "auto"
 
     @nn.compact
     def __call__(
@@ -86,7 +89,9 @@ class Block(nn.Module):
         num_queries = x.shape[1] if num_queries is None else num_queries
         x = constrain(x)
         norm = partial(nn.LayerNorm, epsilon=self.eps, dtype=self.dtype)
-        attend = Attention(self.num_heads, self.qv_bias, self.dtype, self.kernel_init, name="attn")
+        attend = Attention(
+            self.num_heads, self.qv_bias, self.dtype, self.kernel_init, self.attention, name="attn"
+        )
         attended = attend(norm(name="norm1")(x), num_queries)
         x = x[:, -num_queries:] + (attended if scales is None else _scaled(attended, scales[0]))
         mixed = Mlp(self.mlp_hidden, self.dtype, self.kernel_init, name="mlp")(norm(name="norm2")(x))
@@ -116,7 +121,23 @@ def apply_block(
     block: Block, params: Params, x: Float[Array, "b n d"], num_queries: int | None = None
 ) -> Float[Array, "b m d"]:
     """Apply one block whose parameters are given."""
-    return cast(jax.Array, block.apply({"params": params}, x, num_queries))
+
+    def layer(params: Params, x: jax.Array) -> jax.Array:
+        return cast(jax.Array, block.apply({"params": params}, x, num_queries))
+
+    return jax.checkpoint(layer, prevent_cse=False, policy=_kept)(params, x)
+
+
+def _kept(primitive: Any, *shapes: Any, **settings: Any) -> bool:
+    """What the backward pass is given of a block: products with weights, and attention but for plain XLA's.
+
+    The rest (norms, GELU, short attention) is quicker to compute again than to carry through memory.
+    """
+    if primitive.name == "dot_general":
+        return not settings["dimension_numbers"][1][0]
+    if primitive.name == "name":
+        return settings["name"] == KEPT
+    return primitive.name in ("pallas_call", "dot_product_attention_fwd_wrapper")
 
 
 def _scan(
@@ -132,7 +153,8 @@ def _scan(
         x = cast(jax.Array, block.apply({"params": params}, x, scales=scales))
         return x, x if keep else None
 
-    return jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, (stack, scales))
+    policy = None if remat else _kept
+    return jax.lax.scan(jax.checkpoint(layer, prevent_cse=False, policy=policy), x, (stack, scales))
 
 
 def apply_stack(

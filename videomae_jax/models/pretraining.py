@@ -43,6 +43,7 @@ class Decoder(nn.Module):
             config.layer_norm_eps,
             config.qv_bias,
             dtype,
+            attention=config.attention,
             parent=None,
         )
         stack = self.param(

@@ -1,0 +1,127 @@
+"""Every way to compute attention against the plain one, forward and gradient, where it can run."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from videomae_jax.models import attention as module
+from videomae_jax.models.attention import attention, cudnn_attention, xla_attention
+from videomae_jax.models.attention_blockwise import blockwise_attention
+from videomae_jax.models.attention_splash import splash_attention
+from videomae_jax.models.layers import Block, apply_stack, init_stack
+
+# queries, keys, dimension of a head: the encoder's, the decoder's last layer, a length that no block divides.
+SHAPES = [(160, 160, 64), (1408, 1568, 64), (611, 1009, 80)]
+TOLERANCE = {"float32": 3e-6, "bfloat16": 2e-2}
+
+
+def draw(queries, keys, width, dtype, heads=2):
+    rng = np.random.default_rng(0)
+    shapes = [(1, length, heads, width) for length in (queries, keys, keys, queries)]
+    # Scores of some tens, so that a softmax without its maximum would overflow or lose all others.
+    scales = (6, 3, 1, 1)
+    return [
+        jnp.asarray(scale * rng.standard_normal(shape), dtype)
+        for scale, shape in zip(scales, shapes, strict=True)
+    ]
+
+
+def numbers(attend, q, k, v, grad):
+    """The result and the gradients of q, k and v."""
+    out, back = jax.vjp(attend, q, k, v)
+    return [out, *back(grad)]
+
+
+def exact(arrays):
+    return jax.jit(partial(numbers, xla_attention))(*(each.astype(jnp.float32) for each in arrays))
+
+
+def assert_close(ours, exact, tolerance):
+    for one, other in zip(ours, exact, strict=True):
+        assert one.shape == other.shape
+        one = np.asarray(one, np.float32)
+        assert np.linalg.norm(one - other) <= tolerance * np.linalg.norm(other)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("attend", [xla_attention, blockwise_attention], ids=["xla", "blockwise"])
+def test_equal_to_float32(attend, shape, dtype):
+    arrays = draw(*shape, dtype)
+    ours = jax.jit(partial(numbers, attend))(*arrays)
+    assert all(each.dtype == dtype for each in ours)
+    assert_close(ours, exact(arrays), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(("queries", "keys", "width"), [(160, 160, 64), (141, 300, 80)])
+def test_splash_interpreted(queries, keys, width):
+    arrays = draw(queries, keys, width, "float32")
+    ours = numbers(partial(splash_attention, interpret=True), *arrays)
+    assert_close(ours, exact(arrays), 1e-5)
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN's attention needs an NVIDIA GPU")
+@pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
+def test_cudnn(shape):
+    arrays = draw(*shape, "bfloat16")
+    assert_close(numbers(cudnn_attention, *arrays), exact(arrays), 3e-2)
+
+
+def chosen(monkeypatch, backend, queries, keys, dtype="bfloat16"):
+    """Which way `attention` takes."""
+    for name in ("xla", "blockwise", "splash", "cudnn"):
+        monkeypatch.setattr(module, f"{name}_attention", lambda q, k, v, name=name: name)
+    shape = (1, queries, 2, 8), (1, keys, 2, 8)
+    # The signature's check would look for arrays in what is returned.
+    plain = getattr(attention, "__wrapped__", attention)
+    return plain(*(jnp.zeros(each, dtype) for each in (*shape, shape[1])), backend)
+
+
+@pytest.mark.parametrize(
+    ("platform", "cudnn", "way"),
+    [("cpu", False, "blockwise"), ("tpu", False, "splash"), ("gpu", True, "cudnn"), ("gpu", False, "xla")],
+)
+def test_auto_goes_by_platform_and_length(monkeypatch, platform, cudnn, way):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    monkeypatch.setattr(module, "_cudnn_takes", lambda dtype: cudnn)
+    assert chosen(monkeypatch, "auto", 1408, 1568) == way
+    assert chosen(monkeypatch, "auto", 160, 160) == "xla"
+    assert chosen(monkeypatch, "auto", 1, 1568) == "xla"
+
+
+def test_a_choice_overrides_but_for_short_sequences(monkeypatch):
+    for backend in ("xla", "blockwise", "splash", "cudnn"):
+        assert chosen(monkeypatch, backend, 1408, 1568) == backend
+        assert chosen(monkeypatch, backend, 160, 160) == "xla"
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU")
+def test_cudnn_elsewhere_says_what_to_do():
+    with pytest.raises(ValueError, match=r"takes bfloat16 .* set --model.dtype bfloat16 or --model.att"):
+        cudnn_attention(*draw(8, 8, 8, "bfloat16")[:3])
+
+
+def products(jaxpr):
+    """How many products of arrays a program has, counting the body of a loop once."""
+    count = 0
+    for equation in jaxpr.eqns:
+        count += equation.primitive.name == "dot_general"
+        for parameter in jax.tree.leaves(equation.params, is_leaf=lambda each: hasattr(each, "eqns")):
+            inner = getattr(parameter, "jaxpr", parameter)
+            count += products(inner) if hasattr(inner, "eqns") else 0
+    return count
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_the_backward_pass_repeats_no_product_unless_asked_to(remat):
+    block = Block(2, 64, 1e-6, True, jnp.dtype("float32"))
+    stack = init_stack(jax.random.key(0), block, 1, 32)
+    tokens = jnp.ones((1, 600, 32))
+    loss = jax.grad(lambda stack, x: jnp.sum(apply_stack(block, stack, x, remat)), argnums=(0, 1))
+    # Forward four with weights and two of attention; backward twice the four, and five of attention.
+    wanted = 4 + 2 + 2 * 4 + 5
+    repeated = products(jax.make_jaxpr(loss)(stack, tokens).jaxpr) - wanted
+    assert repeated > 0 if remat else repeated == 0

@@ -1,0 +1,46 @@
+"""Splash attention compiled for a TPU slice that is not there, in a process of its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (the tpu extra)"
+)
+
+RUN = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec
+from videomae_jax.models.axes import axis_rules
+from videomae_jax.models.layers import Block, apply_stack, init_stack
+
+slice = topologies.get_topology_desc(topology_name="v5e:2x2", platform="tpu")
+mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=slice.devices)
+block = Block(6, 1536, 1e-6, True, jnp.dtype("bfloat16"), attention="splash")
+stack = jax.eval_shape(lambda key: init_stack(key, block, 2, 384), jax.random.key(0))
+
+def step(stack, x):
+    with axis_rules((("batch", "data"), ("tokens", None), ("embed", None))):
+        return jax.grad(lambda *each: apply_stack(block, *each, False).astype(jnp.float32).sum())(stack, x)
+
+def placed(leaf, *axes):
+    sharding = NamedSharding(mesh, PartitionSpec(*axes))
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+tokens = placed(jax.ShapeDtypeStruct((8, 1568, 384), jnp.bfloat16), "data")
+with jax.set_mesh(mesh):
+    text = jax.jit(step).lower(jax.tree.map(placed, stack), tokens).compile().as_text()
+print("kernels", text.count('custom_call_target="tpu_custom_call"'), "gathers", text.count(" all-gather"))
+"""
+
+
+def test_compiles_for_a_slice_and_stays_on_its_device():
+    environment = os.environ | {"TPU_SKIP_MDS_QUERY": "1", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    # One kernel forward and one backward, in the loops over layers: the forward one is not run again.
+    assert "kernels 2 gathers 0" in run.stdout, run.stdout
