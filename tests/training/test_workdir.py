@@ -68,6 +68,14 @@ def test_changes_that_matter_are_all_named(tmp_path):
     assert "num_workers" not in str(error.value)
 
 
+def test_a_setting_newer_than_the_run_had_its_default(tmp_path):
+    old = description()
+    del old["config"]["num_masks"], old["config"]["model"]["attention"]
+    check_same_run(old, description(), tmp_path)
+    with pytest.raises(InputError, match="num_masks: 1 -> 2"):
+        check_same_run(old, description(replace(CONFIG, num_masks=2)), tmp_path)
+
+
 def test_a_second_run_is_kept_out(tmp_path):
     with (
         locked(tmp_path / "run"),

@@ -158,14 +158,14 @@ def _read_labelled(
 def _check_counts(config: PretrainConfig | FinetuneConfig) -> None:
     """Raise InputError for a count below 1."""
     for part, names in (
-        ("", ("batch_size", "epochs", "max_nonfinite_steps")),
+        ("", ("batch_size", "epochs", "max_nonfinite_steps", "num_masks")),
         ("data", ("sampling_rate", "num_sample")),
         ("optim", ("accumulation_steps",)),
         ("checkpoint", ("every_steps", "keep_last")),
         ("log", ("every_steps", "val_every_steps")),
     ):
         for name in names:
-            value = getattr(getattr(config, part) if part else config, name)
+            value = getattr(getattr(config, part) if part else config, name, None)
             if value is not None and value < 1:
                 raise InputError(f"{part}{'.' * bool(part)}{name}={value} must be at least 1")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from videomae_jax.config import FREE_ON_RESUME, FinetuneConfig, PretrainConfig
+from videomae_jax.config import FREE_ON_RESUME, FinetuneConfig, PretrainConfig, VideoMAEConfig
 from videomae_jax.errors import InputError, RunError
 
 METRICS = "metrics.jsonl"
@@ -109,8 +109,9 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Pa
     """Raise InputError, with what changed, unless `now` continues the run described by `saved`.
 
     Both have `config` and `data` (`digest`, `videos`). Videos count by their digest, so lists may move.
+    A setting that the saved run does not know, because it is newer, had today's default.
     """
-    before, after = _flat(saved["config"]), _flat(now["config"])
+    before, after = _defaults(saved["config"]) | _flat(saved["config"]), _flat(now["config"])
     changes = [
         f"  {name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
         for name in sorted(before.keys() | after.keys())
@@ -126,6 +127,11 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Pa
             f"{workdir} holds a run with other settings:\n" + "\n".join(changes) + "\nGive the old values to "
             "continue it, another --workdir to start anew, or --init-from to start anew from its weights."
         )
+
+
+def _defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    kind = FinetuneConfig if "augment" in config else PretrainConfig
+    return _flat(describe(kind(VideoMAEConfig())))
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
