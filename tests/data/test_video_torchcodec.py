@@ -1,6 +1,8 @@
 """torchcodec beside PyAV: the same frames, for all kinds of files."""
 
 import importlib
+from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,11 +71,48 @@ def test_a_reader_takes_the_decoder_of_its_settings(torchcodec, path, monkeypatc
     assert np.abs(clips[0]["video"].astype(int) - clips[1]["video"]).mean() < 2
 
 
-def test_damage_is_named(torchcodec, path, tmp_path):
-    damaged = tmp_path / "damaged.mp4"
-    damaged.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(VideoError):
-        same(damaged)
+class Tensor(np.ndarray):
+    """As much of torch's tensors as is used."""
+
+    def numpy(self):
+        return np.asarray(self)
+
+
+class Decoder:
+    """Stands in for torchcodec: gives frames that are late, or fails."""
+
+    late = 0.0
+    failure = None
+
+    def __init__(self, source, **settings):
+        pass
+
+    def get_frames_played_at(self, seconds):
+        if self.failure:
+            raise self.failure
+        images = np.zeros((len(seconds), 64, 96, 3), np.uint8)
+        times = np.asarray(seconds) + self.late
+        return SimpleNamespace(data=images.view(Tensor), pts_seconds=times.view(Tensor))
+
+
+@pytest.mark.parametrize(
+    ("late", "failure", "said"),
+    [
+        (0.0, None, None),
+        (0.04, None, r"damaged: torchcodec gives a frame 0\.040 s from frame [39]"),
+        (0.0, RuntimeError("no more frames\nat line 3"), "damaged: torchcodec says: no more frames$"),
+    ],
+)
+def test_other_frames_are_refused_and_failures_named(path, monkeypatch, late, failure, said):
+    monkeypatch.setattr(video_torchcodec, "_load", lambda: Decoder)
+    monkeypatch.setattr(Decoder, "late", late)
+    monkeypatch.setattr(Decoder, "failure", failure)
+    with closing(TorchcodecVideo(str(path))) as video:
+        if said is None:
+            assert video.frames([3, 9]).shape == (2, 64, 96, 3)
+            return
+        with pytest.raises(VideoError, match=said):
+            video.frames([3, 9])
 
 
 def test_without_torchcodec_the_way_out_is_told(path, monkeypatch):

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from videomae_jax import cli
+from videomae_jax import cli, read_clip
 from videomae_jax.checkpoints.orbax import CheckpointWriter
 from videomae_jax.config import CheckpointConfig, load_config
+from videomae_jax.data.cropping import centre_clip
+from videomae_jax.data.video import open_video
 from videomae_jax.data.video_writing import write_video
+from videomae_jax.errors import InputError
 from videomae_jax.inference.reconstruct import Reconstruction
 from videomae_jax.inference.view import captions
 from videomae_jax.models.pretraining import init_params
@@ -51,6 +54,16 @@ def test_reconstruct_writes_pictures_and_prints_scores(workdir, video, tmp_path,
         assert strip.width > strip.height
         assert animation.n_frames == TINY.model.num_frames
         assert animation.info["duration"] == 200  # Every second frame of 10 a second.
+
+
+def test_a_clip_is_the_middle_of_the_middle_frames(video, tmp_path):
+    clip = read_clip(video, TINY.model, sampling_rate=2)
+    with open_video(video) as opened:
+        np.testing.assert_array_equal(
+            clip, centre_clip(opened.frames(range(2, 18, 2)), TINY.model.image_size)
+        )
+    with pytest.raises(InputError, match=r"none\.mp4: missing"):
+        read_clip(tmp_path / "none.mp4", TINY.model)
 
 
 def test_true_statistics_change_the_picture_and_its_caption(workdir, video, tmp_path, capsys):

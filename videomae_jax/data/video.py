@@ -78,7 +78,7 @@ class _Packet(NamedTuple):
 
 
 class Video:
-    """An open video file; see `open_video`."""
+    """An open video file, or its bytes `content`, where `path` only names it in errors; see `open_video`."""
 
     def __init__(self, path: str, content: bytes | None = None) -> None:
         self.path = path
@@ -353,12 +353,12 @@ def fit_size(height: int, width: int, short_side: int | None, *, even: bool = Fa
 
 
 @contextmanager
-def open_video(path: str | os.PathLike[str], content: bytes | None = None) -> Iterator[Video]:
-    """Open the best video stream of a file, or of its bytes `content`, when `path` only names it in errors.
+def open_video(path: str | os.PathLike[str]) -> Iterator[Video]:
+    """Open the best video stream of a file.
 
     Raises VideoError with the reason where that cannot be done.
     """
-    video = Video(os.fspath(path), content)
+    video = Video(os.fspath(path))
     try:
         yield video
     finally:

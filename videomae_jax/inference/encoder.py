@@ -1,6 +1,5 @@
 """A checkpoint of any kind made ready to turn uint8 clips into features, on all devices."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
@@ -14,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.inference.predictor import Normalization, read_normalization
+from videomae_jax.inference.predictor import Normalization, params_digest, read_normalization
 from videomae_jax.models.axes import axis_rules
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import BEHIND_THE_ENCODER, VideoMAEModel, VideoMAEModelOutput
@@ -105,7 +104,7 @@ class ClipEncoder:
         normalization = asdict(self.normalization)
         return {
             "what": self.what,
-            "weights": self._digest(),
+            "weights": params_digest(self.params),
             "normalization": {name: np.array(value).tolist() for name, value in normalization.items()},
             "dtype": compute_dtype(self.config).name,
             "num_frames": self.config.num_frames,
@@ -113,14 +112,6 @@ class ClipEncoder:
             "num_attention_heads": self.config.num_attention_heads,
             "version": version_of("videomae-jax"),
         }
-
-    def _digest(self) -> str:
-        """A fingerprint of the weights in use: SHA-256 of their paths and values."""
-        digest = hashlib.sha256()
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
-            digest.update(jax.tree_util.keystr(path).encode())
-            digest.update(np.ascontiguousarray(leaf).data)
-        return digest.hexdigest()
 
 
 def _load(source: str | Path, revision: str | None) -> tuple[Model, Any]:
