@@ -72,6 +72,26 @@ def _accumulated(
     return jax.tree.map(lambda leaf: leaf / parts, total)
 
 
+def _renewed(
+    state: TrainState,
+    grads: Params,
+    lr: jax.Array | float,
+    optim: OptimConfig,
+    lr_scales: Params,
+    ema_decay: float | None,
+) -> tuple[Params, Any, Params]:
+    """Parameters, optimizer state and average after an update."""
+    direction, opt_state = adamw_direction(optim).update(grads, state.opt_state, state.params)
+    if lr_scales is None:
+        params = jax.tree.map(lambda p, d: p - lr * d, state.params, direction)
+    else:
+        params = jax.tree.map(lambda p, d, scale: p - lr * scale * d, state.params, direction, lr_scales)
+    if ema_decay is None:
+        return params, opt_state, state.ema
+    ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, state.ema, params)
+    return params, opt_state, ema
+
+
 def optimizer_step(
     state: TrainState,
     batch: Batch,
@@ -95,19 +115,13 @@ def optimizer_step(
     finite = jnp.isfinite(value) & jnp.isfinite(norm)
     if optim.clip_grad is not None:
         grads = jax.tree.map(lambda g: g * jnp.minimum(1, optim.clip_grad / (norm + 1e-6)), grads)
-    direction, opt_state = adamw_direction(optim).update(grads, state.opt_state, state.params)
     lr = schedule(state.step)
-    if lr_scales is None:
-        params = jax.tree.map(lambda p, d: p - lr * d, state.params, direction)
-    else:
-        params = jax.tree.map(lambda p, d, scale: p - lr * scale * d, state.params, direction, lr_scales)
-    ema = state.ema
-    if ema_decay is not None:
-        ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, ema, params)
-    params, opt_state, ema = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old),
-        (params, opt_state, ema),
-        (state.params, state.opt_state, state.ema),
+    kept = (state.params, state.opt_state, state.ema)
+    renewed = partial(_renewed, state, grads, lr, optim, lr_scales, ema_decay)
+    # Selecting leaf by leaf makes XLA copy the moments on a CPU; a branch makes a GPU's host wait for `finite`.
+    params, opt_state, ema = jax.lax.platform_dependent(
+        cpu=lambda: jax.lax.cond(finite, renewed, lambda: kept),
+        default=lambda: jax.tree.map(partial(jnp.where, finite), renewed(), kept),
     )
     skipped = jnp.logical_not(finite).astype(jnp.int32)
     state = TrainState(
