@@ -5,14 +5,16 @@
 
 Rows go to docs/plan-table.jsonl, or --out; the page beside them is made of those.
 A row tries settings from the quickest to the most thrifty until one fits, and keeps what the compiler said of
-each. Rows made with other settings are made again, and with --renew those made of other code.
+each; on a large slice it begins with what fits on the small one, so that the two can be compared. Rows made
+with other settings are made again, and with --renew those made of other code.
 """
 
+import ast
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -93,7 +95,7 @@ def all_rows() -> list[Row]:
         for kind, topologies in SLICES.items()
         for stage in stages
         for size in SIZES
-        for topology in reversed(topologies)
+        for topology in topologies
     ]
     return sorted(rows, key=lambda row: (row.size, row.stage, row.topology.split(":")[0]) not in FIRST)
 
@@ -125,10 +127,13 @@ def settings(step: Step) -> dict[str, Any]:
     }
 
 
-def compile_row(row: Row, compile_step: Callable[[Step], Compiled]) -> dict[str, Any]:
+def compile_row(row: Row, compile_step: Callable[[Step], Compiled], rows: Rows) -> dict[str, Any]:
     """Try a row's settings until one fits; the last attempt is the row's result."""
-    attempts = []
-    for step in row.steps():
+    attempts: list[dict[str, Any]] = []
+    small = rows.get(replace(row, topology=SLICES[row.topology.split(":")[0]][0]))
+    steps = list(row.steps())
+    first = 0 if small is None else _tried(steps).index(_said(small["attempts"][-1]))
+    for step in steps[first:]:
         compiled = compile_step(step)
         fits = compiled.fits(step.slice)
         attempts.append(settings(step) | {"fits": fits, "compiled": compiled.as_json()})
@@ -152,11 +157,13 @@ def compile_row(row: Row, compile_step: Callable[[Step], Compiled]) -> dict[str,
 NOT_COMPILED = {
     "models": {"flops", "loading", "probes"},
     "training": {
+        "compilation",
         "hosts",
         "initial",
         "interrupts",
         "journal",
         "loop",
+        "profile",
         "progress",
         "run_plan",
         "turns",
@@ -166,7 +173,7 @@ NOT_COMPILED = {
 
 
 def code_digest() -> str:
-    """A fingerprint of the code that is compiled."""
+    """A fingerprint of the code that is compiled, whatever its comments and layout."""
     package = Path(videomae_jax.__file__).parent
     files = [
         file
@@ -174,14 +181,22 @@ def code_digest() -> str:
         for file in sorted((package / part).glob("*.py"))
         if file.stem not in others
     ]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    code = [ast.unparse(ast.parse(file.read_text("utf-8"))) for file in files]
+    return hashlib.sha256("".join(code).encode()).hexdigest()[:12]
 
 
 def is_current(row: Row, values: dict[str, Any]) -> bool:
-    """Whether a row was made with the settings that it would be made with now."""
-    made = [{name: attempt.get(name) for name in SETTINGS} for attempt in values["attempts"]]
-    now = [settings(step) for step in row.steps()]
-    return made == now[: len(made)]
+    """Whether a row was made with settings that would be tried now."""
+    made, now = [_said(attempt) for attempt in values["attempts"]], _tried(row.steps())
+    return all(each in now for each in made)
+
+
+def _said(attempt: dict[str, Any]) -> dict[str, Any]:
+    return {name: attempt.get(name) for name in SETTINGS}
+
+
+def _tried(steps: Iterable[Step]) -> list[dict[str, Any]]:
+    return [settings(step) for step in steps]
 
 
 def compile_rows(
@@ -197,7 +212,7 @@ def compile_rows(
         out.write_bytes(out.read_bytes()[: out.read_bytes().rfind(b"\n") + 1])
     for number, row in enumerate(missing, 1):
         began = time.monotonic()
-        values = compile_row(row, compile_step)
+        values = found[row] = compile_row(row, compile_step, found)
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
         write_page(out)
@@ -282,7 +297,7 @@ def _sent(attempt: dict[str, Any]) -> float:
 
 
 def _same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(one[name] == other[name] for name in SETTINGS) and one["fits"] and other["fits"]
+    return _said(one) == _said(other) and one["fits"] and other["fits"]
 
 
 def _place(row: Row) -> tuple[int, ...]:

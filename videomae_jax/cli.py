@@ -53,6 +53,9 @@ def _train(command: str, default: Config, example: str) -> Callable[[Arguments],
             config: Annotated[type(recipe), tyro.conf.arg(name="", prefix_name=False)] = recipe  # type: ignore[valid-type]
             dry_run: bool = False
             """Build everything, read one batch, print the plan of the run, and train and write nothing."""
+            profile_steps: str | None = None
+            """FIRST:LAST, such as 10:15: trace these steps into WORKDIR/profile, for TensorBoard, xprof and
+            Perfetto."""
             hosts: Annotated[HostSettings, tyro.conf.arg(name="", prefix_name=False)] = HostSettings()
 
         chosen = _parse(Train, f"{command} CONFIG", arguments)
@@ -60,18 +63,20 @@ def _train(command: str, default: Config, example: str) -> Callable[[Arguments],
         from videomae_jax.training.hosts import connected
 
         with connected(**asdict(chosen.hosts)):
-            return _train_here(chosen.config, chosen.workdir, chosen.dry_run)
+            return _train_here(chosen.config, chosen.workdir, chosen.dry_run, chosen.profile_steps)
 
     return run
 
 
-def _train_here(config: Config, workdir: Path, dry_run: bool) -> int:
+def _train_here(config: Config, workdir: Path, dry_run: bool, profile_steps: str | None) -> int:
     """Train as one of the hosts, draw what came of it, and test a finished classifier."""
     from videomae_jax.inference.curve import draw_curves
+    from videomae_jax.training.compilation import keep_compiled_programs
     from videomae_jax.training.hosts import Hosts
     from videomae_jax.training.loop import train
 
-    outcome = train(config, workdir, dry_run=dry_run)
+    keep_compiled_programs()
+    outcome = train(config, workdir, dry_run=dry_run, profile_steps=profile_steps)
     if dry_run:
         return 0
     if Hosts().first:
@@ -86,6 +91,7 @@ def _evaluate(arguments: Arguments) -> int:
     import tyro
 
     from videomae_jax.inference.evaluate import Evaluate, evaluate
+    from videomae_jax.training.compilation import keep_compiled_programs
     from videomae_jax.training.hosts import connected
 
     @dataclass(frozen=True)
@@ -96,6 +102,7 @@ def _evaluate(arguments: Arguments) -> int:
     EvaluateOnHosts.__doc__ = Evaluate.__doc__
     chosen = _parse(EvaluateOnHosts, "evaluate", arguments)
     with connected(**asdict(chosen.hosts)):
+        keep_compiled_programs()
         return evaluate(chosen.settings)
 
 

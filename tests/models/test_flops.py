@@ -6,9 +6,16 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from videomae_jax.config import SIZES, VideoMAEConfig
+from videomae_jax.config import SIZES, PretrainConfig, VideoMAEConfig
 from videomae_jax.models.classification import VideoMAEForVideoClassification
-from videomae_jax.models.flops import classification_flops, masked_tokens, pretraining_flops
+from videomae_jax.models.flops import (
+    Flops,
+    classification_flops,
+    flops_per_clip,
+    masked_tokens,
+    peak_flops,
+    pretraining_flops,
+)
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.models.pretraining import VideoMAEForPreTraining
 
@@ -91,3 +98,18 @@ def test_the_compiler_counts_as_much_for_classification():
         shape(1, config.num_frames, config.image_size, config.image_size, 3),
     )
     assert classification_flops(config).forward == pytest.approx(forward, rel=0.05)
+
+
+def test_every_mask_of_a_clip_counts():
+    config = PretrainConfig(SIZES["base"], num_masks=3)
+    once = pretraining_flops(SIZES["base"])
+    assert flops_per_clip(config) == Flops(once.forward, 3 * once.train)
+
+
+@pytest.mark.parametrize(
+    ("device_kind", "peak"),
+    [("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA A100-SXM4-40GB", 312e12),
+     ("TPU v5 lite", 197e12), ("TPU v5", 459e12), ("TPU v5p", 459e12), ("cpu", None), ("NVIDIA L40S", None)],
+)  # fmt: skip
+def test_the_peak_of_a_device(device_kind, peak):
+    assert peak_flops(device_kind) == peak

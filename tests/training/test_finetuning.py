@@ -134,7 +134,11 @@ def test_other_labels_are_another_run(finished, video_list):
 
 def results(runs, workdir: Path):
     def numbers(row):
-        return {name: value for name, value in row.items() if name not in ("clips_per_second", "data_wait")}
+        return {
+            name: value
+            for name, value in row.items()
+            if name not in ("clips_per_second", "tflops", "data_wait")
+        }
 
     newest = workdir / "checkpoints" / str(list_steps(workdir)[-1])
     return (

@@ -1,5 +1,6 @@
 """What a run writes, and when it refuses, stops and continues."""
 
+import gzip
 import json
 import time
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 
 from videomae_jax.checkpoints.orbax import list_steps, read_params
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.models.flops import pretraining_flops
 from videomae_jax.training.initial import initial_state
 from videomae_jax.training.loop import train
 from videomae_jax.training.run_plan import make_plan
@@ -38,6 +40,8 @@ def test_a_run_writes_its_rows_scores_settings_and_checkpoints(held_out, tmp_pat
         assert {"loss", "lr", "grad_norm", "clips_per_second", "data_wait", "skipped"} <= row.keys()
         assert row["clips_per_second"] > 0
         assert 0 <= row["data_wait"] <= 1
+        asked_for = row["clips_per_second"] * pretraining_flops(held_out.model, held_out.mask_ratio).train
+        assert row["tflops"] == pytest.approx(asked_for / 1e12, abs=1e-4)
     assert [row["step"] for row in rows if "val_loss" in row] == [4, 6]
     # Normalised targets have variance 1 less the unbiased divisor: predicting zero scores just under 1.
     assert rows[-1]["val_zero_loss"] == pytest.approx(127 / 128, abs=0.01)
@@ -50,6 +54,7 @@ def test_a_run_writes_its_rows_scores_settings_and_checkpoints(held_out, tmp_pat
     assert "6 = 3 epochs x 2" in said.out
     assert f"held out {rows[-1]['val_loss']:.4f}" in said.out
     assert said.err.count("empty.mp4") == 1
+    assert said.out.count("compiled  in") == 1
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +89,38 @@ def test_a_dry_run_trains_and_writes_nothing(tiny, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "nothing was trained or written" in said
     assert "(4, 8, 32, 32, 3)" in said
+
+
+def test_the_steps_asked_for_are_traced(tiny, tmp_path):
+    train(replace(tiny, epochs=3), tmp_path, profile_steps="3:4")
+    trace = next((tmp_path / "profile").rglob("*.xplane.pb"))
+    events = [
+        event
+        for plane in jax.profiler.ProfileData.from_file(str(trace)).planes
+        for line in plane.lines
+        for event in line.events
+    ]
+    assert {dict(event.stats)["step_num"] for event in events if event.name == "train"} == {3, 4}
+    perfetto = json.loads(gzip.decompress(trace.with_name("perfetto_trace.json.gz").read_bytes()))
+    names = {event.get("name") for event in perfetto["traceEvents"]}
+    assert "train" in names
+    assert any("fusion" in str(name) for name in names)
+
+
+@pytest.mark.parametrize("steps", ["5", "0:2", "3:2", "5:7", "a:b"])
+def test_steps_that_cannot_be_traced_are_refused(tiny, tmp_path, steps):
+    with pytest.raises(InputError, match=f"--profile-steps {steps}"):
+        train(replace(tiny, epochs=3), tmp_path, profile_steps=steps)
+    assert not list_steps(tmp_path)
+
+
+def test_a_stopped_run_leaves_the_trace_of_what_it_did(tiny, tmp_path):
+    config = replace(
+        tiny, optim=replace(tiny.optim, base_lr=1e30, warmup_epochs=0), epochs=20, max_nonfinite_steps=3
+    )
+    with pytest.raises(RunError, match="not finite in 3 steps"):
+        train(config, tmp_path, profile_steps="2:30")
+    assert next((tmp_path / "profile").rglob("perfetto_trace.json.gz")).stat().st_size
 
 
 def test_steps_that_are_not_finite_stop_the_run_and_name_their_videos(tiny, tmp_path):

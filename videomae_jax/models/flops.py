@@ -1,15 +1,32 @@
-"""How many floating-point operations a clip costs, counted from the shapes of the matrix products.
+"""How many floating-point operations a clip costs, and how many a device can do.
+
+They are counted from the shapes of the matrix products.
 
 A multiply-add counts as two. Norms, GELU, softmax, augmentation and the optimizer are left out, as is what
 `remat` computes twice: this is the work that is asked for, by which a utilisation (MFU) is measured. The
 compiler's own count will not do: it counts the body of a scan over layers once.
 """
 
+import re
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.config import FinetuneConfig, PretrainConfig, VideoMAEConfig
+
+PEAK_FLOPS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA B200": 2250e12,
+    "NVIDIA L4": 121e12,
+}
+"""Dense bfloat16 operations per second, by how JAX's names of devices begin, from the makers' data sheets."""
 
 
 @dataclass(frozen=True)
@@ -77,4 +94,26 @@ def classification_flops(config: VideoMAEConfig) -> Flops:
     return _with_backward(_embedding(config, config.num_tokens), rest)
 
 
-__all__ = ["Flops", "classification_flops", "masked_tokens", "pretraining_flops"]
+def flops_per_clip(config: PretrainConfig | FinetuneConfig) -> Flops:
+    """Of a run, for each clip that is read: in pre-training, `train` is of all of its masks."""
+    if isinstance(config, FinetuneConfig):
+        return classification_flops(config.model)
+    one_mask = pretraining_flops(config.model, config.mask_ratio, config.mask_type)
+    return Flops(one_mask.forward, config.num_masks * one_mask.train)
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """What a device could do at best, by JAX's name of it; None where that is not known, as of CPUs."""
+    begins = [name for name in PEAK_FLOPS if re.match(rf"{name}(?![0-9A-Z])", device_kind)]
+    return PEAK_FLOPS[max(begins, key=len)] if begins else None
+
+
+__all__ = [
+    "PEAK_FLOPS",
+    "Flops",
+    "classification_flops",
+    "flops_per_clip",
+    "masked_tokens",
+    "peak_flops",
+    "pretraining_flops",
+]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import prod
 
 from videomae_jax.errors import InputError
+from videomae_jax.models.flops import PEAK_FLOPS
 
 GIB = 2**30
 
@@ -27,10 +28,10 @@ class Chip:
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 275e12, int(30.75 * GIB), "megacore", 4),
-        Chip("v5e", 197e12, int(15.75 * GIB), "default", 8),
-        Chip("v5p", 459e12, int(95.74 * GIB), "megacore", 4),
-        Chip("v6e", 918e12, int(31.25 * GIB), "default", 8),
+        Chip("v4", PEAK_FLOPS["TPU v4"], int(30.75 * GIB), "megacore", 4),
+        Chip("v5e", PEAK_FLOPS["TPU v5 lite"], int(15.75 * GIB), "default", 8),
+        Chip("v5p", PEAK_FLOPS["TPU v5"], int(95.74 * GIB), "megacore", 4),
+        Chip("v6e", PEAK_FLOPS["TPU v6 lite"], int(31.25 * GIB), "default", 8),
     )
 }
 

@@ -1,5 +1,6 @@
 """The plan of a step in words: memory, what chips send each other, operations, time, and the verdict."""
 
+from videomae_jax.models.flops import flops_per_clip
 from videomae_jax.plan.chips import GIB
 from videomae_jax.plan.step import Compiled, Step
 
@@ -70,7 +71,7 @@ def _collectives(compiled: Compiled) -> str:
 
 def _speed(step: Step) -> dict[str, str]:
     where, floor = step.slice, step.floor_seconds
-    forward = f" ({step.flops.forward / 1e9:.1f} forward)" if step.stage == "train" else ""
+    forward = f" ({flops_per_clip(step.config).forward / 1e9:.1f} forward)" if step.stage == "train" else ""
     return {
         "operations": f"{step.flops_per_clip / 1e9:.1f} GFLOP a clip{forward}, "
         f"{step.flops_per_clip * step.clips / 1e12:.1f} TFLOP a step",

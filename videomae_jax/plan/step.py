@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from videomae_jax.config import FinetuneConfig, PretrainConfig
 from videomae_jax.errors import InputError
-from videomae_jax.models.flops import Flops, classification_flops, pretraining_flops
+from videomae_jax.models.flops import flops_per_clip
 from videomae_jax.plan.chips import Slice
 from videomae_jax.plan.collectives import Collective
 
@@ -45,19 +45,10 @@ class Step:
         return config.batch_size // config.optim.accumulation_steps
 
     @property
-    def flops(self) -> Flops:
-        """Operations of one clip under one mask, counted analytically."""
-        config = self.config
-        if isinstance(config, PretrainConfig):
-            return pretraining_flops(config.model, config.mask_ratio, config.mask_type)
-        return classification_flops(config.model)
-
-    @property
     def flops_per_clip(self) -> int:
-        """Operations for each clip that is read, with all of its masks."""
-        if self.stage == "evaluate":
-            return self.flops.forward
-        return self.flops.train * (self.config.num_masks if isinstance(self.config, PretrainConfig) else 1)
+        """Operations for each clip that is read, counted analytically: in training, with all of its masks."""
+        flops = flops_per_clip(self.config)
+        return flops.train if self.stage == "train" else flops.forward
 
     @property
     def floor_seconds(self) -> float:

@@ -77,7 +77,8 @@ class Journal:
         every, total = self._plan.config.log.every_steps, self._plan.total_steps
         if taken.step % every == 0 or taken.step == total or validate:
             values = {name: metrics[name] for name in ("loss", "lr", "grad_norm", "nonfinite")}
-            values |= {**self._pace.read(taken.at), "skipped": self.skipped}
+            pace = self._pace.read(taken.at)
+            values |= {**pace, **self._plan.utilization(pace["clips_per_second"]), "skipped": self.skipped}
             if validate:
                 values |= validate()
                 self._pace.restart(time.perf_counter())
@@ -103,6 +104,8 @@ class Journal:
         facts = {"loss": f"{loss:.4f}"}
         if "data_wait" in self._last_row:
             facts["clips/s"] = f"{self._last_row['clips_per_second']:.1f}"
+            if "mfu" in self._last_row:
+                facts["MFU"] = f"{self._last_row['mfu']:.1%}"
             facts["data wait"] = f"{self._last_row['data_wait']:.0%}"
         self._progress.show(step, facts | {"skipped": str(self.skipped)})
 

@@ -23,10 +23,12 @@ from videomae_jax.checkpoints.orbax import (
 from videomae_jax.config import FinetuneConfig, PretrainConfig
 from videomae_jax.data.pipeline import ClipBatch, Failure, batches, each_video
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.training.compilation import announced
 from videomae_jax.training.hosts import Hosts
 from videomae_jax.training.initial import initial_state, restored_state, split_state
 from videomae_jax.training.interrupts import stop_on_signals
 from videomae_jax.training.journal import Journal, Onlooker, TakenStep
+from videomae_jax.training.profile import Profile
 from videomae_jax.training.run_plan import RunPlan, describe_plan, make_plan
 from videomae_jax.training.sharding import batch_sharding
 from videomae_jax.training.steps import Metrics
@@ -49,12 +51,18 @@ class Outcome:
         return 0 if self.signal is None else 128 + self.signal
 
 
-def train(config: PretrainConfig | FinetuneConfig, workdir: Path, dry_run: bool = False) -> Outcome:
+def train(
+    config: PretrainConfig | FinetuneConfig,
+    workdir: Path,
+    dry_run: bool = False,
+    profile_steps: str | None = None,
+) -> Outcome:
     """Pre-train or fine-tune, or continue the run found in `workdir`, to the end or to SIGTERM or Ctrl-C.
 
-    Raises InputError when settings, lists or the work folder do not allow it, RunError when it had to stop.
+    `profile_steps` such as "10:15" are traced by host 0. Raises InputError when settings, lists or the work
+    folder do not allow it, RunError when it had to stop.
     """
-    hosts = Hosts()
+    hosts, profile = Hosts(), Profile(profile_steps, workdir)
     plan = hosts.agree(partial(make_plan, config))
     if dry_run:
         first_step = hosts.agree(partial(_first_step, plan, workdir))
@@ -66,8 +74,12 @@ def train(config: PretrainConfig | FinetuneConfig, workdir: Path, dry_run: bool 
         wish = held.enter_context(stop_on_signals())
         first_step = _open(plan, workdir, hosts, held)
         _say(hosts, describe_plan(plan, first_step))
+        profile.check(first_step, plan.total_steps)
         turns = Turns(hosts, wish)
-        with closing(_Run(plan, workdir, first_step, hosts, turns)) as run, _out_of_memory_explained():
+        with (
+            closing(_Run(plan, workdir, first_step, hosts, turns, profile)) as run,
+            _out_of_memory_explained(),
+        ):
             run.train()
         newest, best = (
             find(workdir) if run.step else None for find in (find_step_folder, find_evaluated_folder)
@@ -178,8 +190,10 @@ def _out_of_memory_explained() -> Iterator[None]:
 class _Run:
     """A run in its work folder. `step` counts the steps handed to the devices, `state` is that after them."""
 
-    def __init__(self, plan: RunPlan, workdir: Path, first_step: int, hosts: Hosts, turns: Turns) -> None:
-        self.plan, self.step, self.hosts, self.turns = plan, first_step, hosts, turns
+    def __init__(
+        self, plan: RunPlan, workdir: Path, first_step: int, hosts: Hosts, turns: Turns, profile: Profile
+    ) -> None:
+        self.plan, self.step, self.hosts, self.turns, self.profile = plan, first_step, hosts, turns, profile
         self.best: dict[str, Any] | None = None
         """The best held-out score so far: `step`, `score`, and `videos`, a digest of those it is from."""
         self.scores: dict[str, float] = {}
@@ -201,12 +215,16 @@ class _Run:
     def train(self) -> None:
         """Take the remaining steps, or fewer when all are to stop, and save the last state."""
         plan, turns, late = self.plan, self.turns, None
-        take_step, key = make_train_step(plan.task, plan.mesh, plan.schedule), plan.key("training")
+        take_step = announced(make_train_step(plan.task, plan.mesh, plan.schedule), partial(_say, self.hosts))
+        key = plan.key("training")
         if self.step and self._held_out_due() and not self.scores:  # A stop had come in between.
             self.journal.complete(self._validate())
         with closing(_training_batches(plan, self.hosts, self.step, plan.total_steps)) as read:
             for turn in turns.take(read, lambda: self.journal.problem):
-                self.state, metrics = take_step(self.state, _to_devices(plan, turn.batch.arrays), key)
+                if self.hosts.first:
+                    self.profile.reach(self.step + 1, self.state)
+                with jax.profiler.StepTraceAnnotation("train", step_num=self.step + 1):
+                    self.state, metrics = take_step(self.state, _to_devices(plan, turn.batch.arrays), key)
                 self.step, self.scores, turns.in_flight = self.step + 1, {}, metrics["loss"]
                 if late:  # The step before: its numbers are there while this one is computed.
                     self.journal.record(late)
@@ -289,4 +307,5 @@ class _Run:
         """Let a save in flight end, whatever ended the run, and close the files."""
         with suppress(RunError):
             self.writer.wait()
+        self.profile.close()
         self.journal.close()

@@ -22,6 +22,7 @@ from videomae_jax.data.sources import (
     split_weights,
 )
 from videomae_jax.errors import InputError
+from videomae_jax.models.flops import flops_per_clip, peak_flops
 from videomae_jax.models.layers import compute_dtype
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.training.finetuning import Finetuning
@@ -61,6 +62,13 @@ class RunPlan:
         """The random key of one use."""
         number = ("weights", "training", "held out").index(use)
         return jax.random.fold_in(jax.random.key(self.config.seed), number)
+
+    def utilization(self, clips_per_second: float) -> dict[str, float]:
+        """Of one device: `tflops`, the operations a second that the model asks for in 10^12, and `mfu`, their
+        share of what it can do in bfloat16, where that is known. What `remat` repeats does not count."""
+        flops = clips_per_second * flops_per_clip(self.config).train / self.mesh.size
+        peak = peak_flops(self.mesh.devices.flat[0].device_kind)
+        return {"tflops": round(flops / 1e12, 4)} | ({"mfu": round(flops / peak, 4)} if peak else {})
 
     @cached_property
     def description(self) -> dict[str, Any]:

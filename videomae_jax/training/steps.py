@@ -118,7 +118,7 @@ def optimizer_step(
     lr = schedule(state.step)
     kept = (state.params, state.opt_state, state.ema)
     renewed = partial(_renewed, state, grads, lr, optim, lr_scales, ema_decay)
-    # Selecting leaf by leaf makes XLA copy the moments on a CPU; a branch makes a GPU's host wait for `finite`.
+    # To select leaf by leaf makes XLA copy the moments on a CPU; a branch makes a GPU's host wait for it.
     params, opt_state, ema = jax.lax.platform_dependent(
         cpu=lambda: jax.lax.cond(finite, renewed, lambda: kept),
         default=lambda: jax.tree.map(partial(jnp.where, finite), renewed(), kept),

@@ -1,0 +1,48 @@
+"""Where compiled programs are kept."""
+
+import jax
+import pytest
+
+from videomae_jax.training.compilation import keep_compiled_programs
+
+
+@pytest.fixture
+def no_folder():
+    """No folder is chosen, whatever other tests have chosen."""
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def kept_in():
+    keep_compiled_programs()
+    return jax.config.values["jax_compilation_cache_dir"]
+
+
+def test_a_gpu_s_programs_are_kept_for_this_user_alone(no_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "videomae-jax" / "compiled"
+    assert kept_in() == str(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_cpu_s_programs_are_not_kept(no_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kept_in() is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_chosen_stays(no_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    assert kept_in() == str(tmp_path)
+
+
+def test_without_a_place_to_write_the_run_goes_on(no_folder, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert kept_in() is None
+    assert "compiled programs are not kept" in capsys.readouterr().err
