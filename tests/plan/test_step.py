@@ -88,6 +88,7 @@ def test_the_plan_of_a_step_that_fits():
     text = describe(make_step(), compiled(10))
     assert "10.00 of 15.75 GiB (63%): arguments 1.00, outputs 0.00, temporaries 8.50" in text
     assert "29 all-reduce 100.0 MiB" in text
+    assert "v5e:2x4: 8 chips, 1 host, mesh" in text
     assert text.splitlines()[-1].split() == ["verdict", "fits"]
 
 

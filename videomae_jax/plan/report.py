@@ -21,6 +21,10 @@ def describe(step: Step, compiled: Compiled) -> str:
     return "\n".join(f"{name:>13}  {value}" for name, value in facts.items() if value)
 
 
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" + "s" * (number != 1)
+
+
 def _settings(step: Step) -> dict[str, str]:
     config, where = step.config, step.slice
     model, mesh = config.model, config.mesh
@@ -28,7 +32,7 @@ def _settings(step: Step) -> dict[str, str]:
     return {
         "step": f"{step.kind}, {model.num_hidden_layers} layers of width {model.hidden_size}, {model.dtype}"
         f"{', recomputing blocks' if model.remat and step.stage == 'train' else ''}",
-        "slice": f"{where.topology}: {where.chips} chips, {where.hosts} hosts, "
+        "slice": f"{where.topology}: {_count(where.chips, 'chip')}, {_count(where.hosts, 'host')}, "
         + (
             "parameters whole on each chip"
             if step.whole_parameters
