@@ -2,6 +2,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from videomae_jax.data import worker_processes
 from videomae_jax.data.slots import Failure, Slot
 from videomae_jax.data.worker_processes import read_in_workers
 from videomae_jax.errors import RunError
@@ -87,6 +89,17 @@ def test_a_worker_killed_in_the_middle_of_a_message_is_no_hang():
             os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(RunError, match=r"(?s)exit code -9.*mostly means that memory ran out"):
             next(slots)
+
+
+def test_a_worker_that_is_stopped_is_named_until_it_goes_on(monkeypatch, capsys):
+    monkeypatch.setattr(worker_processes, "SECONDS_BEFORE_A_WORD", 0.2)
+    with read(ReadNumber(), num_workers=1) as slots:
+        next(slots)
+        pid = multiprocessing.active_children()[0].pid
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(1, os.kill, (pid, signal.SIGCONT)).start()
+        assert [slot.record_id for slot in slots] == list(range(1, 20))
+    assert f"process {pid} has sent nothing for 0.4 s" in capsys.readouterr().err
 
 
 def test_closing_early_leaves_no_process_and_the_arrays_of_who_holds_them():

@@ -7,6 +7,7 @@ worker could keep, and the end of a worker, or of the trainer, is the end of a p
 
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from ctypes import Array, c_uint8
@@ -20,6 +21,9 @@ from videomae_jax.data.slots import Slot
 from videomae_jax.errors import RunError
 
 ReadSlot = Callable[[int], Slot]
+
+SECONDS_BEFORE_A_WORD = 60
+"""A worker that has sent nothing for this long is named on stderr."""
 
 
 def read_in_workers(
@@ -72,6 +76,15 @@ class _Worker:
     def receive(self) -> tuple[Slot, int]:
         """The next slot of this worker's share, and the buffer that its arrays are in."""
         try:
+            waited = 0
+            while not self._pipe.poll(SECONDS_BEFORE_A_WORD):
+                waited += SECONDS_BEFORE_A_WORD
+                print(
+                    f"videomae-jax: data worker process {self._process.pid} has sent nothing for {waited:g} s; "
+                    "is the storage stuck, or the process stopped? Training goes on when it does.",
+                    file=sys.stderr,
+                    flush=True,
+                )
             received, buffer = self._pipe.recv()
         except (EOFError, ConnectionError):
             raise self._death() from None
