@@ -1,10 +1,12 @@
 """A tiny step compiled by the TPU compiler, on a machine without a TPU."""
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 from plan_cases import make_step
 
+from videomae_jax.config import MeshConfig
 from videomae_jax.plan.slice_compile import compile_elsewhere
 
 pytestmark = pytest.mark.skipif(
@@ -29,6 +31,12 @@ def test_an_evaluation_sends_nothing():
     compiled = compile_elsewhere(step)
     assert compiled.fits(step.slice)
     assert compiled.collectives == ()
+
+
+def test_any_number_of_chips_that_divides_the_slice_can_share_the_parameters():
+    step = make_step("v6e:16x16", "evaluate", "tiny_finetune", batch_size=256)
+    step = replace(step, config=replace(step.config, mesh=MeshConfig(8)))
+    assert compile_elsewhere(step).fits(step.slice)
 
 
 def test_a_step_that_does_not_fit_says_how_much_it_needs():

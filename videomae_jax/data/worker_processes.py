@@ -80,8 +80,8 @@ class _Worker:
             while not self._pipe.poll(SECONDS_BEFORE_A_WORD):
                 waited += SECONDS_BEFORE_A_WORD
                 print(
-                    f"videomae-jax: data worker process {self._process.pid} has sent nothing for {waited:g} s; "
-                    "is the storage stuck, or the process stopped? Training goes on when it does.",
+                    f"videomae-jax: data worker process {self._process.pid} has sent nothing for "
+                    f"{waited:g} s; is the storage stuck, or the process stopped? It is waited for.",
                     file=sys.stderr,
                     flush=True,
                 )
