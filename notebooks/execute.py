@@ -1,12 +1,18 @@
 """Run the notebooks from top to bottom, each in an empty folder, with the installed package.
 
-    python notebooks/execute.py [--save] [NAME ...]
+    python notebooks/execute.py [--save] [--keep FOLDER] [NAME ...]
 
-Prints seconds and peak memory of each. A command that fails, an exception and a warning are failures. With
---save the notebooks are written back without outputs, but for the one picture of the cell tagged `picture`.
+Prints seconds, seconds of processor time and peak memory of each. A command that fails, an exception and a
+warning are failures. With --save the notebooks are written back without outputs, but for the one picture of
+the cell tagged `picture`, which also goes, smaller, to docs/pictures/notebooks. With --keep they are written
+to a folder with all that they printed and drew, whether they failed or not.
 """
 
 import argparse
+import base64
+import importlib.util
+import io
+import resource
 import sys
 import tempfile
 import threading
@@ -18,8 +24,12 @@ import nbformat
 import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 FOLDER = Path(__file__).parent
+PICTURES = FOLDER.parent / "docs" / "pictures" / "notebooks"
+PICTURE_SIZE = 640, 480
+"""Largest width and height of the smaller pictures."""
 # In IPython a command that fails is no error, and its exit code is easily overlooked.
 STRICT = """
 def _strict(command, run=get_ipython().system):
@@ -53,6 +63,12 @@ def peak_memory():
         thread.join()
 
 
+def processor_seconds() -> float:
+    """What the children that have ended took, theirs included."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def complaints(notebook) -> list[str]:
     """Lines of the outputs that a reader should not see."""
     texts = [
@@ -65,19 +81,30 @@ def complaints(notebook) -> list[str]:
     return [line for text in texts for line in text.splitlines() if any(mark in line for mark in marks)]
 
 
-def keep_picture(notebook) -> None:
-    """Drop all outputs but the picture of the cell tagged for it."""
+def keep_picture(notebook) -> str:
+    """Drop all outputs but the picture of the cell tagged for it, which is returned in base64."""
+    kept = []
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
-        pictures = [
+        cell.outputs = [
             nbformat.v4.new_output("display_data", {"image/png": output.data["image/png"]})
             for output in cell.outputs
-            if "image/png" in output.get("data", {})
+            if "picture" in cell.metadata.get("tags", ()) and "image/png" in output.get("data", {})
         ]
-        cell.outputs = pictures[:1] if "picture" in cell.metadata.get("tags", ()) else []
+        kept += [output.data["image/png"] for output in cell.outputs]
         cell.execution_count = None
         cell.metadata.pop("execution", None)
+    (picture,) = kept
+    return picture
+
+
+def save_smaller(picture: str, path: Path) -> None:
+    """Write a picture, given in base64, small enough for a page with all of them."""
+    image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+    image.thumbnail(PICTURE_SIZE, Image.Resampling.LANCZOS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def execute(path: Path) -> tuple[nbformat.NotebookNode, list[str]]:
@@ -85,10 +112,14 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, list[str]]:
     notebook = nbformat.read(path, as_version=4)
     strict = nbformat.v4.new_code_cell(STRICT)
     notebook.cells.insert(0, strict)
-    began = time.monotonic()
+    began, used = time.monotonic(), processor_seconds()
     with tempfile.TemporaryDirectory() as folder, peak_memory() as peak:
         client = NotebookClient(
-            notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": folder}}
+            notebook,
+            timeout=900,
+            kernel_name="python3",
+            coalesce_streams=True,  # Of a progress bar, the last state, as in a browser.
+            resources={"metadata": {"path": folder}},
         )
         try:
             client.execute()
@@ -97,7 +128,8 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, list[str]]:
             wrong = [str(error), *complaints(notebook)]
     notebook.cells.remove(strict)
     print(
-        f"{path.stem:12} {time.monotonic() - began:5.0f} s {peak[0]:6.0f} MB  {len(wrong)} complaints",
+        f"{path.stem:12} {time.monotonic() - began:5.0f} s {processor_seconds() - used:5.0f} s of processor "
+        f"time {peak[0]:6.0f} MB  {len(wrong)} complaints",
         flush=True,
     )
     return notebook, wrong
@@ -109,7 +141,10 @@ def main() -> int:
     )
     parser.add_argument("names", nargs="*", help="by default all")
     parser.add_argument("--save", action="store_true")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
     args = parser.parse_args()
+    package = importlib.util.find_spec("videomae_jax")
+    print(f"with {package.origin if package else 'no videomae_jax'}", flush=True)
     paths = [FOLDER / f"{name}.ipynb" for name in args.names] or sorted(FOLDER.glob("*.ipynb"))
     failed = 0
     for path in paths:
@@ -117,8 +152,11 @@ def main() -> int:
         for line in wrong:
             print(f"  {line}", file=sys.stderr)
         failed += bool(wrong)
+        if args.keep:
+            args.keep.mkdir(parents=True, exist_ok=True)
+            nbformat.write(notebook, args.keep / path.name)
         if args.save and not wrong:
-            keep_picture(notebook)
+            save_smaller(keep_picture(notebook), PICTURES / f"{path.stem}.png")
             nbformat.write(notebook, path)
     return int(failed > 0)
 

@@ -1,5 +1,6 @@
 """The contract of the command: what comes first, what is printed, which exit code."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +108,13 @@ def test_a_bug_keeps_its_stack_trace(monkeypatch):
 def test_the_command_starts_without_jax():
     check = "import sys, videomae_jax.cli; sys.exit('jax' in sys.modules or 'tyro' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_what_is_logged_is_a_line_of_the_command(monkeypatch, capsys):
+    def warn(arguments):
+        logging.getLogger("videomae_jax.models.loading").warning("the head is freshly drawn")
+        return 0
+
+    monkeypatch.setitem(cli.COMMANDS, "pretrain", ("", warn))
+    assert cli.main(["pretrain"]) == 0
+    assert capsys.readouterr().err == "videomae-jax: the head is freshly drawn\n"

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from videomae_jax.config import VideoMAEConfig as VideoMAEConfig
+    from videomae_jax.config import load_config as load_config
+    from videomae_jax.data.synthetic import write_synthetic_videos as write_synthetic_videos
     from videomae_jax.inference.classify import VideoClassifier as VideoClassifier
     from videomae_jax.inference.clip import read_clip as read_clip
     from videomae_jax.inference.features import VideoEncoder as VideoEncoder
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     )
     from videomae_jax.models.encoder import VideoMAEModel as VideoMAEModel
     from videomae_jax.models.pretraining import VideoMAEForPreTraining as VideoMAEForPreTraining
+    from videomae_jax.training.run_plan import task_of as task_of
+    from videomae_jax.training.sharding import make_mesh as make_mesh
+    from videomae_jax.training.tasks import create_state as create_state
 
 _WHERE = {
     "VideoClassifier": "inference.classify",
@@ -25,7 +30,12 @@ _WHERE = {
     "VideoMAEForVideoClassification": "models.classification",
     "VideoMAEImageProcessor": "inference.processor",
     "VideoMAEModel": "models.encoder",
+    "create_state": "training.tasks",
+    "load_config": "config",
+    "make_mesh": "training.sharding",
     "read_clip": "inference.clip",
+    "task_of": "training.run_plan",
+    "write_synthetic_videos": "data.synthetic",
 }
 __all__ = sorted(_WHERE)
 

@@ -5,8 +5,10 @@ SIGTERM, 130 for Ctrl-C). Modules are imported only by the command that needs th
 """
 
 import importlib.util
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -316,10 +318,25 @@ def _dispatch(arguments: Arguments) -> int:
     return COMMANDS[arguments[0]][1](arguments[1:])
 
 
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """What the package logs, such as weights that it draws anew, is a line like any other of a command."""
+    log, handler = logging.getLogger("videomae_jax"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("videomae-jax: %(message)s"))
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.propagate = True
+        log.removeHandler(handler)
+
+
 def main(arguments: Arguments | None = None) -> int:
     """Run one command and return its exit code; what a user can mend is told in one paragraph on stderr."""
     try:
-        return _dispatch(sys.argv[1:] if arguments is None else arguments)
+        with _log_on_stderr():
+            return _dispatch(sys.argv[1:] if arguments is None else arguments)
     except InputError as error:
         code, failure = 2, str(error)
     except (RunError, OSError) as error:  # OSError: a full disk, a folder that may not be written to.

@@ -12,6 +12,7 @@ import pytest
 from videomae_jax.checkpoints.orbax import list_steps, read_params
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.models.flops import pretraining_flops
+from videomae_jax.training import journal
 from videomae_jax.training.initial import initial_state
 from videomae_jax.training.loop import train
 from videomae_jax.training.run_plan import make_plan
@@ -202,8 +203,11 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts(tiny, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_waits_for_its_videos_says_what_to_do(tiny, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_run_that_waits_for_its_videos_says_what_to_do(tiny, tmp_path, capsys, monkeypatch, stored):
     from videomae_jax.data import clips
+
+    monkeypatch.setattr(journal, "set_address", lambda source: (source, "train" if stored else ""))
 
     read = clips.PretrainClips.__call__
 
@@ -216,4 +220,4 @@ def test_a_run_that_waits_for_its_videos_says_what_to_do(tiny, tmp_path, capsys,
     said = capsys.readouterr()
     for text in (said.out, said.err):
         assert "of the time goes by waiting for videos. Raise --data.num-workers (now 0;" in text
-        assert "videomae-jax prepare" in text
+        assert ("videomae-jax prepare" in text) is not stored

@@ -197,7 +197,7 @@ def _label_by_name(record: VideoRecord, source: _Source, numbers: Mapping[str, i
 def _read_source(name: str | os.PathLike[str], root: str | os.PathLike[str] | None) -> _Source:
     """The videos of a folder, a list or a set, or a video itself."""
     name = os.fspath(name)
-    folder, split = _set_address(name)
+    folder, split = set_address(name)
     if split:
         # Here, because sets are read by what this module defines, and few runs read one.
         from videomae_jax.data.prepared import read_label, read_set
@@ -219,7 +219,7 @@ def _read_source(name: str | os.PathLike[str], root: str | os.PathLike[str] | No
     return _Source(name, entries)
 
 
-def _set_address(name: str) -> tuple[str, str]:
+def set_address(name: str) -> tuple[str, str]:
     """The folder of a set and the split that is meant; an empty split where this is no set."""
     folder, _, split = name.rpartition("#")
     for where, which in ((folder, split), (name, "train")):

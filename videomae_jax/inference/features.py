@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from videomae_jax.config import LabelledDataConfig
+from videomae_jax.config import LabelledDataConfig, VideoMAEConfig
 from videomae_jax.data.pipeline import Failure, each_video
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.data.video import VideoError, open_video
@@ -84,6 +84,11 @@ class VideoEncoder:
             source, revision=revision, layer=layer, tokens=tokens, batch_size=batch_size
         )
         return cls(encoder, data, views.num_segments, num_workers)
+
+    @property
+    def config(self) -> VideoMAEConfig:
+        """The model's."""
+        return self.encoder.config
 
     def __call__(
         self, videos: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

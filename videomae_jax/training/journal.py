@@ -13,6 +13,7 @@ import jax
 from tqdm import tqdm
 
 from videomae_jax.data.pipeline import Failure
+from videomae_jax.data.sources import set_address, split_weights
 from videomae_jax.errors import RunError
 from videomae_jax.training.progress import Pace, Progress, TensorBoard
 from videomae_jax.training.run_plan import RunPlan
@@ -157,11 +158,12 @@ class Journal:
         if share < _NOTICEABLE_WAIT:
             return ""
         data = self._plan.config.data
+        stored = all(set_address(source)[1] for source in split_weights(data.train)[0])
         return (
             f"{share:.0%} of the time goes by waiting for videos. Raise --data.num-workers (now "
-            f"{data.num_workers}; {os.cpu_count()} cores here), cut more clips from each decoded video with "
-            f"--data.num-sample (now {data.num_sample}), or store the videos for quick reading with "
-            "videomae-jax prepare"
+            f"{data.num_workers}; {os.cpu_count()} cores here), or cut more clips from each decoded video "
+            f"with --data.num-sample (now {data.num_sample})"
+            + ("" if stored else ", or store the videos for quick reading with videomae-jax prepare")
         )
 
     def summary(self) -> str:

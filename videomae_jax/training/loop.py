@@ -1,5 +1,6 @@
 """A training run as a whole: start or continue, feed the steps, report, save, stop cleanly."""
 
+import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -11,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from videomae_jax.checkpoints.orbax import (
     CheckpointWriter,
@@ -97,9 +99,10 @@ def train(
 
 
 def _say(hosts: Hosts, text: str) -> None:
-    """Print on the first host only."""
+    """Print on the first host only, above a progress bar."""
     if hosts.first:
-        print(text, flush=True)
+        tqdm.write(text)
+        sys.stdout.flush()
 
 
 def _open(plan: RunPlan, workdir: Path, hosts: Hosts, held: ExitStack) -> int:
