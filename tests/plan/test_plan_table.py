@@ -53,6 +53,15 @@ def test_a_row_ends_with_the_first_settings_that_fit(tmp_path):
     assert (attempts[-1]["clips_per_chip"], attempts[-1]["remat"]) == (32, True)
 
 
+def test_a_large_slice_begins_with_what_fits_on_the_small_one(tmp_path):
+    out = tmp_path / "table.jsonl"
+    both = [TABLE["Row"]("base", "pre-training", topology) for topology in ("v5e:2x4", "v5e:16x16")]
+    TABLE["compile_rows"](both, out, LinearCompiler(state=1, clip=1))
+    small, large = (json.loads(line)["attempts"] for line in out.read_text().splitlines())
+    assert len(small) == 3
+    assert [TABLE["_said"](each) for each in large] == [TABLE["_said"](small[-1])]
+
+
 def test_a_row_of_other_settings_or_code_is_made_again(tmp_path):
     out = tmp_path / "table.jsonl"
     TABLE["compile_rows"](SOME[:1], out, LinearCompiler(state=1, clip=0.1))
@@ -83,3 +92,4 @@ def test_weak_scaling_compares_equal_settings_only(tmp_path):
 def test_the_committed_page_is_made_of_the_committed_rows():
     rows, page = (BENCHMARKS.parent / "docs" / f"plan-table.{kind}" for kind in ("jsonl", "md"))
     assert TABLE["page"](TABLE["read_rows"](rows)) == page.read_text()
+    assert "120 of 120 rows compiled" in page.read_text()
