@@ -31,6 +31,8 @@ from typing import Any
 from step_case import Case
 from step_table import tables
 
+from videomae_jax.models.flops import PEAK_FLOPS
+
 CPU_CASES = (
     "pretrain-small-float32-2", "pretrain-base-float32-2", "classify-base-float32-1",
     "finetune-small-float32-1", "finetune-base-float32-1", "pretrain-large-float32-1",
@@ -173,7 +175,7 @@ def _gpu_turn(
     each["steps"] += steps
     each["step_s"] = median(step["seconds"] for step in each["steps"])
     each["clips_s"] = case.batch / each["step_s"]
-    each["mfu"] = each["clips_s"] * case.flops_per_clip / 989e12
+    each["mfu"] = each["clips_s"] * case.flops_per_clip / PEAK_FLOPS["NVIDIA H100"]
     numbers = {name: found["number"] for name, found in result["found"].items()}
     if complaint := disagreement(case, numbers):
         result["left_out"].append(complaint)

@@ -67,15 +67,18 @@ def test_wrong_flags_are_wrong_usage(arguments):
 
 
 def test_lists_and_overrides_reach_the_run(monkeypatch):
-    from videomae_jax.training import loop
+    from videomae_jax.training import compilation, loop
 
     def train(config, workdir, dry_run, profile_steps):
+        assert kept == [True]
         assert config.data.train == ("a.txt", "b.txt")
         assert config.optim.base_lr == 3e-4
         assert config.model.hidden_size == 48
         assert (workdir, dry_run, profile_steps) == (Path("run"), True, "10:15")
         return loop.Outcome(0, 1)
 
+    kept = []
+    monkeypatch.setattr(compilation, "keep_compiled_programs", lambda: kept.append(True))
     monkeypatch.setattr(loop, "train", train)
     arguments = ["--data.train", "a.txt", "b.txt", "--workdir", "run", "--optim.base-lr", "3e-4"]
     arguments += ["--dry-run", "--profile-steps", "10:15"]

@@ -79,6 +79,13 @@ def run_step(setting, config, params=None):
     return step(state, (video, mask), jax.random.key(3))
 
 
+@pytest.fixture(params=["cpu", "default"])
+def platform(request, monkeypatch):
+    """The step takes the way of a CPU, or that of GPUs and TPUs, which computes the same."""
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda **ways: ways[request.param]())
+
+
+@pytest.mark.usefixtures("platform")
 def test_a_step_that_is_not_finite_changes_only_the_counters(setting):
     broken = jax.tree.map(lambda leaf: leaf, setting[0])
     broken["mask_token"] = broken["mask_token"].at[0, 0, 0].set(jnp.nan)
@@ -86,10 +93,14 @@ def test_a_step_that_is_not_finite_changes_only_the_counters(setting):
     assert not np.isfinite(metrics["loss"])
     assert (int(state.step), int(state.nonfinite), int(state.streak)) == (1, 1, 1)
     assert int(state.opt_state[0].count) == 0
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves((state.opt_state[0].mu, state.opt_state[0].nu)))
     for before, after in zip(jax.tree.leaves(broken), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_array_equal(before, after)
     good, metrics = run_step(setting, TINY)
     assert (int(good.step), int(good.nonfinite), int(good.streak)) == (1, 0, 0)
+    assert int(good.opt_state[0].count) == 1
+    changed = jax.tree.map(lambda one, other: bool(np.any(one != other)), good.params, setting[0])
+    assert changed["mask_token"]
 
 
 def test_clipping_scales_the_gradient_to_the_norm(setting):
