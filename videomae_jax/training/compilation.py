@@ -33,7 +33,7 @@ def _chosen_folder() -> str | None:
 
 
 def announced(step: Callable[..., Any], say: Callable[[str], None]) -> Callable[..., Any]:
-    """`step`, which says that its first call begins and how long it took: calls wait for nothing but that."""
+    """`step`, which says when its first call begins and how long it took: nearly all is compiling."""
     called = False
 
     def call(*args: Any) -> Any:
