@@ -13,6 +13,9 @@ from jaxtyping import UInt8
 
 from videomae_jax.data.video_frames import VideoError
 
+_H264_OPTIONS = {"preset": "veryfast", "bf": "0", "mbtree": "0"}
+"""With B-frames or macroblock trees x264 often gives the same frames other bytes (decision 0005)."""
+
 
 def write_video(
     path: str | os.PathLike[str],
@@ -23,13 +26,12 @@ def write_video(
 ) -> None:
     """Write RGB frames as an mp4 file: H.264, or MPEG-4 where there is no H.264 encoder.
 
-    Odd sizes are kept by not halving the colour planes.
+    Odd sizes are kept by not halving the colour planes. The same frames give the same bytes.
     """
     height, width = frames.shape[1:3]
     with av.open(os.fspath(path), "w", format="mp4") as container:
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        # No B-frames: with them the same frames often gave different files (rarely without).
-        options = {"crf": "18", "preset": "veryfast", "bf": "0"} if codec == "libx264" else {"q": "3"}
+        options = _H264_OPTIONS | {"crf": "18"} if codec == "libx264" else {"q": "3"}
         rate = Fraction(fps).limit_denominator(1001)
         stream = cast(av.VideoStream, container.add_stream(codec, rate=rate, options=options))
         stream.width, stream.height = width, height
@@ -90,9 +92,7 @@ def _set_up(
     encoder.pix_fmt, encoder.framerate, encoder.time_base = "yuv420p", rate, 1 / rate
     encoder.gop_size, encoder.thread_count = keyframe_every, 1
     encoder.flags |= av.codec.context.Flags.global_header
-    # With B-frames the same frames often give different files, and with macroblock trees one in some 300.
-    options = {"preset": "veryfast", "tune": "fastdecode", "bf": "0", "mbtree": "0"}
-    encoder.options = options | {"crf": str(crf)}
+    encoder.options = _H264_OPTIONS | {"tune": "fastdecode", "crf": str(crf)}
     return encoder
 
 
