@@ -83,6 +83,7 @@ def complaints(notebook) -> list[str]:
 
 def keep_picture(notebook) -> str:
     """Drop all outputs but the picture of the cell tagged for it, which is returned in base64."""
+    notebook.metadata.pop("widgets", None)  # The state of progress bars.
     kept = []
     for cell in notebook.cells:
         if cell.cell_type != "code":

@@ -3,8 +3,8 @@
 Run: videomae-jax finetune moving_shapes_short_finetune --init-from WEIGHTS --data.train LIST --data.val LIST
 --workdir DIR
 Cost: half a minute on two cores, for sixteen labelled clips of each of eight motions.
-Expect: ours, 81 % of 80 held-out clips, of 160 others as well, chance 12.5 %; another run may be some
-points off.
+Expect: ours, 87 % of 80 held-out clips, 85 % of 160 others, chance 12.5 %;
+another run may be some points off.
 """
 
 from dataclasses import replace
