@@ -45,7 +45,7 @@ def others(seven, tmp_path_factory) -> list[dict]:
         for number, shape in enumerate(shapes)
     ]
     try:
-        ended = [process.communicate(timeout=150) for process in started]
+        ended = [process.communicate(timeout=600) for process in started]
     finally:
         for process in started:
             process.kill()

@@ -115,7 +115,7 @@ class Runs:
 
     def end(self, process: "subprocess.Popen[str]", workdir: Path, code: int) -> None:
         """Wait for the process and check its exit code."""
-        assert process.wait(timeout=120) == code, self.log(workdir)
+        assert process.wait(timeout=600) == code, self.log(workdir)
 
     def log(self, workdir: Path) -> str:
         """What all processes of a work folder have printed."""
@@ -132,7 +132,7 @@ class Runs:
         self, process: "subprocess.Popen[str]", workdir: Path, reached: Callable[[], bool]
     ) -> None:
         """Return as soon as something has happened in a running process."""
-        give_up = time.monotonic() + 120
+        give_up = time.monotonic() + 600
         while not reached():
             assert process.poll() is None, self.log(workdir)
             assert time.monotonic() < give_up, self.log(workdir)

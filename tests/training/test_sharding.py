@@ -25,7 +25,7 @@ def start(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def result(process: "subprocess.Popen[str]") -> dict:
-    said, errors = process.communicate(timeout=170)
+    said, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return json.loads(said.splitlines()[-1])
 
