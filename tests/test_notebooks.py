@@ -17,9 +17,12 @@ Cell = dict[str, Any]
 each_notebook = pytest.mark.parametrize("name", NAMES)
 
 
+def _notebook(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
+
+
 def _cells(name: str) -> list[Cell]:
-    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))["cells"]
-    return [cell | {"source": "".join(cell["source"])} for cell in cells]
+    return [cell | {"source": "".join(cell["source"])} for cell in _notebook(name)["cells"]]
 
 
 def _code(name: str) -> list[Cell]:
@@ -65,8 +68,7 @@ def test_one_picture_is_kept_and_nothing_else(name: str) -> None:
     outputs = [output for cell in _code(name) for output in cell["outputs"]]
     assert [list(output["data"]) for output in outputs] == [["image/png"]]
     assert not any(cell["execution_count"] for cell in _code(name))
-    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
-    assert "widgets" not in notebook["metadata"]
+    assert "widgets" not in _notebook(name)["metadata"]
     kept = Image.open(io.BytesIO(b64decode("".join(outputs[0]["data"]["image/png"]))))
     small = ROOT / "docs" / "pictures" / "notebooks" / f"{name}.png"
     shape = Image.open(small).size

@@ -231,7 +231,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, tensors, number, code):
     assert process.stdout.readline() == b"writing\n"
     assert len(list(tmp_path.iterdir())) > 1
     process.send_signal(number)
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=30)
     assert process.returncode == code, said
     assert b"nothing was written" in said
     assert sorted(tmp_path.iterdir()) == [source]

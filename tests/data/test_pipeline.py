@@ -284,7 +284,7 @@ def test_the_next_batch_is_put_together_while_one_is_used(videos):
         batches(videos, read, seed=0, batch_size=4, num_workers=0, start_step=0, stop_step=9)
     ) as made:
         next(made)
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 10
         while read.count < 8 and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.1)
@@ -345,8 +345,8 @@ def test_however_it_ends_no_process_stays(folder, tmp_path, ending):
         os.killpg(process.pid, signal.SIGINT)
     else:
         os.kill(process.pid if ending == "trainer killed" else workers[1], signal.SIGKILL)
-    _, errors = process.communicate(timeout=300)
-    deadline = time.monotonic() + 100
+    _, errors = process.communicate(timeout=30)
+    deadline = time.monotonic() + 10
     while any(is_worker(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(is_worker(pid) for pid in workers)
