@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from videomae_jax.data.video_frames import VideoError
 
 _H264_OPTIONS = {"preset": "veryfast", "bf": "0", "mbtree": "0"}
-"""With B-frames or macroblock trees x264 often gives the same frames other bytes (decision 0005)."""
+"""With B-frames or a macroblock tree x264 gives the same frames other bytes now and then (decision 0005)."""
 
 
 def write_video(
