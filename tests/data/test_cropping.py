@@ -1,4 +1,4 @@
-"""Crops against the original's numbers and description, and resizing against PIL's."""
+"""Crops against the original's numbers and description."""
 
 import json
 
@@ -8,8 +8,8 @@ from PIL import Image
 
 from videomae_jax.data.cropping import (
     RgbFrame,
-    centre_box,
     centre_clip,
+    centre_square,
     crop_resized,
     draw_box,
     fit_canvas,
@@ -17,6 +17,7 @@ from videomae_jax.data.cropping import (
     scale_short_side,
     view_boxes,
 )
+from videomae_jax.data.resizing import resize_sampled
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
 
@@ -69,9 +70,16 @@ def test_cropping_is_pils_own():
     assert RgbFrame(frame).shape == (90, 120)
 
 
-def test_the_centre_crop_keeps_the_aspect():
-    assert centre_box(90, 120) == (15, 0, 105, 90)
-    assert centre_box(121, 90) == (0, 15, 90, 105)
+def test_the_centre_square_is_cut_after_the_short_side_was_scaled():
+    """As in the original's validation, which rounds 37.5 to 38 and 36.5 to 36."""
+    for size, left in (((240, 320), 37), ((240, 321), 38), ((240, 319), 36)):
+        frame = noise(*size)
+        scaled = resize_sampled(frame, 224, 224 * size[1] // 240)
+        np.testing.assert_array_equal(centre_square(frame, 224), scaled[:, left : left + 224])
+        upright = resize_sampled(frame.transpose(1, 0, 2), 224 * size[1] // 240, 224)
+        np.testing.assert_array_equal(
+            centre_square(frame.transpose(1, 0, 2), 224), upright[left : left + 224]
+        )
     clip = np.random.default_rng(0).integers(0, 256, (3, 90, 120, 3), np.uint8)
     np.testing.assert_array_equal(centre_clip(clip, 90), clip[:, :, 15:105])
     assert centre_clip(clip, 32).shape == (3, 32, 32, 3)
@@ -90,9 +98,9 @@ def test_the_squares_of_a_test_equal_the_original_code(reference):
 
 
 def test_a_single_square_is_the_middle_one():
-    """The original divides by zero."""
-    assert view_boxes(224, 299, 1) == [(37, 0, 261, 224)]
-    assert view_boxes(299, 224, 1) == [(0, 37, 224, 261)]
+    """The original divides by zero; its validation rounds 37.5 to 38 and 36.5 to 36."""
+    assert view_boxes(224, 299, 1) == [(38, 0, 262, 224)]
+    assert view_boxes(297, 224, 1) == [(0, 36, 224, 260)]
 
 
 @pytest.mark.parametrize(
@@ -100,8 +108,7 @@ def test_a_single_square_is_the_middle_one():
 )
 def test_the_short_side_is_scaled_and_the_long_one_rounded_down(size, scaled):
     frame = noise(*size)
-    expected = Image.fromarray(frame).resize(scaled[::-1], Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(scale_short_side(frame, 224), np.asarray(expected))
+    np.testing.assert_array_equal(scale_short_side(frame, 224), resize_sampled(frame, *scaled))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, 
 from videomae_jax.data.cropping import (
     Box,
     Frame,
-    centre_box,
-    crop_resized,
+    centre_square,
     draw_box,
     fit_canvas,
     scale_short_side,
@@ -141,8 +140,7 @@ class CentreClip:
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
         arrays = self.blank()
         for frame, wanted in _read_frames(record, self._choose, self.data.decoder):
-            box = centre_box(*frame.shape)
-            arrays["video"][wanted] = crop_resized(frame.rgb(), box, self.model.image_size)
+            arrays["video"][wanted] = centre_square(frame.rgb(), self.model.image_size)
         return arrays | {"label": _labels(record, 1)}
 
     def blank(self) -> Arrays:

@@ -1,7 +1,7 @@
 """Which part of a frame a clip takes, and at what size: the reference's crops, on uint8 frames.
 
-A crop is a box (left, top, right, bottom) in pixels. Resizing is PIL's bilinear, which averages where it
-reduces.
+A crop is a box (left, top, right, bottom) in pixels. What is trained on is resized by Pillow's bilinear
+filter, validation and tests by OpenCV's; see resizing.py.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+
+from videomae_jax.data.resizing import resize_sampled, resize_smooth
 
 Box = tuple[int, int, int, int]
 
@@ -49,7 +50,7 @@ class RgbFrame:
         return self.image
 
     def crop(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
-        """A box scaled to a square, bilinear as PIL does it."""
+        """A box scaled to a square, bilinear as Pillow does it."""
         return crop_resized(self.image, box, size)
 
 
@@ -80,23 +81,22 @@ def draw_box(rng: np.random.Generator, height: int, width: int, size: int, scale
     return boxes[rng.integers(len(boxes))]
 
 
-def centre_box(height: int, width: int) -> Box:
-    """The largest square in the middle of a frame: scaled, the short side fits and the aspect is kept."""
-    side = min(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side
-
-
 def crop_resized(frame: UInt8[np.ndarray, "H W 3"], box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """Cut a box out of a frame and resize it to a square, bilinear as PIL does it."""
+    """Cut a box out of a frame and resize it to a square, bilinear as Pillow does it."""
     left, top, right, bottom = box
-    return _resized(frame[top:bottom, left:right], size, size)
+    return resize_smooth(frame[top:bottom, left:right], size, size)
+
+
+def centre_square(frame: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """The view of a validation: the short side scaled to `size`, then the middle square of that."""
+    scaled = scale_short_side(frame, size)
+    left, top, right, bottom = view_boxes(scaled.shape[0], scaled.shape[1], num_crops=1)[0]
+    return scaled[top:bottom, left:right]
 
 
 def centre_clip(frames: UInt8[np.ndarray, "T H W 3"], size: int) -> UInt8[np.ndarray, "T size size 3"]:
-    """The middle square of every frame, resized."""
-    box = centre_box(*frames.shape[1:3])
-    return np.stack([crop_resized(frame, box, size) for frame in frames])
+    """The middle square of every frame, as `centre_square` gives it."""
+    return np.stack([centre_square(frame, size) for frame in frames])
 
 
 def fit_canvas(
@@ -111,30 +111,24 @@ def fit_canvas(
         frame = frame.transpose(1, 0, 2)
     height, width = frame.shape[:2]
     scale = min(canvas[0] / height, canvas[1] / width)
-    return _resized(frame, max(1, round(height * scale)), max(1, round(width * scale))), upright
+    return resize_smooth(frame, max(1, round(height * scale)), max(1, round(width * scale))), upright
 
 
 def scale_short_side(frame: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "h w 3"]:
     """Scale a frame so that its short side is `size`; the longer one is rounded down, as in the reference."""
     height, width = frame.shape[:2]
     short = min(height, width)
-    return _resized(frame, size * height // short, size * width // short)
+    return resize_sampled(frame, size * height // short, size * width // short)
 
 
 def view_boxes(height: int, width: int, num_crops: int) -> list[Box]:
     """The squares of a test: as large as the short side, evenly spaced along the longer one from end to end.
 
-    A single one, for which the reference divides by zero, is the middle one.
+    A single one, for which the reference divides by zero, is the middle one, as in its validation: halves of
+    a pixel are rounded to an even place.
     """
     size = min(height, width)
     room = max(height, width) - size
-    starts = [i * room // (num_crops - 1) for i in range(num_crops)] if num_crops > 1 else [room // 2]
+    starts = [i * room // (num_crops - 1) for i in range(num_crops)] if num_crops > 1 else [round(room / 2)]
     places = [(0, start) if height > width else (start, 0) for start in starts]
     return [(left, top, left + size, top + size) for left, top in places]
-
-
-def _resized(
-    frame: UInt8[np.ndarray, "H W 3"], height: int, width: int
-) -> UInt8[np.ndarray, "height width 3"]:
-    image = Image.fromarray(np.ascontiguousarray(frame))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

@@ -125,8 +125,9 @@ class VideoEncoder:
 
     def sampling(self) -> dict[str, Any]:
         """Which clips are taken of a video, for JSON."""
-        names = ("sampling", "sampling_rate")
-        return {name: getattr(self.data, name) for name in names} | {"num_segments": self._read.num_segments}
+        settings = {name: getattr(self.data, name) for name in ("sampling", "sampling_rate")}
+        # Features of frames that were scaled in another way are others.
+        return settings | {"num_segments": self._read.num_segments, "scaling": "bilinear samples"}
 
     def make_windows(self, stride: int, chunk: int | None = None) -> Windows:
         """Windows for this model; raises InputError when they are too short for its frames."""

@@ -10,10 +10,11 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 
 from videomae_jax.config import LabelledDataConfig, VideoMAEConfig
-from videomae_jax.data.cropping import scale_short_side, view_boxes
+from videomae_jax.data.cropping import centre_square
+from videomae_jax.data.resizing import interpolate
 from videomae_jax.data.sampling import dense_test_indices, uniform_centre_indices, uniform_test_indices
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.data.video import Video, VideoError, open_video
@@ -135,22 +136,8 @@ def read_clips(
 def square(frame: Frame, size: int, fit: Fit) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """A frame as a square of `size` pixels."""
     if fit == "squash":
-        return np.rint(_interpolated(frame, size)).astype(np.uint8)
-    scaled = scale_short_side(frame, size)
-    left, top, right, bottom = view_boxes(scaled.shape[0], scaled.shape[1], num_crops=1)[0]
-    return scaled[top:bottom, left:right]
-
-
-def _interpolated(frame: Frame, size: int) -> Float32[np.ndarray, "{size} {size} 3"]:
-    """Bilinear samples without smoothing, as PyTorch's `interpolate` takes them."""
-    image = frame.astype(np.float32)
-    for axis, length in enumerate(frame.shape[:2]):
-        places = np.clip((np.arange(size) + 0.5) * (length / size) - 0.5, 0, length - 1)
-        below = np.floor(places).astype(np.int64)
-        weights = np.expand_dims((places - below).astype(np.float32), (1, 2) if axis == 0 else (0, 2))
-        low, high = (image.take(at, axis=axis) for at in (below, np.minimum(below + 1, length - 1)))
-        image = low + weights * (high - low)
-    return image
+        return np.rint(interpolate(frame, size, size)).astype(np.uint8)
+    return centre_square(frame, size)
 
 
 __all__ = [
