@@ -72,9 +72,10 @@ def end_process_on_bad(record, clip_span):
     return check_video(record, clip_span)
 
 
-def test_a_video_that_crashes_the_decoder_is_named(folder, monkeypatch):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_video_that_crashes_the_decoder_is_named(folder, monkeypatch, workers):
     monkeypatch.setattr(check, "check_video", end_process_on_bad)
-    reports = check_videos(read_videos([folder / "list.txt"]), 1, 64)
+    reports = check_videos(read_videos([folder / "list.txt"]), workers, 64)
     assert [report.verdict for report in reports] == ["good", "short", "odd", "bad"]
     assert reports[3].reason == "crashes-decoder"
 

@@ -17,7 +17,6 @@ from PIL import Image
 from videomae_jax.data.prepare.command import Prepare, prepare
 from videomae_jax.data.prepare.recode import Bad, Recode, Recoded
 from videomae_jax.data.prepare.settings import PRESETS, Storage
-from videomae_jax.data.prepare.workers import map_in_processes
 from videomae_jax.data.prepared import SetVideo, open_record, read_label, read_set
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.data.video import open_video
@@ -310,17 +309,6 @@ def test_folders_of_images_are_videos(tmp_path):
     assert isinstance(found, Bad)
     assert found.reason == "damaged"
     assert "img_5.png" in found.detail
-
-
-def double_or_die(item):
-    if item == 5:
-        os._exit(9)
-    return 2 * item
-
-
-def test_the_item_that_ends_its_process_is_found():
-    found = list(map_in_processes(double_or_die, range(9), 2, lambda item: -1))
-    assert found == [-1 if item == 5 else 2 * item for item in range(9)]
 
 
 def test_all_real_clips(real_videos, tmp_path):

@@ -2,11 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +13,7 @@ import tyro
 from jaxtyping import Float64
 from tqdm import tqdm
 
+from videomae_jax.data.map_processes import map_in_processes
 from videomae_jax.data.sources import VideoRecord, format_record, read_videos
 from videomae_jax.data.video import Video, VideoError, open_video
 from videomae_jax.errors import InputError
@@ -83,41 +82,14 @@ def check_data(args: CheckData) -> int:
 
 def check_videos(videos: Sequence[VideoRecord], workers: int, clip_span: int) -> list[VideoReport]:
     """Check videos in `workers` processes, with a progress bar; `clip_span` is the frames a clip covers."""
-    reports = _check_all(videos, workers, clip_span)
+    check = partial(check_video, clip_span=clip_span)
+    reports = map_in_processes(check, videos, workers, _crashed)
     return list(tqdm(reports, "checking", total=len(videos), unit="video"))
 
 
-def _check_all(videos: Sequence[VideoRecord], workers: int, clip_span: int) -> Iterator[VideoReport]:
-    """Reports in order; a video that crashes its process is found by trying the last few one by one."""
-    position = 0
-    while position < len(videos):
-        try:
-            for report in _check_in_pool(videos[position:], workers, clip_span):
-                yield report
-                position += 1
-        except BrokenProcessPool:
-            for video in videos[position : position + workers * 4]:
-                yield _check_alone(video, clip_span)
-                position += 1
-
-
-def _check_in_pool(videos: Sequence[VideoRecord], workers: int, clip_span: int) -> Iterator[VideoReport]:
-    with ProcessPoolExecutor(max(1, workers), get_context("spawn")) as pool:
-        pending = []
-        for video in videos:
-            pending.append(pool.submit(check_video, video, clip_span))
-            if len(pending) >= workers * 4:
-                yield pending.pop(0).result()
-        while pending:
-            yield pending.pop(0).result()
-
-
-def _check_alone(video: VideoRecord, clip_span: int) -> VideoReport:
-    try:
-        return next(_check_in_pool([video], 1, clip_span))
-    except BrokenProcessPool:
-        note = "reading it ends the process, by a crash of the decoder or for want of memory"
-        return VideoReport(video.path, "bad", "crashes-decoder", (f"crashes-decoder: {note}",))
+def _crashed(video: VideoRecord) -> VideoReport:
+    note = "reading it ends the process, by a crash of the decoder or for want of memory"
+    return VideoReport(video.path, "bad", "crashes-decoder", (f"crashes-decoder: {note}",))
 
 
 def check_video(record: VideoRecord, clip_span: int) -> VideoReport:

@@ -4,6 +4,7 @@ Worker processes read slots in turn and batches are put together from them in or
 use, so the number of workers changes nothing.
 """
 
+import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,7 +16,7 @@ from jaxtyping import Float32, Int64
 from videomae_jax.data.clips import Arrays, Reader
 from videomae_jax.data.slots import EachVideoSlots, Failure, Share, Slot, TrainingSlots, steps_per_epoch
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.worker_processes import ReadSlot, read_in_workers
+from videomae_jax.data.worker_processes import ReadSlot, Stopped, read_in_workers
 
 __all__ = ["ClipBatch", "Failure", "Share", "batches", "each_video", "steps_per_epoch"]
 
@@ -59,8 +60,9 @@ def batches(
     first, per_host = _share(batch_size, process_index, process_count)
     read_slot = TrainingSlots(videos, read, seed, batch_size, start_step, first, per_host, shares)
     blank = read.blank()
-    slots = _read_slots(read_slot, (stop_step - start_step) * per_host, num_workers, per_host, blank)
-    yield from _one_ahead(_collect(slots, range(start_step, stop_step), per_host, blank))
+    stop = threading.Event()
+    slots = _read_slots(read_slot, (stop_step - start_step) * per_host, num_workers, per_host, blank, stop)
+    yield from _one_ahead(_collect(slots, range(start_step, stop_step), per_host, blank), stop)
 
 
 def each_video(
@@ -82,8 +84,9 @@ def each_video(
     steps = -(-len(videos) // batch_size)
     read_slot = EachVideoSlots(videos, read, batch_size, first, per_host)
     blank = read.blank()
-    slots = _read_slots(read_slot, steps * per_host, num_workers, per_host, blank)
-    yield from _one_ahead(_collect(slots, range(steps), per_host, blank))
+    stop = threading.Event()
+    slots = _read_slots(read_slot, steps * per_host, num_workers, per_host, blank, stop)
+    yield from _one_ahead(_collect(slots, range(steps), per_host, blank), stop)
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
@@ -122,22 +125,35 @@ def _collect(
         slots.close()
 
 
-def _one_ahead(source: Generator[ClipBatch, None, None]) -> Generator[ClipBatch, None, None]:
-    """The same batches; each is put together in a thread while the one before it is used."""
+def _one_ahead(
+    source: Generator[ClipBatch, None, None], stop: threading.Event
+) -> Generator[ClipBatch, None, None]:
+    """The same batches; each is put together in a thread while the one before it is used.
+
+    Whoever closes this, or is interrupted, does not wait for the batch on its way: `stop` is set.
+    """
     with closing(source), ThreadPoolExecutor(1, "batches") as thread:
-        ahead = thread.submit(next, source, None)
-        while (batch := ahead.result()) is not None:
+        try:
             ahead = thread.submit(next, source, None)
-            yield batch
+            while (batch := ahead.result()) is not None:
+                ahead = thread.submit(next, source, None)
+                yield batch
+        finally:
+            stop.set()
 
 
 def _read_slots(
-    read: ReadSlot, count: int, num_workers: int, per_host: int, blank: Arrays
+    read: ReadSlot, count: int, num_workers: int, per_host: int, blank: Arrays, stop: threading.Event
 ) -> Generator[Slot, None, None]:
     """read(0), ..., read(count - 1) in this order, from worker processes when there are any."""
     num_workers = min(num_workers, count)
     if not num_workers:
-        yield from map(read, range(count))
+        for n in range(count):
+            if stop.is_set():
+                raise Stopped
+            yield read(n)
         return
     num_buffers = max(1, min(8, -(-per_host // num_workers)))
-    yield from read_in_workers(read, count, num_workers=num_workers, num_buffers=num_buffers, blank=blank)
+    yield from read_in_workers(
+        read, count, num_workers=num_workers, num_buffers=num_buffers, blank=blank, stop=stop
+    )

@@ -5,44 +5,64 @@ shared memory; it writes only into those that the trainer has handed to it. So t
 worker could keep, and the end of a worker, or of the trainer, is the end of a pipe.
 """
 
-import multiprocessing
-import signal
+import math
+import mmap
+import os
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from ctypes import Array, c_uint8
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from typing import IO
 
 import numpy as np
 
 from videomae_jax.data.clips import Arrays
+from videomae_jax.data.process import Process, make_task
 from videomae_jax.data.slots import Slot
-from videomae_jax.errors import RunError
 
 ReadSlot = Callable[[int], Slot]
+Layout = dict[str, tuple[tuple[int, ...], str]]
+"""Shape and type of each array of a slot."""
 
 SECONDS_BEFORE_A_WORD = 60
 """A worker that has sent nothing for this long is named on stderr."""
+_SECONDS_BETWEEN_LOOKS = 0.2
+_IN_MEMORY = "/dev/shm"
+
+
+class Stopped(Exception):
+    """Nobody wants the slots any more."""
 
 
 def read_in_workers(
-    read: ReadSlot, count: int, *, num_workers: int, num_buffers: int, blank: Arrays
+    read: ReadSlot,
+    count: int,
+    *,
+    num_workers: int,
+    num_buffers: int,
+    blank: Arrays,
+    stop: threading.Event | None = None,
 ) -> Generator[Slot, None, None]:
     """read(0), ..., read(count - 1) in this order; the arrays of a slot are valid until the next is taken.
 
     Every worker reads up to `num_buffers` slots ahead; `blank` has the shapes and types of their arrays.
-    Close the iterator to end the processes early. Raises RunError when one of them dies, and whatever `read`
-    raises.
+    Close the iterator to end the processes early, or set `stop` where another thread waits for a slot: this
+    raises Stopped there. Raises WorkerDied when one of them dies, and whatever `read` raises.
     """
+    layout = {name: (each.shape, each.dtype.str) for name, each in blank.items()}
+    stop = stop or threading.Event()
     workers: list[_Worker] = []
     try:
-        for first in range(num_workers):
-            share = range(first, count, num_workers)
-            workers.append(_Worker(read, share, num_buffers, blank))
+        for _ in range(num_workers):  # All of them first: a task is taken only by a worker that has started.
+            workers.append(_Worker(num_buffers, layout))
+        task = make_task(_work, read, num_buffers, layout)
+        for first, worker in enumerate(workers):
+            worker.begin(task, range(first, count, num_workers))
         for n in range(count):
             worker = workers[n % num_workers]
-            slot, buffer = worker.receive()
+            slot, buffer = worker.receive(stop)
             yield slot
             worker.hand_over(buffer)
     finally:
@@ -53,98 +73,87 @@ def read_in_workers(
 class _Worker:
     """A process that reads a share of the slots, seen from the trainer."""
 
-    def __init__(self, read: ReadSlot, share: range, num_buffers: int, blank: Arrays) -> None:
-        context = multiprocessing.get_context("spawn")
-        size = num_buffers * sum(each.nbytes for each in blank.values())
-        memory = context.RawArray(c_uint8, size)
-        self._buffers = _buffers(memory, num_buffers, blank)
-        self._pipe, its_end = context.Pipe()
-        arguments = read, share, its_end, memory, num_buffers, blank
-        self._process = context.Process(target=_work, args=arguments, daemon=True)
-        # Processes inherit blocked signals, so that Ctrl-C and SIGTERM reach only the trainer, which then
-        # closes the workers. The resource tracker comes first: started later, it would unblock them again.
-        resource_tracker.ensure_running()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        try:
-            self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        its_end.close()
-        for buffer in range(num_buffers):
+    def __init__(self, num_buffers: int, layout: Layout) -> None:
+        self._memory = _shared_file(num_buffers * _bytes_of(layout))
+        self._buffers = _buffers(self._memory.fileno(), num_buffers, layout)
+        self._process = Process(self._memory.fileno())
+
+    def begin(self, task: bytes, share: range) -> None:
+        self._process.begin(task)
+        self._process.send((share, self._memory.fileno()))
+        for buffer in range(len(self._buffers)):
             self.hand_over(buffer)
 
-    def receive(self) -> tuple[Slot, int]:
+    def receive(self, stop: threading.Event) -> tuple[Slot, int]:
         """The next slot of this worker's share, and the buffer that its arrays are in."""
-        try:
-            waited = 0
-            while not self._pipe.poll(SECONDS_BEFORE_A_WORD):
-                waited += SECONDS_BEFORE_A_WORD
+        waited, told = 0.0, 0.0
+        while not self._process.pipe.poll(_SECONDS_BETWEEN_LOOKS):
+            if stop.is_set():
+                raise Stopped
+            waited += _SECONDS_BETWEEN_LOOKS
+            if waited - told >= SECONDS_BEFORE_A_WORD:
+                told = waited
                 print(
                     f"videomae-jax: data worker process {self._process.pid} has sent nothing for "
-                    f"{waited:g} s; is the storage stuck, or the process stopped? It is waited for.",
+                    f"{waited:.3g} s; is the storage stuck, or the process stopped? It is waited for.",
                     file=sys.stderr,
                     flush=True,
                 )
-            received, buffer = self._pipe.recv()
-        except (EOFError, ConnectionError):
-            raise self._death() from None
-        if isinstance(received, BaseException):
-            raise received
-        if received.arrays is not None:
-            received = received._replace(arrays=self._buffers[buffer])
-        return received, buffer
+        slot, buffer = self._process.receive()
+        if slot.arrays is not None:
+            slot = slot._replace(arrays=self._buffers[buffer])
+        return slot, buffer
 
     def hand_over(self, buffer: int) -> None:
         """Let the worker write into this buffer."""
-        with suppress(ConnectionError):  # If it died, `receive` says so.
-            self._pipe.send(buffer)
-
-    def _death(self) -> RunError:
-        self._process.join()
-        return RunError(
-            f"a data worker process died (exit code {self._process.exitcode}). Exit code -9 mostly means "
-            "that memory ran out: use fewer with --data.num-workers. Exit code -11 is a crash, perhaps of "
-            "the decoder: videomae-jax check-data LIST says over which video."
-        )
+        self._process.send(buffer)
 
     def close(self) -> None:
-        self._process.kill()  # It holds nothing that anybody else needs.
-        self._process.join()
         self._process.close()
-        self._pipe.close()
+        self._memory.close()
 
 
-def _work(
-    read: ReadSlot, share: range, pipe: Connection, memory: Array[c_uint8], num_buffers: int, blank: Arrays
-) -> None:
-    """Read this share, slot after slot, each into the next buffer that the trainer hands over."""
-    buffers = _buffers(memory, num_buffers, blank)
-    try:
-        for n in share:
-            buffer = pipe.recv()
-            try:
-                slot = read(n)
-            except Exception as error:  # It is raised where the slot is taken.
-                pipe.send((error, buffer))
-                break
-            if slot.arrays is not None:
-                for name, values in slot.arrays.items():
-                    buffers[buffer][name][:] = values
-                slot = slot._replace(arrays={})
-            pipe.send((slot, buffer))
-        while True:  # What it has sent could be lost if it went first.
-            pipe.recv()
-    except (EOFError, ConnectionError):
-        pass  # The trainer is gone, however that ended.
+def _work(pipe: Connection, read: ReadSlot, num_buffers: int, layout: Layout) -> None:
+    """Read a share, slot after slot, each into the next buffer that the trainer hands over."""
+    share, memory = pipe.recv()
+    buffers = _buffers(memory, num_buffers, layout)
+    for n in share:
+        buffer = pipe.recv()
+        slot = read(n)  # What it raises is raised where the slot is taken.
+        if slot.arrays is not None:
+            for name, values in slot.arrays.items():
+                buffers[buffer][name][:] = values
+            slot = slot._replace(arrays={})
+        pipe.send((slot, buffer))
 
 
-def _buffers(memory: Array[c_uint8], num_buffers: int, blank: Arrays) -> list[Arrays]:
+def _bytes_of(layout: Layout) -> int:
+    return sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in layout.values())
+
+
+def _shared_file(size: int) -> IO[bytes]:
+    """A file without a name for memory that two processes share; itself in memory where that has room."""
+    if os.path.isdir(_IN_MEMORY):
+        with suppress(OSError):
+            file = tempfile.TemporaryFile(dir=_IN_MEMORY)  # noqa: SIM115
+            os.posix_fallocate(file.fileno(), 0, size)  # Without it a full one ends whoever writes.
+            return file
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    file.truncate(size)
+    return file
+
+
+def _buffers(file: int, num_buffers: int, layout: Layout) -> list[Arrays]:
     """The shared memory seen as arrays, one set for each buffer."""
+    memory = mmap.mmap(file, num_buffers * _bytes_of(layout))
     buffers: list[Arrays] = []
     start = 0
     for _ in range(num_buffers):
         buffers.append({})
-        for name, each in blank.items():
-            buffers[-1][name] = np.ndarray(each.shape, each.dtype, memoryview(memory), start)
+        for name, (shape, kind) in layout.items():
+            buffers[-1][name] = each = np.ndarray(shape, kind, memory, start)
             start += each.nbytes
     return buffers
+
+
+__all__ = ["ReadSlot", "Stopped", "read_in_workers"]

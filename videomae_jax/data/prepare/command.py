@@ -12,12 +12,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from videomae_jax.data.map_processes import map_in_processes
 from videomae_jax.data.prepare.metadata import CARD, finish
 from videomae_jax.data.prepare.plan import Plan, Shard, check_same, make_plan
 from videomae_jax.data.prepare.recode import Bad, Recode, Recoded, crashed
 from videomae_jax.data.prepare.settings import Prepare
 from videomae_jax.data.prepare.shards import WORK_FOLDER, make_features, read_report, write_shard, write_whole
-from videomae_jax.data.prepare.workers import map_in_processes
 from videomae_jax.errors import InputError, RunError
 
 __all__ = ["Prepare", "prepare"]
