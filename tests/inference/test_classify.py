@@ -9,6 +9,7 @@ from random_classifier import CONFIG, DATA, random_classifier, softmax_of, write
 
 from videomae_jax.config import ViewsConfig
 from videomae_jax.data.clips import TestViews as Views
+from videomae_jax.data.pipeline import Failure
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.data.synthetic import write_synthetic_videos
 from videomae_jax.errors import InputError
@@ -46,6 +47,13 @@ def test_a_file_gets_its_best_classes(folder, classifier):
     assert [each.label for each in found] == [CONFIG.id2label[number] for number in order]
     np.testing.assert_allclose([each.score for each in found], softmax[order], atol=2e-5)
     assert classifier(path, top_k=3) == found[:3]
+
+
+def test_each_takes_paths_and_gives_a_reason_in_place_of_classes(folder, classifier):
+    good, bad = folder / "val" / "up_000.mp4", folder / "bad.mp4"
+    found = dict(classifier.each([good, str(bad)], top_k=3))
+    assert [each.label for each in found[str(good)]] == [each.label for each in classifier(good, top_k=3)]
+    assert isinstance(found[str(bad)], Failure)
 
 
 def test_several_files_get_a_list_each_in_their_order(folder, classifier):

@@ -50,6 +50,18 @@ class VideoRecord:
     """Frames in the segment; -1 for all to the end."""
 
 
+VideoLike = str | os.PathLike[str] | VideoRecord
+"""A video file by its path, or a record of a list."""
+
+
+def as_records(videos: Iterable[VideoLike]) -> tuple[VideoRecord, ...]:
+    """Video files as records, named by their last part; records stay as they are."""
+    return tuple(
+        video if isinstance(video, VideoRecord) else VideoRecord(os.fspath(video), Path(video).name)
+        for video in videos
+    )
+
+
 @dataclass(frozen=True)
 class _Source:
     """What was found in one source."""

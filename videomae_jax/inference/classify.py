@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from jaxtyping import Float64
 
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.pipeline import Failure
-from videomae_jax.data.sources import VideoRecord, read_videos
+from videomae_jax.data.sources import VideoLike, as_records, read_videos
 from videomae_jax.errors import InputError
 from videomae_jax.inference.predictor import Predictor, score_videos
 from videomae_jax.inference.scores import best_classes
@@ -156,18 +156,18 @@ class VideoClassifier:
         """
         if isinstance(videos, str | os.PathLike):
             return self([videos], top_k)[0]
-        records = tuple(VideoRecord(os.fspath(path), Path(path).name) for path in videos)
         results = []
-        for _, found in self.each(records, top_k):
+        for _, found in self.each(videos, top_k):
             if isinstance(found, Failure):
                 raise InputError(found.error)
             results.append(found)
         return results
 
     def each(
-        self, records: tuple[VideoRecord, ...], top_k: int = 5
+        self, videos: Iterable[VideoLike], top_k: int = 5
     ) -> Iterator[tuple[str, list[Prediction] | Failure]]:
         """Path and best classes of each video, or why it could not be read (first in each batch)."""
+        records = as_records(videos)
         scored = score_videos(
             self.predictor,
             records,

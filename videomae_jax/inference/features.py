@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, UInt8
 
 from videomae_jax.config import LabelledDataConfig, VideoMAEConfig
 from videomae_jax.data.pipeline import Failure, each_video
-from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.sources import VideoLike, VideoRecord, as_records
 from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.errors import InputError
 from videomae_jax.inference.encoder import ClipEncoder
@@ -99,9 +99,8 @@ class VideoEncoder:
         """
         if isinstance(videos, str | os.PathLike):
             return self([videos])[0]
-        records = tuple(VideoRecord(os.fspath(path), Path(path).name) for path in videos)
         found = []
-        for each in self.each(records):
+        for each in self.each(videos):
             if isinstance(each, Failure):
                 raise InputError(each.error)
             found.append(each.clips.mean(axis=0))
@@ -114,7 +113,7 @@ class VideoEncoder:
 
         By default a window is as long as a clip. Raises InputError when the file cannot be read.
         """
-        record = VideoRecord(os.fspath(video), Path(video).name)
+        [record] = as_records([video])
         try:
             parts = list(self.each_window(record, self.make_windows(stride, chunk)))
         except VideoError as error:
@@ -139,8 +138,9 @@ class VideoEncoder:
             raise InputError(f"--chunk {chunk} is less than the {frames} frames that the model takes")
         return Windows(frames, chunk, stride)
 
-    def each(self, records: tuple[VideoRecord, ...]) -> Iterator[VideoFeatures | Failure]:
+    def each(self, videos: Iterable[VideoLike]) -> Iterator[VideoFeatures | Failure]:
         """The features of each video's clips, or why it could not be read, as they come."""
+        records = as_records(videos)
         per_video = self._read.num_segments
         read: list[tuple[int, np.ndarray]] = []
         failures: list[Failure] = []
