@@ -44,9 +44,11 @@ def test_the_recipe_comes_first(capsys, arguments):
     assert "the recipe comes first" in capsys.readouterr().err
 
 
-def test_an_unknown_recipe_is_told_with_those_there_are(capsys):
-    assert cli.main(["pretrain", "k400_bas", "--workdir", "run"]) == 2
-    assert "tiny" in capsys.readouterr().err
+def test_an_unknown_recipe_is_told_with_the_nearest(capsys):
+    assert cli.main(["pretrain", "k400_base_160e", "--workdir", "run"]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean k400_base_1600e" in said
+    assert said.count("\n") == 1
 
 
 def test_pretrain_help_shows_every_field_with_its_default(capsys):

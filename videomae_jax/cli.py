@@ -211,10 +211,7 @@ def _convert(arguments: Arguments) -> int:
 
 
 def _load_config(name: str, kind: Any, command: str) -> Config:
-    try:
-        config = load_config(name)
-    except (FileNotFoundError, ValueError) as error:
-        raise InputError(str(error)) from error
+    config = load_config(name)
     if not isinstance(config, kind):
         raise InputError(
             f"{name} is another kind of recipe, a {type(config).__name__}: {command} needs a {kind.__name__}"

@@ -1,10 +1,11 @@
 """Every setting of a model and of a run, as frozen dataclasses, and the named sizes. No jax here."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
+
+from videomae_jax.errors import InputError
+from videomae_jax.recipes import check_types, find_recipe, run_recipe
 
 AttentionBackend = Literal["auto", "xla", "blockwise", "cudnn", "splash"]
 
@@ -346,31 +347,23 @@ FREE_ON_RESUME = (
 """Fields that may differ when a run continues: none changes what is learned."""
 
 
-def find_config_file(name: str) -> Path:
-    """The file of a recipe given by path or by bare name, such as `k400_base_1600e`."""
-    if Path(name).suffix == ".py":
-        if Path(name).is_file():
-            return Path(name)
-        raise FileNotFoundError(f"config file {name} does not exist; pass a path or a bare recipe name")
-    package = Path(__file__).parent
-    folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
-    files = {path.stem: path for path in sorted(folder.rglob("*.py"))}
-    if name in files:
-        return files[name]
-    raise FileNotFoundError(f"no recipe named {name!r}; there are: {', '.join(sorted(files))}")
+_KINDS = (
+    *(AugmentConfig, CheckpointConfig, DataConfig, FinetuneConfig, LabelledDataConfig, LogConfig, MeshConfig),
+    *(OptimConfig, PretrainConfig, VideoMAEConfig, ViewsConfig),
+)
 
 
 def load_config(name: str) -> PretrainConfig | FinetuneConfig:
-    """Read `config` from a recipe file, given by path or bare name."""
-    path = find_config_file(name)
-    spec = importlib.util.spec_from_file_location(f"videomae_jax_recipe_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is not a Python file that can be read as a config")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "config"):
-        raise ValueError(f"{path} defines no `config`; see configs/test/tiny.py for the form")
-    return module.config
+    """Read `config` from a recipe file, given by path or bare name; raises InputError with what is wrong."""
+    path = find_recipe(name)
+    config = run_recipe(path, _KINDS)
+    if not isinstance(config, PretrainConfig | FinetuneConfig):
+        hint = "; take away the comma behind its last bracket" if isinstance(config, tuple) else ""
+        raise InputError(
+            f"{path}: `config` is a {type(config).__name__}, not a PretrainConfig or FinetuneConfig{hint}"
+        )
+    check_types(path, config)
+    return config
 
 
 __all__ = [
@@ -389,6 +382,5 @@ __all__ = [
     "VideoMAEConfig",
     "ViewsConfig",
     "class_names",
-    "find_config_file",
     "load_config",
 ]
