@@ -12,6 +12,7 @@ import tyro
 from videomae_jax.checkpoints.architecture import kind_of
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.processing import Processing
 from videomae_jax.versions import version_of
 
 from .configure import Architecture, Configured, configure
@@ -120,7 +121,12 @@ def _write(asked: Convert, partial: Path, config: VideoMAEConfig, source: Source
     tensors = cast(source.tensors, asked.dtype)
     if not asked.verify:  # They are not needed again, and may be large.
         source.tensors.clear()
-    write(partial, config, tensors)
+    write(partial, config, tensors, _processing(source, config))
+
+
+def _processing(source: Source, config: VideoMAEConfig) -> Processing:
+    """How clips are made for the result: as the source says, else as the originals were trained."""
+    return (source.processing or Processing.for_size(config.image_size)).fitted(config.image_size)
 
 
 def _record(asked: Convert, source: Source, settled: Configured) -> dict[str, Any]:

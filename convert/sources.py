@@ -13,8 +13,10 @@ from safetensors.numpy import load_file
 from videomae_jax.checkpoints import hugging_face, orbax
 from videomae_jax.checkpoints.config_json import read_config
 from videomae_jax.checkpoints.names import original_from_hugging_face, original_from_tree, strip_prefixes
+from videomae_jax.checkpoints.processing_json import KEY, read_processing
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.processing import FILES, Processing
 
 from .pickles import OURS, read_pickle
 
@@ -33,6 +35,8 @@ class Source:
     """What its own description says; None where there is none."""
     args: Mapping[str, Any]
     """The command line of the original's run, where the checkpoint has it."""
+    processing: Processing | None = None
+    """How clips are made for it; None where it does not say."""
 
 
 def read_source(name: str) -> Source:
@@ -59,7 +63,8 @@ def _read_orbax(path: Path) -> Source:
     except Exception as error:  # Orbax and tensorstore name damage in many ways.
         raise InputError(f"{folder} cannot be read: {error}") from error
     files = tuple(sorted(each for each in folder.rglob("*") if each.is_file()))
-    return Source(str(path), "orbax", files, original_from_tree(params, config), config, {})
+    tensors, processing = original_from_tree(params, config), read_processing(folder)
+    return Source(str(path), "orbax", files, tensors, config, {}, processing)
 
 
 def _read_file(path: Path) -> Source:
@@ -70,12 +75,44 @@ def _read_file(path: Path) -> Source:
         tensors, said = read_pickle(path)
     else:
         raise InputError(f"{path} is neither .safetensors nor a pickle ({', '.join(PICKLES)})")
-    config = None
+    config, processing = None, _processing_of_run(said)
     if note := said.pop(OURS, None):
-        config = _our_config(path, note)
+        config, processing = _our_config(path, note), _our_processing(path, note)
     elif _is_hugging_face(tensors) and (path.parent / "config.json").is_file():
-        config = read_config(path.parent)
-    return Source(str(path), "torch", (path,), _rename(tensors), config, said)
+        config, processing = read_config(path.parent), read_processing(path.parent)
+    return Source(str(path), "torch", (path,), _rename(tensors), config, said, processing)
+
+
+def _processing_of_run(args: Mapping[str, Any]) -> Processing | None:
+    """That of a run of the original code, by its command line; None where there is none.
+
+    Something-Something is sampled evenly there whatever the rate; pre-training knows no data set.
+    """
+    if type(args.get("input_size")) is not int:
+        return None
+    numbers = {"sampling_rate": "sampling_rate"}
+    known: dict[str, Any] = {}
+    if "data_set" in args:
+        even = args["data_set"] == "SSV2" or args.get("sparse_sample") is True
+        known["sampling"] = "uniform" if even else "dense"
+        numbers |= {"num_segments": "test_num_segment", "num_crops": "test_num_crop"}
+    known |= {ours: args[name] for ours, name in numbers.items() if type(args.get(name)) is int}
+    if args.get("mask_type") in ("tube", "random"):
+        known["mask_type"] = args["mask_type"]
+        known |= {"mask_ratio": args["mask_ratio"]} if type(args.get("mask_ratio")) is float else {}
+    try:
+        return Processing.for_size(args["input_size"], **known)
+    except ValueError:  # Numbers that no run can have had.
+        return None
+
+
+def _our_processing(path: Path, note: Mapping[str, Any]) -> Processing | None:
+    if not isinstance(said := note.get(KEY), dict):
+        return None
+    try:
+        return Processing.from_dict(said)
+    except ValueError as error:
+        raise InputError(f"{path} has a {OURS} entry that cannot be used: {error}") from error
 
 
 def _our_config(path: Path, note: Mapping[str, Any]) -> VideoMAEConfig:
@@ -102,7 +139,8 @@ def _read_hugging_face(name: str, path: Path) -> Source:
                 f"{file} has {', '.join(sorted(twice)[:8])} again, after another file of its folder"
             )
         tensors |= part
-    return Source(name, "hf", (folder / "config.json", *files), _rename(tensors), config, {})
+    said = tuple(folder / name for name in ("config.json", *FILES) if (folder / name).is_file())
+    return Source(name, "hf", (*said, *files), _rename(tensors), config, {}, read_processing(folder))
 
 
 def _rename(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -15,8 +15,10 @@ from videomae_jax.checkpoints.architecture import kind_of
 from videomae_jax.checkpoints.hugging_face import write_folder
 from videomae_jax.checkpoints.names import hugging_face_from_original, original_spelling, tree_from_original
 from videomae_jax.checkpoints.orbax import CheckpointWriter
+from videomae_jax.checkpoints.processing_json import KEY
 from videomae_jax.config import CheckpointConfig, VideoMAEConfig
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.processing import Processing
 from videomae_jax.versions import version_of
 
 from .pickles import OURS, to_torch
@@ -34,15 +36,20 @@ def cast(tensors: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]
     return {name: tensor.astype(DTYPES[dtype], copy=False) for name, tensor in tensors.items()}
 
 
-def write_hugging_face(folder: Path, config: VideoMAEConfig, tensors: Mapping[str, np.ndarray]) -> None:
-    """config.json and model.safetensors, which transformers loads."""
+def write_hugging_face(
+    folder: Path, config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], processing: Processing
+) -> None:
+    """config.json, preprocessor_config.json and model.safetensors, which transformers loads."""
     try:
-        write_folder(folder, config, CLASSES[kind_of(tensors)], hugging_face_from_original(tensors))
+        named = hugging_face_from_original(tensors)
+        write_folder(folder, config, CLASSES[kind_of(tensors)], named, processing)
     except InputError as error:  # It names the temporary folder.
         raise OSError(str(error.__cause__)) from error
 
 
-def write_orbax(folder: Path, config: VideoMAEConfig, tensors: dict[str, np.ndarray]) -> None:
+def write_orbax(
+    folder: Path, config: VideoMAEConfig, tensors: dict[str, np.ndarray], processing: Processing
+) -> None:
     """A work folder with one step, 0, which every command here takes as a checkpoint.
 
     Empties `tensors`: Orbax needs their memory again. Of NumPy's arrays it takes a second copy, of JAX's not.
@@ -50,7 +57,11 @@ def write_orbax(folder: Path, config: VideoMAEConfig, tensors: dict[str, np.ndar
     tree = tree_from_original(tensors)
     tensors.clear()
     _move_to_jax(tree)
-    description = {"config": {"model": _plain(config)}, "version": version_of("videomae-jax")}
+    description = {
+        "config": {"model": _plain(config)},
+        KEY: processing.to_dict(),
+        "version": version_of("videomae-jax"),
+    }
     writer = CheckpointWriter(folder, CheckpointConfig())
 
     try:
@@ -61,11 +72,14 @@ def write_orbax(folder: Path, config: VideoMAEConfig, tensors: dict[str, np.ndar
         raise OSError(str(error.__cause__)) from error
 
 
-def write_torch(file: Path, config: VideoMAEConfig, tensors: Mapping[str, np.ndarray]) -> None:
+def write_torch(
+    file: Path, config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], processing: Processing
+) -> None:
     """A pickle as the original saves it, with our configuration beside the weights."""
     weights = {name: to_torch(tensor) for name, tensor in original_spelling(tensors).items()}
     try:
-        torch.save({"model": weights, "epoch": 0, OURS: {"config": _plain(config)}}, file)
+        note = {"config": _plain(config), KEY: processing.to_dict()}
+        torch.save({"model": weights, "epoch": 0, OURS: note}, file)
     except RuntimeError as error:  # What torch makes of a failed write.
         raise OSError(str(error)) from error
 

@@ -11,6 +11,7 @@ FLOORS = {
     "config": 0,
     "errors": 0,
     "recipes": 0,
+    "processing": 0,
     "versions": 0,
     "checkpoints": 1,
     "data": 1,

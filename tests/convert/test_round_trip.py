@@ -1,5 +1,6 @@
 """Every direction keeps every bit, every spelling is understood, and transformers takes what is written."""
 
+from argparse import Namespace
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from random_checkpoints import DECODER, FLAGS, TINY, random_tensors, save_pth
 from safetensors.numpy import load_file, save_file
 
+from videomae_jax import VideoMAEImageProcessor
 from videomae_jax.checkpoints.names import hugging_face_from_original, original_spelling
 from videomae_jax.checkpoints.orbax import read_params
 
@@ -158,3 +160,28 @@ def test_rows_of_a_k710_head(convert, tmp_path):
         )
         assert (code, "label map" in said) == (2, True)
         assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "known"),
+    [
+        (
+            {"data_set": "SSV2", "sampling_rate": 4, "test_num_segment": 2, "test_num_crop": 3},
+            ("uniform", 4, 2, 3),
+        ),
+        ({"data_set": "UCF101", "sampling_rate": 2, "test_num_segment": 5}, ("dense", 2, 5, None)),
+        ({"data_set": "HMDB51", "sparse_sample": True}, ("uniform", None, None, None)),
+        ({"sampling_rate": 0}, None),
+        ({"mask_type": "tube", "mask_ratio": 0.75, "sampling_rate": 2}, (None, 2, None, None)),
+    ],
+)
+def test_the_command_line_of_an_original_run_counts(convert, tmp_path, args, known):
+    tensors = original_spelling(random_tensors(replace(TINY, num_labels=3), "classification"))
+    args = Namespace(input_size=16, num_frames=4, **args)
+    place = save_pth(tmp_path / "a.pth", tensors, args=args)
+    assert convert(place, tmp_path / "b", "--to", "hf", *FLAGS)[0] == 0
+    processor = VideoMAEImageProcessor.from_pretrained(tmp_path / "b")
+    have = processor.sampling, processor.sampling_rate, processor.num_segments, processor.num_crops
+    assert have == (known or (None,) * 4)
+    assert processor.crop_size == {"height": 16, "width": 16}
+    assert processor.mask_ratio == getattr(args, "mask_ratio", None)

@@ -12,6 +12,7 @@ import pytest
 from videomae_jax.checkpoints.orbax import find_evaluated_folder, list_steps, read_description, read_params
 from videomae_jax.errors import InputError
 from videomae_jax.models.classification import VideoMAEForVideoClassification
+from videomae_jax.processing import Processing
 from videomae_jax.training.finetuning import Finetuning, soft_cross_entropy
 from videomae_jax.training.initial import initial_state
 from videomae_jax.training.loop import train
@@ -184,3 +185,15 @@ def test_campaign(runs, undisturbed, tmp_path, repeat):
         disturb(runs, workdir, str(chance.choice([0, 2, 3])), int(chance.integers(1, 7)), how)
     runs.end(runs.start(workdir, *LENGTH, command="finetune"), workdir, code=0)
     assert results(runs, workdir) == undisturbed
+
+
+@pytest.mark.parametrize("mean", [0.5, None])
+def test_weights_of_other_pixels_are_warned_of(tiny_finetune, tmp_path, caplog, mean):
+    """Weights trained with mean 0.5 are met by ImageNet's statistics here."""
+    config = replace(tiny_finetune, model=replace(tiny_finetune.model, num_labels=4))
+    model = VideoMAEForVideoClassification(
+        config.model, processing=None if mean is None else Processing(image_mean=mean, image_std=mean)
+    )
+    model.save_pretrained(tmp_path / "a", model.init_params(jax.random.key(0)))
+    initial_state(make_plan(replace(config, init_from=str(tmp_path / "a"))))
+    assert ("less (0.5, 0.5, 0.5), divided by (0.5, 0.5, 0.5)" in caplog.text) is (mean is not None)

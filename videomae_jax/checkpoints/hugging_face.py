@@ -17,6 +17,7 @@ from videomae_jax.checkpoints.config_json import config_json, read_config
 from videomae_jax.checkpoints.names import original_from_hugging_face, strip_prefixes
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.processing import FILES, Processing
 
 log = logging.getLogger(__name__)
 
@@ -26,22 +27,43 @@ _NON_COMMERCIAL = ("MCG-NJU/", "OpenGVLab/")
 
 
 def find_folder(
-    source: str, revision: str | None = None, patterns: Sequence[str] = ("*.json", "*.safetensors")
+    source: str,
+    revision: str | None = None,
+    patterns: Sequence[str] = ("*.json", "*.safetensors"),
+    subfolder: str = "",
+    local_files_only: bool = False,
 ) -> Path:
     """The local folder of a Hugging Face checkpoint; a hub id is downloaded to the hub's own cache.
+
+    Args:
+      patterns: which files are needed; of a repository, those of its top folder or of `subfolder`.
+      local_files_only: take a repository from the cache, and ask no hub.
 
     Raises InputError, with the way out, when there is neither such a folder nor such a repository.
     """
     if Path(source).is_dir():
-        return Path(source)
+        folder = Path(source, subfolder)
+        if not folder.is_dir():
+            raise InputError(f"{source} has no folder {subfolder}")
+        return folder
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise InputError(f"{source} does not exist, and is no hub id (owner/name) either")
     if source.startswith(_NON_COMMERCIAL):
         log.warning("The weights of %s are published under CC-BY-NC 4.0: not for commercial use.", source)
     try:
-        return Path(huggingface_hub.snapshot_download(source, revision=revision, allow_patterns=[*patterns]))
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                source,
+                revision=revision,
+                allow_patterns=[f"{subfolder}/{each}" if subfolder else each for each in patterns],
+                local_files_only=local_files_only,
+            )
+        )
     except (OSError, ValueError, errors.HfHubHTTPError) as error:
         raise InputError(f"{source} is no local folder, and {_why(source, revision, error)}") from error
+    if not (folder / subfolder).is_dir():
+        raise InputError(f"{source} has no folder {subfolder} with {' or '.join(patterns)}")
+    return folder / subfolder
 
 
 def _why(source: str, revision: str | None, error: Exception) -> str:
@@ -62,7 +84,8 @@ def _why(source: str, revision: str | None, error: Exception) -> str:
     if isinstance(error, errors.LocalEntryNotFoundError):
         return (
             f"it is not in the cache ({constants.HF_HUB_CACHE}) while {hub} cannot be asked (HF_HUB_OFFLINE "
-            f"is set, or there is no connection): download it once with a connection. The reason: {error}"
+            "or local_files_only is set, or there is no connection): download it once with a connection. "
+            f"The reason: {error}"
         )
     return f"could not be had from {hub}: {error}"
 
@@ -111,15 +134,20 @@ def read_folder(folder: Path) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
 
 
 def write_folder(
-    folder: Path, config: VideoMAEConfig, architecture: str, tensors: dict[str, np.ndarray]
+    folder: Path,
+    config: VideoMAEConfig,
+    architecture: str,
+    tensors: dict[str, np.ndarray],
+    processing: Processing | None = None,
 ) -> None:
-    """Write config.json and model.safetensors, with tensors under Hugging Face's names.
+    """Write config.json, preprocessor_config.json and model.safetensors, tensors under Hugging Face's names.
 
-    Both are written beside the folder first and then moved, so that a failure leaves nothing behind. Raises
+    All are written beside the folder first and then moved, so that a failure leaves nothing behind. Raises
     InputError when they cannot be written.
     """
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    text = json.dumps(config_json(config, architecture), indent=2) + "\n"
+    processing = (processing or Processing.for_size(config.image_size)).fitted(config.image_size)
+    texts = {"config.json": config_json(config, architecture), FILES[0]: processing.to_dict()}
     folder = folder.absolute()
     partial = None
     try:
@@ -128,7 +156,8 @@ def write_folder(
         partial.chmod(0o755)
         save_file(whole, partial / WEIGHTS, metadata={"format": "pt"})
         (partial / WEIGHTS).chmod(0o644)  # safetensors leaves it to the owner alone
-        (partial / "config.json").write_text(text)
+        for name, content in texts.items():
+            (partial / name).write_text(json.dumps(content, indent=2) + "\n")
         if folder.exists():
             for file in partial.iterdir():
                 file.replace(folder / file.name)

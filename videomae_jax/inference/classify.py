@@ -133,7 +133,9 @@ class VideoClassifier:
 
         Raises InputError where there is no classifier.
         """
-        data, views = choose_views(source, sampling, sampling_rate, num_segments, num_crops)
+        data, views = choose_views(
+            source, sampling, sampling_rate, num_segments, num_crops, revision=revision
+        )
         predictor = Predictor.from_pretrained(source, revision=revision)
         return cls(predictor, data, views, batch_size, num_workers)
 

@@ -13,13 +13,14 @@ from videomae_jax.errors import InputError
 
 
 def read_clip(
-    path: str | os.PathLike[str], config: VideoMAEConfig, sampling_rate: int = 4
+    path: str | os.PathLike[str], config: VideoMAEConfig, sampling_rate: int | None = None
 ) -> UInt8[np.ndarray, "T H W c"]:
     """The middle square of the middle clip of a video: RGB frames, every `sampling_rate`-th one.
 
+    The rate is 4 unless given, as the published models are trained; that of a run here is in its processor.
     Raises InputError when the video cannot be read.
     """
-    return read_timed_clip(path, config, sampling_rate)[0]
+    return read_timed_clip(path, config, sampling_rate or 4)[0]
 
 
 def read_timed_clip(

@@ -79,7 +79,7 @@ class VideoEncoder:
 
         Raises InputError where there are no such weights or no such layer.
         """
-        data, views = choose_views(source, sampling, sampling_rate, num_segments, 1)
+        data, views = choose_views(source, sampling, sampling_rate, num_segments, 1, revision=revision)
         encoder = ClipEncoder.from_pretrained(
             source, revision=revision, layer=layer, tokens=tokens, batch_size=batch_size
         )

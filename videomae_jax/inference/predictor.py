@@ -17,19 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Float64, Int64, UInt8
 
-from videomae_jax.checkpoints.hugging_face import find_folder
+from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import LabelledDataConfig, VideoMAEConfig, ViewsConfig
 from videomae_jax.data.clips import TestViews
 from videomae_jax.data.pipeline import ClipBatch, Failure, each_video
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.errors import RunError
-from videomae_jax.inference.processor import FILES, VideoMAEImageProcessor
 from videomae_jax.models.axes import axis_rules
 from videomae_jax.models.classification import (
     VideoMAEForVideoClassification,
     VideoMAEForVideoClassificationOutput,
 )
-from videomae_jax.models.pixels import IMAGENET_MEAN, IMAGENET_STD
+from videomae_jax.processing import IMAGENET_MEAN, IMAGENET_STD, Processing
 from videomae_jax.training.sharding import RULES, batch_sharding, make_mesh, replicated
 from videomae_jax.training.steps import OnMesh
 
@@ -38,8 +37,8 @@ from videomae_jax.training.steps import OnMesh
 class Normalization:
     """Pixels from 0 to 255 times `scale`, less `mean`, divided by `std`; by default ImageNet's."""
 
-    mean: tuple[float, ...] = tuple(round(float(value), 3) for value in IMAGENET_MEAN)
-    std: tuple[float, ...] = tuple(round(float(value), 3) for value in IMAGENET_STD)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     scale: float = 1 / 255
 
     def __call__(self, pixels: UInt8[Array, "... c"]) -> Float[Array, "... c"]:
@@ -48,15 +47,8 @@ class Normalization:
 
 
 def read_normalization(source: str | Path, revision: str | None = None) -> Normalization:
-    """That of a Hugging Face folder's preprocessor_config.json, or hub id's; ImageNet's where it has none."""
-    folder = find_folder(str(source), revision, FILES)
-    if not any((folder / name).is_file() for name in FILES):
-        return Normalization()
-    processor = VideoMAEImageProcessor.from_pretrained(folder)
-    scale = processor.rescale_factor if processor.do_rescale else 1.0
-    if not processor.do_normalize:
-        return Normalization((0.0,) * 3, (1.0,) * 3, scale)
-    return Normalization(processor.image_mean, processor.image_std, scale)
+    """That with which a checkpoint of any kind was trained; ImageNet's where it does not say."""
+    return Normalization(*(read_processing(source, revision) or Processing()).normalization)
 
 
 class Predictor:

@@ -1,91 +1,75 @@
 """Frames to the normalised clips that the models take, as preprocessor_config.json says."""
 
+import importlib
 import json
 import logging
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num, Shaped
 from PIL import Image
 
-from videomae_jax.checkpoints.hugging_face import find_folder
+from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.errors import InputError
+from videomae_jax.processing import FILES, Processing
 
 log = logging.getLogger(__name__)
 
 Frame = Image.Image | np.ndarray
-ChannelOrder = Literal["channels_first", "channels_last"]
-FILES = ("preprocessor_config.json", "video_preprocessor_config.json")
 
 
-class Features(dict[str, np.ndarray]):
+class Features(dict[str, Any]):
     """The keyword arguments of a model's call: `pixel_values` (b, T, H, W, c), float32."""
 
     @property
-    def pixel_values(self) -> np.ndarray:
+    def pixel_values(self) -> Any:
         return self["pixel_values"]
 
 
 @dataclass(frozen=True)
-class VideoMAEImageProcessor:
+class VideoMAEImageProcessor(Processing):
     """Resizes, crops, rescales and normalises frames of videos, as transformers' class of this name does.
 
-    Its defaults are those of transformers, mean and std 0.5; the published checkpoints say ImageNet's in
-    their preprocessor_config.json. It takes every frame that it is given: choose the frames first.
+    Unlike there, mean and standard deviation are ImageNet's unless given: VideoMAE is trained with them, here
+    as in the original. It takes every frame that it is given: choose the frames first.
     """
 
-    do_resize: bool = True
-    size: int | tuple[int, int] = 224
-    """Length of the shortest edge, or height and width, after resizing."""
-    resample: int = Image.Resampling.BILINEAR
-    do_center_crop: bool = True
-    crop_size: tuple[int, int] = (224, 224)
-    """Height and width; smaller frames are padded with zeros."""
-    do_rescale: bool = True
-    rescale_factor: float = 1 / 255
-    do_normalize: bool = True
-    image_mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-    image_std: tuple[float, ...] = (0.5, 0.5, 0.5)
-
     @classmethod
-    def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> "VideoMAEImageProcessor":
-        """Read preprocessor_config.json of a Hugging Face folder or hub id.
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        subfolder: str = "",
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> "VideoMAEImageProcessor":
+        """From a Hugging Face folder or hub id, a work folder or a step folder; `changes` come on top.
 
-        Raises InputError when there is none or it is not understood.
+        Raises InputError when it has no preprocessor_config.json, or one that is not understood, and
+        ValueError for a change that is not.
         """
-        folder = find_folder(str(source), revision, FILES)
-        file = next((folder / name for name in FILES if (folder / name).is_file()), None)
-        if file is None:
+        found = read_processing(source, revision, subfolder, local_files_only)
+        if found is None:
             raise InputError(
-                f"{source} has no {FILES[0]}: make VideoMAEImageProcessor(image_mean=..., image_std=...) "
-                "with the values of its training; videomae-jax trains with ImageNet's (0.485, 0.456, 0.406) "
-                "and (0.229, 0.224, 0.225)"
+                f"{source} has no {FILES[0]}: make VideoMAEImageProcessor(size=..., image_mean=..., "
+                "image_std=...) with the values of its training, by default ImageNet's"
             )
-        try:
-            return cls(**_settings(json.loads(file.read_text())))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{file} is not a processor's configuration: {error!r}") from error
+        return cls(**vars(found) | changes)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write preprocessor_config.json, which transformers loads as the class of this name."""
-        size = self.size
-        edges = {"shortest_edge": size} if isinstance(size, int) else {"height": size[0], "width": size[1]}
-        values = {field.name: getattr(self, field.name) for field in fields(self)} | {
-            "size": edges,
-            "resample": int(self.resample),
-            "crop_size": {"height": self.crop_size[0], "width": self.crop_size[1]},
-            "image_processor_type": "VideoMAEImageProcessor",
-        }
         file = Path(folder) / FILES[0]
         partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(values, indent=2) + "\n")
+            partial.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
             partial.replace(file)
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -93,42 +77,68 @@ class VideoMAEImageProcessor:
 
     def __call__(
         self,
-        videos: Any,
+        videos: Any = None,
         return_tensors: str | None = "np",
-        input_data_format: ChannelOrder | None = None,
+        data_format: str | None = None,
+        input_data_format: str | None = None,
+        *,
+        images: Any = None,
+        **changes: Any,
     ) -> Features:
-        """Make clips of videos.
+        """Make clips of videos; `preprocess` is the same.
 
         Args:
           videos: the frames of one video (a list of arrays or PIL images, or an array of four axes), or
             several such videos with as many frames each (a list of them, or an array of five axes).
+          return_tensors: "np" or "jax", or "pt" where torch is installed.
+          data_format: where the channels of the clips shall be; by default last, as the models here take
+            them, and for "pt" (b, T, c, H, W), as transformers' models do.
           input_data_format: where the channels of arrays are; by default found out from their shapes.
+          images: another name for `videos`.
+          changes: fields of the processor that differ for this call, as `do_rescale=False`.
 
-        Returns `pixel_values` (b, T, H, W, c): channels last, unlike transformers. Raises InputError.
+        Returns `pixel_values` (b, T, H, W, c), unless `data_format` says otherwise. Raises InputError.
         """
-        if return_tensors not in ("np", None):
+        if (videos is None) == (images is None):
+            raise InputError("give the frames as the first argument, or as images=..., and not as both")
+        if return_tensors not in (None, "np", "jax", "pt"):
+            raise InputError(f'return_tensors={return_tensors!r} is not made here: use "np", "jax" or "pt"')
+        for name, order in (("data_format", data_format), ("input_data_format", input_data_format)):
+            if order not in (None, "channels_first", "channels_last"):
+                raise InputError(f'{name}={order!r} must be "channels_first" or "channels_last"')
+        clips = self._changed(changes)._clips(images if videos is None else videos, input_data_format)
+        if data_format == "channels_first" or (data_format is None and return_tensors == "pt"):
+            clips = np.ascontiguousarray(np.moveaxis(clips, -1, 2))
+        return Features(pixel_values=_as_tensors(clips, return_tensors))
+
+    preprocess = __call__
+
+    def _changed(self, changes: Mapping[str, Any]) -> "VideoMAEImageProcessor":
+        if unknown := changes.keys() - {field.name for field in fields(self)}:
             raise InputError(
-                f'return_tensors={return_tensors!r}, but only NumPy arrays are made here: use "np"'
+                f"{', '.join(sorted(unknown))} is no setting of VideoMAEImageProcessor, which has "
+                f"{', '.join(field.name for field in fields(self))}"
             )
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+    def _clips(self, videos: Any, order: str | None) -> Float[np.ndarray, "b T H W c"]:
         clips = [
-            np.stack(
-                [self._frame(_channels_last(frame, input_data_format, len(self.image_mean))) for frame in v]
-            )
-            for v in _nested(videos)
+            np.stack([self._frame(_channels_last(frame, order, len(self.image_mean))) for frame in video])
+            for video in _nested(videos)
         ]
         if len(shapes := {clip.shape for clip in clips}) > 1:
             raise InputError(
                 f"the videos of a batch must become clips of one shape, but these become {sorted(shapes)}: "
                 "give each as many frames, and crop"
             )
-        return Features(pixel_values=np.stack(clips))
+        return np.stack(clips)
 
     def _frame(self, image: Num[np.ndarray, "h w c"]) -> Float[np.ndarray, "H W c"]:
         if self.do_resize:
             image = self._resized(image)
         if self.do_center_crop:
-            for axis, length in enumerate(self.crop_size):
-                image = _centred(image, axis, length)
+            for axis, edge in enumerate(("height", "width")):
+                image = _centred(image, axis, self.crop_size[edge])
         image = image.astype(np.float32)
         if self.do_rescale:
             image = image * np.float32(self.rescale_factor)
@@ -139,11 +149,11 @@ class VideoMAEImageProcessor:
     def _resized(self, image: Num[np.ndarray, "h w c"]) -> Num[np.ndarray, "H W c"]:
         """Resize each channel; uint8 stays uint8, everything else becomes float32 and is not rounded."""
         height, width = image.shape[:2]
-        if isinstance(self.size, int):
+        if edge := self.size.get("shortest_edge"):
             short = min(height, width)
-            height, width = (int(self.size * length / short) for length in (height, width))
+            height, width = (int(edge * length / short) for length in (height, width))
         else:
-            height, width = self.size
+            height, width = self.size["height"], self.size["width"]
         pixels = image if image.dtype == np.uint8 else image.astype(np.float32)
         channels = [
             Image.fromarray(np.ascontiguousarray(pixels[..., channel])).resize((width, height), self.resample)
@@ -156,20 +166,17 @@ VideoMAEFeatureExtractor = VideoMAEImageProcessor
 """The older name, which the model cards still use."""
 
 
-def _settings(values: dict[str, Any]) -> dict[str, Any]:
-    """The fields in a preprocessor_config.json, in which sizes come in several spellings."""
-    known = {field.name for field in fields(VideoMAEImageProcessor)}
-    settings = {name: value for name, value in values.items() if name in known and value is not None}
-    for name in ("image_mean", "image_std"):
-        if name in settings:
-            settings[name] = tuple(settings[name])
-    if isinstance(size := settings.get("size"), dict):
-        settings["size"] = size.get("shortest_edge") or (size["height"], size["width"])
-    if isinstance(size := settings.get("crop_size"), dict):
-        settings["crop_size"] = (size["height"], size["width"])
-    elif size is not None:
-        settings["crop_size"] = (size, size)
-    return settings
+def _as_tensors(clips: Float[np.ndarray, "..."], kind: str | None) -> Any:
+    if kind == "jax":
+        return jnp.asarray(clips)
+    if kind == "pt":
+        try:
+            return importlib.import_module("torch").from_numpy(clips)
+        except ModuleNotFoundError:
+            raise InputError(
+                'return_tensors="pt" needs torch, which is not installed: use "np" or "jax"'
+            ) from None
+    return clips
 
 
 def _nested(videos: Any) -> list[Sequence[Frame]]:
@@ -195,7 +202,7 @@ def _axes(array: Shaped[np.ndarray, "..."], *allowed: int) -> Shaped[np.ndarray,
     return array
 
 
-def _channels_last(frame: Any, order: ChannelOrder | None, channels: int) -> Num[np.ndarray, "h w c"]:
+def _channels_last(frame: Any, order: str | None, channels: int) -> Num[np.ndarray, "h w c"]:
     """One frame as an array; shapes that could be read both ways count as channels first, with a warning."""
     if isinstance(frame, Image.Image):
         return np.asarray(frame.convert("RGB"))

@@ -17,9 +17,10 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.inference.brightness import Statistics, guess_statistics
+from videomae_jax.inference.predictor import Normalization
 from videomae_jax.models.masking import Mask
 from videomae_jax.models.patches import patchify, unpatchify
-from videomae_jax.models.pixels import normalize, tubelet_targets
+from videomae_jax.models.pixels import tubelet_targets
 from videomae_jax.models.pretraining import VideoMAEForPreTraining
 
 GREY = 128
@@ -48,6 +49,7 @@ def reconstruct(
     clip: UInt8[np.ndarray, "T H W c"],
     mask: Mask,
     true_statistics: bool = False,
+    normalization: Normalization | None = None,
 ) -> Reconstruction:
     """Hide a part of a clip and let the model fill it in.
 
@@ -58,7 +60,9 @@ def reconstruct(
     tubelets = np.array(patchify(clip[None], config)[0])
     by_channel = rearrange(tubelets, "n (x c) -> n x c", c=config.num_channels)
     targets = np.asarray(tubelet_targets(jnp.asarray(by_channel[None]), config.norm_pix_loss)[0])
-    logits = np.asarray(_predict(config, params, tubelets[None], *mask)[0], np.float32)
+    logits = np.asarray(
+        _predict(config, normalization or Normalization(), params, tubelets[None], *mask)[0], np.float32
+    )
     predicted = rearrange(logits, "m (x c) -> m x c", c=config.num_channels)
     truth = by_channel / np.float32(255)
     pixels = predicted
@@ -98,9 +102,10 @@ def _statistics(
     return guess_statistics(patterns, statistics, visible, config)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 1))
 def _predict(
     config: VideoMAEConfig,
+    normalization: Normalization,
     params: dict,
     tubelets: UInt8[Array, "b n p"],
     visible: Int[Array, "b v"],
@@ -108,7 +113,7 @@ def _predict(
 ) -> Float[Array, "b m p"]:
     """The decoder's values for the hidden tubelets, from the visible ones alone."""
     shown = jnp.take_along_axis(tubelets, visible[:, :, None], axis=1)
-    shown = normalize(rearrange(shown, "b v (x c) -> b v x c", c=config.num_channels))
+    shown = normalization(rearrange(shown, "b v (x c) -> b v x c", c=config.num_channels))
     model = VideoMAEForPreTraining(config)
     inputs = rearrange(shown, "b v x c -> b v (x c)")
     logits = model.apply({"params": params}, inputs, visible, masked, method="predict")

@@ -7,14 +7,16 @@ from typing import Annotated, Literal
 import jax
 import tyro
 
-from videomae_jax.checkpoints.orbax import find_step_folder, read_description
+from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.checkpoints.source import read_pretraining
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 from videomae_jax.inference.clip import read_timed_clip
 from videomae_jax.inference.pictures import draw_animation, draw_strip, save_gif
+from videomae_jax.inference.predictor import read_normalization
 from videomae_jax.inference.reconstruct import Reconstruction, reconstruct
 from videomae_jax.models.masking import sample_mask
+from videomae_jax.processing import Processing
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,6 @@ class ReconstructVideo:
     default they are guessed from visible patches. Makes no difference to a model of raw pixels."""
 
 
-@dataclass(frozen=True)
-class _Masking:
-    """How a model was trained to see: from the run's settings, else V1's."""
-
-    mask_type: Literal["tube", "random", "frame"] = "tube"
-    mask_ratio: float = 0.9
-    sampling_rate: int = 4
-
-
 def reconstruct_video(args: ReconstructVideo) -> int:
     """Draw, and print what the pictures say; returns the exit code."""
     _, said = draw_reconstruction(args)
@@ -64,16 +57,18 @@ def draw_reconstruction(args: ReconstructVideo) -> tuple[Reconstruction, tuple[s
     if args.sampling_rate is not None and args.sampling_rate < 1:
         raise InputError(f"--sampling-rate {args.sampling_rate} must be 1 or more: every n-th frame is taken")
     config, params = read_pretraining(args.checkpoint)
-    trained = _trained_masking(args.checkpoint)
-    mask_type = args.mask_type or trained.mask_type
-    ratio = args.mask_ratio if args.mask_ratio is not None else trained.mask_ratio
-    rate = args.sampling_rate or trained.sampling_rate
+    trained = read_processing(args.checkpoint) or Processing()
+    mask_type = args.mask_type or trained.mask_type or "tube"
+    ratio = next(each for each in (args.mask_ratio, trained.mask_ratio, 0.9) if each is not None)
+    rate = args.sampling_rate or trained.sampling_rate or 4
     clip, seconds = read_timed_clip(args.video, config, rate)
     try:
         mask = sample_mask(mask_type, jax.random.key(args.seed), 1, config.grid, ratio)
     except ValueError as error:
         raise InputError(f"--mask-ratio {ratio}: {error}") from error
-    result = reconstruct(config, params, clip, mask, args.true_statistics)
+    result = reconstruct(
+        config, params, clip, mask, args.true_statistics, read_normalization(args.checkpoint)
+    )
     masking = f"{mask_type.capitalize()} mask hides {ratio:.0%} of the patches"
     caption = captions(result, config, masking, args.true_statistics)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -99,15 +94,6 @@ def captions(
         f"Masked loss {result.loss:.4f} (predicting zero: {result.zero_loss:.4f}); "
         f"mean squared pixel error {result.pixel_error:.4f}.",
     )
-
-
-def _trained_masking(checkpoint: str) -> _Masking:
-    """The masking and frame rate of the run that wrote a checkpoint; V1's where no run is recorded."""
-    try:
-        run = read_description(find_step_folder(Path(checkpoint)))["config"]
-    except InputError:
-        return _Masking()
-    return _Masking(run["mask_type"], run["mask_ratio"], run["data"]["sampling_rate"])
 
 
 __all__ = ["ReconstructVideo", "captions", "draw_reconstruction", "reconstruct_video"]

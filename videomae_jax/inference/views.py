@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from videomae_jax.checkpoints.orbax import find_evaluated_folder, read_description
+from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.errors import InputError
+from videomae_jax.processing import Processing
 
 Sampling = Literal["dense", "uniform"]
 
@@ -17,24 +18,25 @@ def choose_views(
     sampling_rate: int | None = None,
     num_segments: int | None = None,
     num_crops: int | None = None,
+    *,
+    revision: str | None = None,
 ) -> tuple[LabelledDataConfig, ViewsConfig]:
-    """Settings for `TestViews`; None takes those of the fine-tuning run that wrote the checkpoint.
+    """Settings for `TestViews`; None takes what is recorded with the checkpoint, as its training had it.
 
-    Where no such run is recorded, those published for Kinetics: dense, every 4th frame, 5 segments, 3 crops.
-    Raises InputError for a number below 1.
+    Where nothing is recorded, those published for Kinetics: dense, every 4th frame, 5 segments, 3 crops.
+    Raises InputError for a number below 1, and where there is no such checkpoint.
     """
     frames = {"sampling": sampling, "sampling_rate": sampling_rate}
     numbers = {"num_segments": num_segments, "num_crops": num_crops}
     for name, value in (frames | numbers).items():
         if isinstance(value, int) and value < 1:
             raise InputError(f"--{name.replace('_', '-')} {value} must be 1 or more")
-    try:
-        run = read_description(find_evaluated_folder(Path(checkpoint)))["config"]
-    except InputError:
-        run = {"data": {}}
-    trained = {name: run["data"][name] for name in frames if name in run["data"]}
-    data = replace(LabelledDataConfig(), **trained | _given(frames))
-    return data, replace(ViewsConfig(), **run.get("test", {}) | _given(numbers))
+    trained = vars(read_processing(checkpoint, revision) or Processing())
+
+    def settled(values: dict) -> dict:
+        return _given({name: trained[name] for name in values}) | _given(values)
+
+    return replace(LabelledDataConfig(), **settled(frames)), replace(ViewsConfig(), **settled(numbers))
 
 
 def _given(values: dict) -> dict:

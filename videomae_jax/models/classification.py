@@ -14,11 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from videomae_jax.checkpoints.architecture import Kind
+from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import VideoMAEConfig, class_names
 from videomae_jax.errors import InputError
 from videomae_jax.models.encoder import Encoder, HiddenStates, all_tubelets
 from videomae_jax.models.layers import Params
 from videomae_jax.models.loading import fit, load_weights, save
+from videomae_jax.processing import Processing
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class VideoMAEForVideoClassification(nn.Module):
     config: VideoMAEConfig
     init_scale: float = 0.001
     """Factor on a fresh head, with which the original lets every class start out equally likely."""
+    processing: Processing | None = None
+    """How clips are made of frames, which `save_pretrained` writes; None as in training here."""
 
     def setup(self) -> None:
         config = self.config
@@ -105,11 +109,12 @@ class VideoMAEForVideoClassification(nn.Module):
         Raises InputError, listing all that does not fit.
         """
         config, tensors = load_weights(source, revision)
+        processing = read_processing(source, revision)
         if num_labels is not None or id2label is not None:
             config = replace(config, num_labels=num_labels or 0, id2label=class_names(id2label or ()))
         head = tensors.get("head.weight")
         if head is None or ((num_labels or id2label) and len(head) != config.num_labels):
-            return cls._start_from(source, config, tensors, key)
+            return cls._start_from(source, config, tensors, key, processing)
         if config.num_labels == 0:  # transformers does not write down the names of two nameless classes
             config = replace(config, num_labels=len(head))
         if not config.use_mean_pooling:
@@ -119,19 +124,24 @@ class VideoMAEForVideoClassification(nn.Module):
                 "classifier does better with the mean of all tokens.",
                 source,
             )
-        model = cls(config)
+        model = cls(config, processing=processing)
         return model, fit(source, model, tensors)
 
     @classmethod
     def _start_from(
-        cls, source: str | Path, config: VideoMAEConfig, tensors: dict[str, np.ndarray], key: jax.Array | None
+        cls,
+        source: str | Path,
+        config: VideoMAEConfig,
+        tensors: dict[str, np.ndarray],
+        key: jax.Array | None,
+        processing: Processing | None,
     ) -> tuple["VideoMAEForVideoClassification", Params]:
         if config.num_labels == 0:
             raise InputError(
                 f"{source} has no classification head: train one with videomae-jax finetune --init-from, or "
                 "in Python pass num_labels=... or id2label=..., and key=jax.random.key(...)"
             )
-        model = cls(replace(config, use_mean_pooling=True))
+        model = cls(replace(config, use_mean_pooling=True), processing=processing)
         return model, model._fit_encoder(source, tensors, key)
 
     @nn.nowrap
@@ -164,7 +174,7 @@ class VideoMAEForVideoClassification(nn.Module):
 
     @nn.nowrap
     def save_pretrained(self, folder: str | Path, params: Params) -> None:
-        """Write config.json and model.safetensors, which transformers loads as the class of this name.
+        """Write a folder that transformers loads as the class of this name, with preprocessor_config.json.
 
         transformers builds fc_norm with an epsilon of 1e-5, whatever `config.fc_norm_eps` says.
         """

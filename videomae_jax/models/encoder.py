@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from videomae_jax.checkpoints.architecture import Kind
+from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.models.layers import (
     Block,
@@ -25,6 +26,7 @@ from videomae_jax.models.layers import (
 from videomae_jax.models.loading import fit, load_weights, save
 from videomae_jax.models.patches import check_video, patchify
 from videomae_jax.models.position import sinusoid_table
+from videomae_jax.processing import Processing
 
 torch_linear_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """PyTorch's default for linear and convolution kernels: uniform within 1/sqrt(fan_in)."""
@@ -127,6 +129,8 @@ class VideoMAEModel(nn.Module):
     kind: ClassVar[Kind] = "encoder"
 
     config: VideoMAEConfig
+    processing: Processing | None = None
+    """How clips are made of frames, which `save_pretrained` writes; None as in training here."""
 
     @nn.compact
     def __call__(
@@ -148,12 +152,12 @@ class VideoMAEModel(nn.Module):
         encoder is dropped, which is logged. Raises InputError, listing all that does not fit.
         """
         config, tensors = load_weights(source, revision)
-        model = cls(config)
+        model = cls(config, read_processing(source, revision))
         return model, fit(source, model, tensors, drop=BEHIND_THE_ENCODER)
 
     @nn.nowrap
     def save_pretrained(self, folder: str | Path, params: Params) -> None:
-        """Write config.json and model.safetensors, which transformers loads as its VideoMAEModel."""
+        """Write a folder that transformers loads as its VideoMAEModel, with preprocessor_config.json."""
         save(folder, self, params)
 
     @nn.nowrap

@@ -20,6 +20,7 @@ from videomae_jax.checkpoints.source import read_weights
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 from videomae_jax.models.layers import Params
+from videomae_jax.processing import Processing
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Model(Protocol):
 
     kind: ClassVar[Kind]
     config: VideoMAEConfig
+    processing: Processing | None
 
     def init_params(self, key: jax.Array) -> Params: ...
 
@@ -100,7 +102,8 @@ def save(folder: str | Path, model: Model, params: Params) -> None:
     """
     tensors = original_from_tree(jax.tree.map(np.asarray, params), model.config)
     _check("the tree of parameters given", model, tensors, expected_shapes(model.config, model.kind))
-    write_folder(Path(folder), model.config, type(model).__name__, hugging_face_from_original(tensors))
+    named = hugging_face_from_original(tensors)
+    write_folder(Path(folder), model.config, type(model).__name__, named, model.processing)
 
 
 def _draw(model: Model, modules: set[str], key: jax.Array | None, source: str | Path) -> dict[str, Any]:

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+from videomae_jax import processing
+
+IMAGENET_MEAN = np.array(processing.IMAGENET_MEAN, np.float32)
+IMAGENET_STD = np.array(processing.IMAGENET_STD, np.float32)
 
 
 def normalize(pixels: Num[Array | np.ndarray, "... c"]) -> Float[Array, "... c"]:

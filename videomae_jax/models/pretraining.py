@@ -12,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from videomae_jax.checkpoints.architecture import Kind
+from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 from videomae_jax.models.encoder import Encoder, torch_linear_init
@@ -21,6 +22,7 @@ from videomae_jax.models.masking import Mask, mask_indices
 from videomae_jax.models.patches import check_video, gather, patchify
 from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
 from videomae_jax.models.position import sinusoid_table
+from videomae_jax.processing import Processing
 
 
 def mask_token_init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -77,6 +79,8 @@ class VideoMAEForPreTraining(nn.Module):
     kind: ClassVar[Kind] = "pretraining"
 
     config: VideoMAEConfig
+    processing: Processing | None = None
+    """How clips are made of frames, which `save_pretrained` writes; None as in training here."""
 
     def setup(self) -> None:
         config, width = self.config, self.config.decoder_hidden_size
@@ -157,12 +161,12 @@ class VideoMAEForPreTraining(nn.Module):
                 f"{source} has no decoder, so it is not a pre-training checkpoint: load it as VideoMAEModel "
                 "or VideoMAEForVideoClassification"
             )
-        model = cls(config)
+        model = cls(config, read_processing(source, revision))
         return model, fit(source, model, tensors)
 
     @nn.nowrap
     def save_pretrained(self, folder: str | Path, params: Params) -> None:
-        """Write config.json and model.safetensors, which transformers loads as the class of this name.
+        """Write a folder that transformers loads as the class of this name, with preprocessor_config.json.
 
         transformers builds the decoder's norm with an epsilon of 1e-5, whatever `decoder_norm_eps` says.
         """

@@ -1,13 +1,18 @@
 """The state in which a run starts: fresh, from given weights, or from its own newest checkpoint."""
 
+import logging
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from videomae_jax.checkpoints import orbax
+from videomae_jax.checkpoints.processing_json import read_processing
+from videomae_jax.processing import Processing
 from videomae_jax.training.run_plan import RunPlan
 from videomae_jax.training.steps import TrainState
 from videomae_jax.training.tasks import create_state
+
+log = logging.getLogger(__name__)
 
 _REST = tuple(field.name for field in fields(TrainState) if field.name not in ("params", "ema"))
 
@@ -24,10 +29,26 @@ def restored_state(plan: RunPlan, step_folder: Path) -> TrainState:
     return replace(plan.state_shape, params=trees["params"], ema=trees.get("ema"), **trees["training"])
 
 
+def _warn_of_other_pixels(source: str) -> None:
+    """Say so where weights were trained with pixels that were normalised in another way."""
+    said = read_processing(source)
+    if said is not None and not said.normalizes_like(Processing()):
+        mean, std, scale = said.normalization
+        log.warning(
+            "%s was trained with pixels times %.4g, less %s, divided by %s; this run normalises with "
+            "ImageNet's mean and deviation, to which the weights have to get used",
+            source,
+            scale,
+            mean,
+            std,
+        )
+
+
 def initial_state(plan: RunPlan) -> TrainState:
     """The state at step 0, with fresh weights or those named by `init_from`."""
     params, source, key = None, plan.config.init_from, plan.key("weights")
     if source is not None:
         params = plan.task.start_params(source, key)
+        _warn_of_other_pixels(source)
         orbax.compare_trees(f"init_from={source}", params, plan.state_shape.params)
     return create_state(plan.task, plan.mesh, key, params)

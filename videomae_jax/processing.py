@@ -1,0 +1,196 @@
+"""How frames of a video become what a model is shown; it travels with the weights, in every form of them."""
+
+import math
+from collections.abc import Iterator, Mapping, Sized
+from dataclasses import dataclass, fields, replace
+from numbers import Real
+from typing import Any, Literal, TypeVar
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+FILES = ("preprocessor_config.json", "video_preprocessor_config.json")
+"""Where Hugging Face folders keep it; the first counts."""
+
+_CLASS = "VideoMAEImageProcessor"
+P = TypeVar("P", bound="Processing")
+# What transformers uses where its file says nothing, unlike a processor made here.
+_SILENT = {"image_mean": 0.5, "image_std": 0.5}
+
+
+class Size(Mapping[str, int]):
+    """{"shortest_edge": n} or {"height": h, "width": w}, as transformers writes sizes, and hashable."""
+
+    def __init__(self, **edges: int) -> None:
+        self._edges = edges
+
+    def __getitem__(self, name: str) -> int:
+        return self._edges[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._edges)
+
+    def __len__(self) -> int:
+        return len(self._edges)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._edges.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._edges)
+
+
+@dataclass(frozen=True)
+class Processing:
+    """The fields of preprocessor_config.json, and how frames are chosen, which transformers has no word for.
+
+    Raises ValueError for a value that no clip can be made with.
+    """
+
+    do_resize: bool = True
+    size: Any = 224
+    """Length of the shortest edge, or height and width, after resizing: a number, a pair, or as in `Size`."""
+    resample: int = 2
+    """The filter of resizing, as Pillow counts them; 2 is bilinear."""
+    do_center_crop: bool = True
+    crop_size: Any = 224
+    """Height and width; smaller frames are padded with zeros."""
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = True
+    image_mean: Any = IMAGENET_MEAN
+    """Of each channel, or one number for all three."""
+    image_std: Any = IMAGENET_STD
+    sampling: Literal["dense", "uniform"] | None = None
+    """How frames were chosen in training; this and what follows is None where it is not known."""
+    sampling_rate: int | None = None
+    """Every n-th frame was taken."""
+    num_segments: int | None = None
+    """Clips along time in a test."""
+    num_crops: int | None = None
+    """Squares of each clip in a test."""
+    mask_type: Literal["tube", "random", "frame"] | None = None
+    """Which patches were hidden in pre-training."""
+    mask_ratio: float | None = None
+    """The share that was hidden."""
+
+    def __post_init__(self) -> None:
+        def settle(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        settle("size", _size("size", self.size, square=False))
+        settle("crop_size", _size("crop_size", self.crop_size, square=True))
+        settle("resample", _whole("resample", self.resample, 0, 5))
+        for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False")
+        settle("rescale_factor", _number("rescale_factor", self.rescale_factor))
+        lists = [each for each in (self.image_mean, self.image_std) if isinstance(each, Sized)]
+        channels = max(map(len, lists), default=3)
+        for name in ("image_mean", "image_std"):
+            settle(name, _of_channels(name, getattr(self, name), channels))
+        if 0 in self.image_std:
+            raise ValueError(f"image_std={self.image_std} has a 0, by which nothing can be divided")
+        for name in ("sampling_rate", "num_segments", "num_crops"):
+            if getattr(self, name) is not None:
+                settle(name, _whole(name, getattr(self, name), 1))
+        if self.mask_ratio is not None:
+            settle("mask_ratio", _number("mask_ratio", self.mask_ratio))
+        for name, choices in (("sampling", ("dense", "uniform")), ("mask_type", ("tube", "random", "frame"))):
+            if getattr(self, name) not in (None, *choices):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
+
+    @classmethod
+    def for_size(cls: type[P], image_size: int, **known: Any) -> P:
+        """For a model of clips of `image_size`, trained as here: the middle square, ImageNet's statistics."""
+        return cls(size=image_size, crop_size=image_size, **known)
+
+    def fitted(self: P, image_size: int) -> P:
+        """As it is where it makes frames of this size, else with the sizes of `for_size`."""
+        made = self.crop_size if self.do_center_crop else self.size if self.do_resize else None
+        if made in (None, Size(height=image_size, width=image_size)):
+            return self
+        return replace(self, size=image_size, crop_size=image_size)
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...], float]:
+        """Mean, standard deviation and the factor before them: what is done to a pixel's value in all."""
+        scale = self.rescale_factor if self.do_rescale else 1.0
+        if self.do_normalize:
+            return self.image_mean, self.image_std, scale
+        return (0.0,) * len(self.image_mean), (1.0,) * len(self.image_std), scale
+
+    def normalizes_like(self, other: "Processing") -> bool:
+        """Whether pixels become the same numbers, but for rounding."""
+        ours, theirs = (
+            (*mean, *std, scale) for mean, std, scale in (self.normalization, other.normalization)
+        )
+        return len(ours) == len(theirs) and all(
+            math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-6) for a, b in zip(ours, theirs, strict=True)
+        )
+
+    @classmethod
+    def from_dict(cls: type[P], values: Mapping[str, Any], **changes: Any) -> P:
+        """From what `to_dict` or transformers wrote: fields that are not known here are left out.
+
+        What is missing is as transformers would have it: mean and standard deviation are then 0.5. `changes`
+        come on top.
+        """
+        known = {field.name for field in fields(cls)}
+        given = {name: value for name, value in values.items() if name in known and value is not None}
+        return cls(**{**_SILENT, **given, **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """For preprocessor_config.json, which transformers loads as its class for VideoMAE."""
+        values: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                values[field.name] = dict(value) if isinstance(value, Size) else value
+        values |= {name: list(values[name]) for name in ("image_mean", "image_std")}
+        return values | {"image_processor_type": _CLASS}
+
+
+def _size(name: str, value: Any, square: bool) -> Size:
+    """A size in any of its spellings; one number is a square, or the shortest edge."""
+    if isinstance(value, Mapping):
+        given = {edge: length for edge, length in value.items() if length is not None}
+    elif isinstance(value, list | tuple):
+        given = dict(zip(("height", "width"), value, strict=True)) if len(value) == 2 else {}
+    else:
+        given = {"height": value, "width": value} if square else {"shortest_edge": value}
+    if set(given) not in ({"height", "width"}, set() if square else {"shortest_edge"}) or not given:
+        ways = "a number, a pair" + ("" if square else ', {"shortest_edge": n}')
+        raise ValueError(f'{name}={value!r} is not understood: give {ways} or {{"height": h, "width": w}}')
+    return Size(**{edge: _whole(f"{name}'s {edge}", length, 1) for edge, length in given.items()})
+
+
+def _whole(name: str, value: Any, least: int, most: float = math.inf) -> int:
+    number = _number(name, value)
+    if not number.is_integer() or not least <= number <= most:
+        span = f"{least} or more" if most == math.inf else f"from {least} to {most}"
+        raise ValueError(f"{name}={value!r} must be a whole number, {span}")
+    return int(number)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{name}={value!r} must be a number")
+    return float(value)
+
+
+def _of_channels(name: str, value: Any, channels: int) -> tuple[float, ...]:
+    if isinstance(value, Real):
+        return (_number(name, value),) * channels
+    try:
+        numbers = tuple(_number(name, each) for each in value)
+    except TypeError:
+        raise ValueError(f"{name}={value!r} must be a number, or one for each channel") from None
+    if len(numbers) != channels or not numbers:
+        raise ValueError(
+            f"{name}={value!r} has {len(numbers)} numbers for {channels} channels: give image_mean and "
+            "image_std one for each channel"
+        )
+    return numbers
+
+
+__all__ = ["FILES", "IMAGENET_MEAN", "IMAGENET_STD", "Processing", "Size"]
