@@ -190,13 +190,10 @@ def profile(way: Way) -> dict[str, float]:
         with open_record(record) as video:
             count = len(video.timestamps)
             moments.append(time.process_time())
-            clips = [
-                pretrain_indices(count, *shape, draw_start(rng, count, *shape)).tolist()
-                for _ in range(way.clips_per_video)
-            ]
-            frames = dict(video.read_frames(sorted({index for clip in clips for index in clip})))
+            clip = pretrain_indices(count, *shape, draw_start(rng, count, *shape)).tolist()
+            frames = dict(video.read_frames(sorted(set(clip))))
             moments.append(time.process_time())
-            for clip in clips:
+            for _ in range(way.clips_per_video):
                 box = draw_box(rng, *frames[clip[0]].shape, MODEL.image_size, read.data.crop_scales)
                 for index in clip:
                     frames[index].crop(box, MODEL.image_size)

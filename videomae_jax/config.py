@@ -151,7 +151,7 @@ class DataConfig:
     sampling_rate: int = 4
     """Take every n-th frame."""
     num_sample: int = 1
-    """Clips cut from each decoded video (repeated sampling); batch_size counts videos."""
+    """Crops of the clip drawn from each video, each with its own mask; batch_size counts videos."""
     crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
     """Crop sides of MultiScaleCrop, as fractions of the short side."""
     flip: bool = False
@@ -183,7 +183,7 @@ class LabelledDataConfig:
     sampling_rate: int = 4
     """Take every n-th frame; without effect on uniform sampling."""
     num_sample: int = 2
-    """Clips cut from each decoded video (repeated augmentation); batch_size counts videos."""
+    """Times that the clip drawn from each video is augmented; batch_size counts videos."""
     canvas: tuple[int, int] = (256, 456)
     """Height and width into which frames are scaled to be augmented, upright frames on their side."""
     decoder: Literal["pyav", "torchcodec"] = "pyav"

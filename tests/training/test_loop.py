@@ -12,7 +12,7 @@ import pytest
 from videomae_jax.checkpoints.orbax import list_steps, read_params
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.models.flops import pretraining_flops
-from videomae_jax.training import journal
+from videomae_jax.training import journal, loop
 from videomae_jax.training.initial import initial_state
 from videomae_jax.training.loop import train
 from videomae_jax.training.run_plan import make_plan
@@ -166,6 +166,16 @@ def test_a_run_starts_from_the_weights_of_another(tiny, finished):
     other = replace(tiny, model=replace(tiny.model, hidden_size=64), init_from=str(workdir))
     with pytest.raises(InputError, match=r"encoder/patch_embed/.* is float32\(.*48\), not float32\(.*64\)"):
         initial_state(make_plan(other))
+
+
+def test_a_run_from_before_repeated_augmentation_says_what_changes(tiny, finished, monkeypatch, capsys):
+    _, workdir = finished
+    config = replace(tiny, data=replace(tiny.data, num_sample=2))
+    description = make_plan(config).description
+    del description["data"]["samples"]
+    monkeypatch.setattr(loop, "read_description", lambda folder: description)
+    train(config, workdir, dry_run=True)
+    assert "This run began with a version that drew other frames for each" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -11,7 +11,7 @@ import pytest
 from videomae_jax.config import PretrainConfig, VideoMAEConfig
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.training.interrupts import stop_on_signals
-from videomae_jax.training.workdir import Rows, check_same_run, describe, locked, read_rows
+from videomae_jax.training.workdir import Rows, changed_draws, check_same_run, describe, locked, read_rows
 
 CONFIG = PretrainConfig(VideoMAEConfig())
 
@@ -74,6 +74,14 @@ def test_a_setting_newer_than_the_run_had_its_default(tmp_path):
     check_same_run(old, description(), tmp_path)
     with pytest.raises(InputError, match="num_masks: 1 -> 2"):
         check_same_run(old, description(replace(CONFIG, num_masks=2)), tmp_path)
+
+
+def test_a_run_that_drew_other_frames_for_each_sample_is_told():
+    """Runs from before write no `samples`; with one clip of each video nothing has changed."""
+    assert changed_draws(description()) == ""
+    old = description(replace(CONFIG, data=replace(CONFIG.data, num_sample=4)))
+    assert "data.num_sample=4 clips of a video. From here on one clip is drawn" in changed_draws(old)
+    assert changed_draws(old | {"data": old["data"] | {"samples": "of one clip"}}) == ""
 
 
 def test_a_second_run_is_kept_out(tmp_path):

@@ -57,7 +57,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class PretrainClips:
-    """Clips drawn from one pass over a video: `video` (s T S S 3) uint8, s = `data.num_sample`."""
+    """One stretch of a video, cropped `data.num_sample` times: `video` (s T S S 3) uint8."""
 
     model: VideoMAEConfig
     data: DataConfig
@@ -67,17 +67,16 @@ class PretrainClips:
         rngs = _generators(key, data.num_sample)
         shape = model.num_frames, data.sampling_rate
 
-        def choose(count: int) -> Int64[np.ndarray, "s T"]:
-            return np.stack([pretrain_indices(count, *shape, draw_start(rng, count, *shape)) for rng in rngs])
+        def choose(count: int) -> Int64[np.ndarray, "1 T"]:
+            return pretrain_indices(count, *shape, draw_start(rngs[0], count, *shape))[None]
 
         arrays, cuts = self.blank(), None
         for frame, wanted in _read_frames(record, choose, self.data.decoder):
             if cuts is None:
                 cuts = [self._draw_cut(rng, *frame.shape) for rng in rngs]
-            for clip, where, (box, mirror) in zip(arrays["video"], wanted, cuts, strict=True):
-                if where.any():
-                    part = frame.crop(box, size)
-                    clip[where] = part[:, ::-1] if mirror else part
+            for clip, (box, mirror) in zip(arrays["video"], cuts, strict=True):
+                part = frame.crop(box, size)
+                clip[wanted[0]] = part[:, ::-1] if mirror else part
         return arrays
 
     def blank(self) -> Arrays:
@@ -93,7 +92,7 @@ class PretrainClips:
 
 @dataclass(frozen=True)
 class FinetuneClips:
-    """Clips drawn from one pass over a labelled video, not cropped yet; s = `data.num_sample`.
+    """One stretch of a labelled video, not cropped yet, s = `data.num_sample` times, to be augmented each.
 
     `video` (s T H W 3) uint8 has frames scaled to fit into `data.canvas` (H, W) at its top left, zeros
     elsewhere; `box` (s 3) int32 holds their height, their width, and 1 where upright frames were transposed
@@ -105,19 +104,19 @@ class FinetuneClips:
 
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
         model, data = self.model, self.data
-        rngs = _generators(key, data.num_sample)
+        rng, *_ = _generators(key, data.num_sample)
 
-        def choose(count: int) -> Int64[np.ndarray, "s T"]:
+        def choose(count: int) -> Int64[np.ndarray, "1 T"]:
             if data.sampling == "uniform":
-                return np.stack([draw_uniform_indices(rng, count, model.num_frames) for rng in rngs])
+                return draw_uniform_indices(rng, count, model.num_frames)[None]
             shape = count, model.num_frames, data.sampling_rate
-            return np.stack([finetune_indices(*shape, draw_end(rng, *shape)) for rng in rngs])
+            return finetune_indices(*shape, draw_end(rng, *shape))[None]
 
         arrays = self.blank()
         for frame, wanted in _read_frames(record, choose, self.data.decoder):
             scaled, transposed = fit_canvas(frame.rgb(), data.canvas)
             height, width = scaled.shape[:2]
-            arrays["video"][wanted, :height, :width] = scaled
+            arrays["video"][:, wanted[0], :height, :width] = scaled
             arrays["box"][:] = height, width, transposed
         return arrays | {"label": _labels(record, data.num_sample)}
 
@@ -190,7 +189,7 @@ class TestViews:
 
 
 def _generators(key: Key | None, num_sample: int) -> list[np.random.Generator]:
-    """A generator for each clip of a video."""
+    """A generator for each clip of a video; the first also draws the frames, which all clips share."""
     assert key is not None, "readers for training draw from a key"
     return [np.random.default_rng([_CLIP, *key, clip]) for clip in range(num_sample)]
 

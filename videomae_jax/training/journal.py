@@ -161,7 +161,7 @@ class Journal:
         stored = all(set_address(source)[1] for source in split_weights(data.train)[0])
         return (
             f"{share:.0%} of the time goes by waiting for videos. Raise --data.num-workers (now "
-            f"{data.num_workers}; {os.cpu_count()} cores here), or cut more clips from each decoded video "
+            f"{data.num_workers}; {os.cpu_count()} cores here), or take more crops of each clip read "
             f"with --data.num-sample (now {data.num_sample})"
             + ("" if stored else ", or store the videos for quick reading with videomae-jax prepare")
         )

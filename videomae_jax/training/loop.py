@@ -36,7 +36,14 @@ from videomae_jax.training.sharding import batch_sharding
 from videomae_jax.training.steps import Metrics
 from videomae_jax.training.tasks import Arrays, make_held_out_step, make_train_step
 from videomae_jax.training.turns import Turn, Turns
-from videomae_jax.training.workdir import SETTINGS, check_same_run, is_locked, locked, write_json
+from videomae_jax.training.workdir import (
+    SETTINGS,
+    changed_draws,
+    check_same_run,
+    is_locked,
+    locked,
+    write_json,
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def train(
     hosts, profile = Hosts(), Profile(profile_steps, workdir)
     plan = hosts.agree(partial(make_plan, config))
     if dry_run:
-        first_step = hosts.agree(partial(_first_step, plan, workdir))
+        first_step = hosts.agree(partial(_first_step, plan, workdir, hosts))
         _say(hosts, describe_plan(plan, first_step))
         with _out_of_memory_explained():
             _try_one_step(plan, hosts)
@@ -112,7 +119,7 @@ def _open(plan: RunPlan, workdir: Path, hosts: Hosts, held: ExitStack) -> int:
         if not hosts.first:
             return 0
         held.enter_context(locked(workdir))
-        return _first_step(plan, workdir)
+        return _first_step(plan, workdir, hosts)
 
     def look() -> None:
         if not is_locked(workdir) or (first_step and not step_folder(workdir, first_step).is_dir()):
@@ -125,12 +132,15 @@ def _open(plan: RunPlan, workdir: Path, hosts: Hosts, held: ExitStack) -> int:
     return first_step
 
 
-def _first_step(plan: RunPlan, workdir: Path) -> int:
+def _first_step(plan: RunPlan, workdir: Path, hosts: Hosts) -> int:
     """The step from which a run starts or continues; raises InputError when it would not be the same run."""
     if not list_steps(workdir):
         return 0
     folder = find_step_folder(workdir)
-    check_same_run(read_description(folder), plan.description, workdir)
+    saved = read_description(folder)
+    check_same_run(saved, plan.description, workdir)
+    if change := changed_draws(saved):
+        _say(hosts, change)
     return int(folder.name)
 
 

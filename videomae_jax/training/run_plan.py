@@ -75,7 +75,11 @@ class RunPlan:
         """What is saved with every checkpoint, and compared when a run continues."""
         return {
             "config": describe(self.config),
-            "data": {"digest": self._digest(self.videos, self.shares), "videos": len(self.videos)},
+            "data": {
+                "digest": self._digest(self.videos, self.shares),
+                "videos": len(self.videos),
+                "samples": "of one clip",
+            },
             "version": version_of("videomae-jax"),
         }
 

@@ -129,6 +129,17 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Pa
         )
 
 
+def changed_draws(saved: Mapping[str, Any]) -> str:
+    """What is read otherwise than when the run described by `saved` began, as a sentence, or nothing."""
+    num_sample = saved["config"]["data"]["num_sample"]
+    if num_sample == 1 or saved["data"].get("samples") == "of one clip":
+        return ""
+    return (
+        f"This run began with a version that drew other frames for each of the data.num_sample={num_sample} "
+        "clips of a video. From here on one clip is drawn and augmented as often, as in the original."
+    )
+
+
 def _defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     kind = FinetuneConfig if "augment" in config else PretrainConfig
     return _flat(describe(kind(VideoMAEConfig())))
