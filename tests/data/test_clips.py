@@ -144,6 +144,18 @@ def test_views_come_clip_by_clip(video, data):
     assert arrays["label"].tolist() == [2]
 
 
+@pytest.mark.parametrize("data", [DENSE, UNIFORM])
+def test_one_view_is_what_validation_sees(video, data):
+    """As `classify` takes by default, and `evaluate --num-segments 1 --num-crops 1`."""
+    record = VideoRecord(video[0], "", 2)
+    one, validation = (
+        Views(MODEL, data, ViewsConfig(1, 1))(record, None),
+        CentreClip(MODEL, data)(record, None),
+    )
+    np.testing.assert_array_equal(one["video"], validation["video"])
+    assert one["label"] == validation["label"]
+
+
 class Opened:
     """In place of an open video: some frames, and what was asked for."""
 

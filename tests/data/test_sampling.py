@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from videomae_jax.config import DataConfig, LabelledDataConfig
 from videomae_jax.data.sampling import (
     centre_indices,
     centre_start,
@@ -15,6 +16,7 @@ from videomae_jax.data.sampling import (
     finetune_indices,
     num_starts,
     pretrain_indices,
+    segment_indices,
     uniform_centre_indices,
     uniform_test_indices,
 )
@@ -75,7 +77,6 @@ def test_uniform_test_indices_equal_the_original_code(tables):
 def test_any_number_of_uniform_clips_share_the_video_evenly():
     clips = uniform_test_indices(120, 4, 3)
     assert clips.tolist() == [[0, 30, 60, 90], [10, 40, 70, 100], [20, 50, 80, 110]]
-    assert uniform_test_indices(7, 4, 1).tolist() == [[0, 1, 3, 5]]
 
 
 def test_starts_are_drawn_from_all_that_leave_room():
@@ -94,9 +95,15 @@ def test_the_centre_clip_lies_in_the_middle():
 
 
 def test_a_single_test_clip_is_the_middle_one():
-    """The original divides by zero."""
+    """The original divides by zero where clips are dense; uniform ones have the middle of each part."""
+    uniform = LabelledDataConfig(sampling="uniform")
     for count in (5, 64, 100, 301):
-        assert dense_test_indices(count, 16, 4, 1).tolist() == [centre_indices(count, 16, 4).tolist()]
+        middle = [centre_indices(count, 16, 4).tolist()]
+        assert dense_test_indices(count, 16, 4, 1).tolist() == middle
+        for data in (DataConfig(), LabelledDataConfig()):
+            assert segment_indices(count, 16, data, 1).tolist() == middle
+        assert segment_indices(count, 16, uniform, 1).tolist() == [uniform_centre_indices(count, 16).tolist()]
+    assert segment_indices(160, 16, uniform, 1).tolist() == [list(range(5, 160, 10))]
 
 
 def test_the_ends_of_training_clips_leave_out_only_the_last():

@@ -23,15 +23,12 @@ from videomae_jax.data.cropping import (
 )
 from videomae_jax.data.prepared import Decoder, open_record
 from videomae_jax.data.sampling import (
-    centre_indices,
-    dense_test_indices,
     draw_end,
     draw_start,
     draw_uniform_indices,
     finetune_indices,
     pretrain_indices,
-    uniform_centre_indices,
-    uniform_test_indices,
+    segment_indices,
 )
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.data.video import VideoError
@@ -148,9 +145,7 @@ class CentreClip:
         return {"video": video, "label": np.zeros(1, np.int32)}
 
     def _choose(self, count: int) -> Int64[np.ndarray, "1 T"]:
-        if isinstance(self.data, LabelledDataConfig) and self.data.sampling == "uniform":
-            return uniform_centre_indices(count, self.model.num_frames)[None]
-        return centre_indices(count, self.model.num_frames, self.data.sampling_rate)[None]
+        return segment_indices(count, self.model.num_frames, self.data, 1)
 
 
 @dataclass(frozen=True)
@@ -182,10 +177,7 @@ class TestViews:
         return {"video": video, "label": np.zeros(1, np.int32)}
 
     def _choose(self, count: int) -> Int64[np.ndarray, "segments T"]:
-        frames, segments = self.model.num_frames, self.views.num_segments
-        if self.data.sampling == "uniform":
-            return uniform_test_indices(count, frames, segments)
-        return dense_test_indices(count, frames, self.data.sampling_rate, segments)
+        return segment_indices(count, self.model.num_frames, self.data, self.views.num_segments)
 
 
 def _generators(key: Key | None, num_sample: int) -> list[np.random.Generator]:

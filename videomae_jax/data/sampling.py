@@ -7,6 +7,8 @@ of `num_frames` even parts. `num_frames_in_video` counts the frames of the segme
 import numpy as np
 from jaxtyping import Int64
 
+from videomae_jax.config import DataConfig, LabelledDataConfig
+
 
 def num_starts(num_frames_in_video: int, num_frames: int, sampling_rate: int) -> int:
     """How many starts a clip can have; 1 for videos too short to fill it."""
@@ -106,7 +108,12 @@ def dense_test_indices(
 def uniform_test_indices(
     num_frames_in_video: int, num_frames: int, num_segments: int
 ) -> Int64[np.ndarray, "segments T"]:
-    """The video in `num_frames` even parts: of each, clip k takes the frame k / `num_segments` on the way."""
+    """The video in `num_frames` even parts: of each, clip k takes the frame k / `num_segments` on the way.
+
+    A single clip takes the middle of each part, as when validating; the originals' tests have several.
+    """
+    if num_segments == 1:
+        return uniform_centre_indices(num_frames_in_video, num_frames)[None]
     parts = num_segments * np.arange(num_frames) + np.arange(num_segments)[:, None]
     return num_frames_in_video * parts // (num_segments * num_frames)
 
@@ -114,3 +121,12 @@ def uniform_test_indices(
 def uniform_centre_indices(num_frames_in_video: int, num_frames: int) -> Int64[np.ndarray, " T"]:
     """The middle of each of `num_frames` even parts."""
     return uniform_test_indices(num_frames_in_video, num_frames, 2)[1]
+
+
+def segment_indices(
+    num_frames_in_video: int, num_frames: int, data: DataConfig | LabelledDataConfig, num_segments: int
+) -> Int64[np.ndarray, "segments T"]:
+    """The clips of a test, sampled as `data` says; a single one is the middle, as when validating."""
+    if isinstance(data, LabelledDataConfig) and data.sampling == "uniform":
+        return uniform_test_indices(num_frames_in_video, num_frames, num_segments)
+    return dense_test_indices(num_frames_in_video, num_frames, data.sampling_rate, num_segments)

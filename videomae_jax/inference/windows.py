@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64, UInt8
 from videomae_jax.config import LabelledDataConfig, VideoMAEConfig
 from videomae_jax.data.cropping import centre_square
 from videomae_jax.data.resizing import interpolate
-from videomae_jax.data.sampling import dense_test_indices, uniform_centre_indices, uniform_test_indices
+from videomae_jax.data.sampling import segment_indices
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.data.video import Video, VideoError, open_video
 
@@ -55,17 +55,6 @@ def clip_seconds(
     step = times[-1] - times[-2] if len(times) > 1 else 0.0
     times = np.append(times, times[-1] + step)
     return np.stack([times[first], times[end]], axis=1)
-
-
-def segment_indices(
-    count: int, num_frames: int, data: LabelledDataConfig, num_segments: int
-) -> Int64[np.ndarray, "s T"]:
-    """The clips of a test, or of a validation where it is one, in a stretch of `count` frames."""
-    if data.sampling == "dense":
-        return dense_test_indices(count, num_frames, data.sampling_rate, num_segments)
-    if num_segments == 1:
-        return uniform_centre_indices(count, num_frames)[None]
-    return uniform_test_indices(count, num_frames, num_segments)
 
 
 def segment_length(record: VideoRecord, frames: int) -> int:
@@ -146,7 +135,6 @@ __all__ = [
     "Windows",
     "clip_seconds",
     "read_clips",
-    "segment_indices",
     "segment_length",
     "square",
 ]
