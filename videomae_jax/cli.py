@@ -5,6 +5,7 @@ SIGTERM, 130 for Ctrl-C). Modules are imported only by the command that needs th
 """
 
 import importlib.util
+import io
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from videomae_jax.config import SIZES, FinetuneConfig, PretrainConfig, load_config
-from videomae_jax.errors import InputError, RunError
+from videomae_jax.errors import InputError, RunError, printable
 
 Arguments = Sequence[str]
 Config = PretrainConfig | FinetuneConfig
@@ -332,13 +333,15 @@ def _log_on_stderr() -> Iterator[None]:
 def main(arguments: Arguments | None = None) -> int:
     """Run one command and return its exit code; what a user can mend is told in one paragraph on stderr."""
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # File names need not be text.
         with _log_on_stderr():
             return _dispatch(sys.argv[1:] if arguments is None else arguments)
     except InputError as error:
         code, failure = 2, str(error)
     except (RunError, OSError) as error:  # OSError: a full disk, a folder that may not be written to.
         code, failure = 1, str(error)
-    print(f"videomae-jax: {failure}", file=sys.stderr)
+    print(f"videomae-jax: {printable(failure, keep=chr(10))}", file=sys.stderr)
     return code
 
 

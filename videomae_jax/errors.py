@@ -1,4 +1,4 @@
-"""The two kinds of failure that a user can mend; anything else is a bug and keeps its stack trace."""
+"""The two kinds of failure that a user can mend, and how they are shown; all else keeps its stack trace."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,12 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """The work was started and had to stop (exit code 1)."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text that no terminal obeys: control characters, and bytes that are no text, are escaped."""
+    known = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()
+        for each in known
+    )

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from videomae_jax.data.regular_files import why_not_readable
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.data.video import StreamedFrame, VideoError, fit_size
 
@@ -52,6 +53,8 @@ def list_frames(folder: str) -> list[Path]:
 
 def read_image(path: Path, short_side: int | None, *, even: bool = False) -> UInt8[np.ndarray, "h w 3"]:
     """One frame in RGB, at most `short_side` pixels on its short side; raises VideoError."""
+    if unreadable := why_not_readable(path):
+        raise VideoError(str(path.parent), unreadable[0], f"{path.name}: {unreadable[1]}")
     try:
         with Image.open(path) as image:
             height, width = fit_size(image.height, image.width, short_side, even=even)

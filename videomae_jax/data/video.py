@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from videomae_jax.data.cropping import Frame
+from videomae_jax.data.regular_files import why_not_readable, why_unread
 from videomae_jax.data.video_frames import (
     DECODER_ERRORS,
     Converters,
@@ -220,6 +221,8 @@ class Video:
         return times
 
     def _open(self) -> None:
+        if self._content is None and (unreadable := why_not_readable(self.path)):
+            raise VideoError(self.path, *unreadable)
         try:
             # With the scheme spelled out, no path is taken for an address.
             file = "file:" + self.path if self._content is None else io.BytesIO(self._content)
@@ -324,16 +327,10 @@ def _first_from(pts: int, frames: Iterator[av.VideoFrame]) -> av.VideoFrame | No
 
 def _why_not_opened(path: Path, error: Exception) -> tuple[str, str]:
     """The reason and the detail of a file that does not open."""
-    if path.is_dir():
-        return "not-a-file", "it is a folder"
-    if not path.exists():
-        return "missing", "there is no such file"
-    try:
-        with path.open("rb") as file:
-            head = file.read(200)
-    except OSError as unreadable:
-        return "unreadable", str(unreadable.strerror)
-    return _why_not_decoded(head, error)
+    if unreadable := why_unread(path):
+        return unreadable
+    with path.open("rb") as file:
+        return _why_not_decoded(file.read(200), error)
 
 
 def _why_not_decoded(head: bytes, error: Exception) -> tuple[str, str]:

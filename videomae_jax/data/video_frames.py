@@ -9,6 +9,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
 from videomae_jax.data.cropping import Box, crop_resized
+from videomae_jax.errors import printable
 
 # Formats with planes of brightness, blue and red, the last two at half the height and width.
 _HALVED_COLOUR = frozenset({"yuv420p", "yuvj420p"})
@@ -30,7 +31,7 @@ class VideoError(Exception):
         self.path, self.reason, self.detail = path, reason, detail
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}: {self.detail}"
+        return printable(f"{self.path}: {self.reason}: {self.detail}")
 
 
 class Converters:

@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.pipeline import Failure
 from videomae_jax.data.sources import VideoLike, as_records, read_videos
-from videomae_jax.errors import InputError
+from videomae_jax.errors import InputError, printable
 from videomae_jax.inference.predictor import Predictor, score_videos
 from videomae_jax.inference.scores import best_classes
 from videomae_jax.inference.views import Sampling, choose_views
@@ -91,7 +91,7 @@ def classify(args: Classify) -> int:
             row = {"path": path, "predictions": [asdict(prediction) for prediction in found]}
             print(json.dumps(row), flush=True)
         else:
-            print("\n".join([path, *map(_line, found)]), flush=True)
+            print("\n".join([printable(path), *map(_line, found)]), flush=True)
     return int(failed > 0)
 
 
