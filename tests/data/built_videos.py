@@ -75,6 +75,8 @@ class Build:
     """constant, vfr, gap, repeated, decoding (all times are those of decoding), late or negative."""
     turn: tuple[float, bool, bool] = (0, False, False)
     """Degrees counter-clockwise, then mirrored left to right, then upside down, as the container says."""
+    colours: str = ""
+    """The matrix that x264 writes into the stream, by its name there."""
     turned_by_stream: bool = False
     """The turn is written into H.264 itself."""
     cut: str = ""
@@ -89,7 +91,7 @@ class Build:
         turn = "-".join(str(int(value)) for value in self.turn) if any(self.turn) else ""
         times = "" if self.times == "constant" else self.times
         parts = [self.codec, self.suffix, self.pixels, times, f"turn{turn}" if turn else ""]
-        parts += ["stream" if self.turned_by_stream else "", self.cut, self.damage]
+        parts += [self.colours, "stream" if self.turned_by_stream else "", self.cut, self.damage]
         parts += [f"{key}.{value}" for key, value in self.mux]
         parts += ["" if self.frames == FRAMES else str(self.frames)]
         return " ".join(part for part in parts if part).replace("+", "&")
@@ -163,6 +165,8 @@ def _encode(made: Build) -> tuple[list[av.Packet], av.container.InputContainer]:
     if encoder not in av.codecs_available:
         raise NotBuildable(f"there is no encoder {encoder} here")
     width, height = _SIZES.get(made.codec, (64, 48))
+    if made.colours:
+        options = options | {"x264-params": f"colormatrix={made.colours}"}
     file, packets = io.BytesIO(), []
     with av.open(file, "w", format=_NO_INTERMEDIATE.get(made.codec, "nut")) as container:
         stream = container.add_stream(encoder, rate=RATE, options=options)

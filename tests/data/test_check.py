@@ -2,13 +2,18 @@
 
 import json
 import os
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from built_videos import Build, build
 
 from videomae_jax.data import check
 from videomae_jax.data.check import CheckData, check_data, check_video, check_videos
 from videomae_jax.data.sources import VideoRecord, read_videos
+from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.data.video_writing import write_video
 from videomae_jax.errors import InputError
 
@@ -66,10 +71,10 @@ def test_segments_are_judged_by_their_own_length(folder):
     assert check_video(VideoRecord(path, "", None, 70, 5), 64).reason == "segment-outside"
 
 
-def end_process_on_bad(record, clip_span):
+def end_process_on_bad(record, clip_span, sampling_rate):
     if record.name == "bad.mp4":
         os.kill(os.getpid(), 9)
-    return check_video(record, clip_span)
+    return check_video(record, clip_span, sampling_rate)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -102,3 +107,106 @@ def test_real_files(real_videos):
         assert any(words in note for note in found[name].notes), found[name]
     assert found["tc_nasa_13013.mp4"].verdict == found["tc_av1_video.mkv"].verdict == "good"
     assert found["tc_h265_video.mp4"].verdict == "short"
+
+
+def damage(path, at=0.6, size=3000):
+    content = bytearray(path.read_bytes())
+    where = int(len(content) * at)
+    content[where : where + size] = bytes(size)
+    path.write_bytes(content)
+
+
+def test_a_list_has_no_damaged_videos_unless_asked(folder, capsys):
+    damage(folder / "good.mp4")
+    write_video(folder / "fine.mp4", np.random.default_rng(1).integers(0, 256, (70, 32, 32, 3), np.uint8), 25)
+    sources = tuple(str(folder / name) for name in ("good.mp4", "fine.mp4"))
+    args = CheckData(sources, workers=1, num_frames=4, write_list=folder / "clean.txt")
+    assert check_data(args) == 0
+    assert (folder / "clean.txt").read_text() == "fine.mp4\n"
+    assert "damaged and left out of it: 1; --keep-damaged lists these, too" in capsys.readouterr().out
+    check_data(replace(args, write_list=folder / "all.txt", keep_damaged=True))
+    assert (folder / "all.txt").read_text() == "good.mp4\nfine.mp4\n"
+
+
+ODD_NAMES = [
+    "two\nlines.mp4",
+    "cr\r.mp4",
+    "both \"and' it.mp4",
+    " a.mp4",
+    "#a.mp4",
+    "a 3.mp4",
+    "'.mp4",
+    'b" .mp4',
+]
+UNLISTABLE = ODD_NAMES[:3]
+
+
+def test_a_list_holds_what_can_be_read_back_from_it(folder, capsys):
+    names = [*ODD_NAMES, os.fsdecode(b"caf\xe9.mp4")]
+    for name in names:
+        os.link(folder / "short one.mp4", folder / name)
+    args = CheckData(tuple(str(folder / name) for name in names), workers=1, write_list=folder / "clean.txt")
+    check_data(args)
+    listed = [record.name for record in read_videos([folder / "clean.txt"])]
+    assert listed == [name for name in names if name not in UNLISTABLE]
+    said = capsys.readouterr().out
+    assert said.count("not in it, as no line of a list can hold the name") == len(UNLISTABLE)
+    assert r"two\nlines.mp4" in said
+    assert r"caf\xe9.mp4" in said
+
+
+def test_names_that_are_no_text_do_not_end_it(folder):
+    os.link(folder / "bad.mp4", folder / os.fsdecode(b"caf\xe9.mp4"))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "videomae_jax.cli",
+            "check-data",
+            folder,
+            "--workers",
+            "1",
+            "--json",
+            folder / "r",
+        ],
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1, done.stderr
+    assert r"caf\xe9.mp4  empty: the file has 0 bytes" in done.stdout
+    assert "1 file is passed over, with other suffixes than videos: 1 .txt" in done.stderr
+    assert r"caf\udce9.mp4" in (folder / "r").read_text()
+
+
+@pytest.mark.parametrize("colours", ["YCgCo", "bt2020c", "ICtCp", "bt709"])
+def test_what_training_refuses_is_bad(tmp_path, colours):
+    path = build(Build("h264-p", "mkv", colours=colours, frames=20), tmp_path)
+    report = check_video(VideoRecord(str(path), path.name), 8, 1)
+    reason = ""
+    with open_video(path) as video:
+        try:
+            video.frames([10])
+        except VideoError as error:
+            reason = error.reason
+    assert report.reason == reason
+    assert (report.verdict == "bad") == bool(reason) == (colours != "bt709")
+
+
+def test_a_folder_says_what_it_does_not_read(tmp_path, caplog):
+    write_video(tmp_path / "a.mp4", np.zeros((2, 32, 32, 3), np.uint8), 25)
+    for name in ("b.gif", "c.GIF", "notes", ".hidden.txt"):
+        (tmp_path / name).write_bytes(b"")
+    read_videos([tmp_path])
+    read_videos([tmp_path])
+    said = [record.message for record in caplog.records]
+    assert said == [
+        f"{tmp_path}: 3 files are passed over, with other suffixes than videos: 1 without a suffix, 2 .gif"
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["asf", "mxf", "vob"])
+def test_folders_are_searched_for_rarer_containers(tmp_path, suffix):
+    path = build(Build("mpeg2video", suffix, frames=10), tmp_path)
+    assert [record.path for record in read_videos([tmp_path])] == [str(path)]

@@ -14,9 +14,11 @@ from jaxtyping import Float64
 from tqdm import tqdm
 
 from videomae_jax.data.map_processes import map_in_processes
+from videomae_jax.data.prepared import SetVideo, open_record
+from videomae_jax.data.sampling import pretrain_indices
 from videomae_jax.data.sources import VideoRecord, format_record, read_videos
-from videomae_jax.data.video import Video, VideoError, open_video
-from videomae_jax.errors import InputError
+from videomae_jax.data.video import Video, VideoError
+from videomae_jax.errors import InputError, printable
 
 VERDICTS = ("good", "short", "odd", "bad")
 
@@ -36,7 +38,9 @@ class CheckData:
     sampling_rate: int = 4
     """A clip takes every n-th frame."""
     write_list: Path | None = None
-    """Write a list of what is not bad to this file, paths relative to `root` or else to the file's folder."""
+    """Write a list of what is whole to this file, paths relative to `root` or else to the file's folder."""
+    keep_damaged: bool = False
+    """List damaged videos that can be read in part, too."""
     json: Path | None = None
     """Write what was found about each video to this file."""
 
@@ -52,6 +56,8 @@ class VideoReport:
     """Why it is bad, as one fixed word; empty otherwise."""
     notes: tuple[str, ...]
     """What is short, odd or bad about it."""
+    damaged: bool = False
+    """Something in it does not decode, or only with patches."""
     frames: int = 0
     seconds: float = 0.0
     height: int = 0
@@ -63,26 +69,44 @@ def check_data(args: CheckData) -> int:
     if not args.sources:
         raise InputError("name at least one list or folder: videomae-jax check-data LIST [LIST ...]")
     videos = read_videos(args.sources, args.root)
-    reports = check_videos(videos, args.workers, args.num_frames * args.sampling_rate)
+    reports = check_videos(videos, args.workers, args.num_frames * args.sampling_rate, args.sampling_rate)
     for report in reports:
         if report.verdict != "good":
-            print(f"{report.verdict:5}  {report.path}  {'; '.join(report.notes)}")
+            print(printable(f"{report.verdict:5}  {report.path}  {'; '.join(report.notes)}"))
     counts = Counter(report.verdict for report in reports)
     print(f"{len(reports)} videos: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS))
     if args.json:
-        args.json.write_text(json.dumps([asdict(report) for report in reports], indent=1) + "\n")
+        rows = [asdict(report) for report in reports]
+        args.json.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
         print(f"report: {args.json}")
     if args.write_list:
-        usable = [v for v, report in zip(videos, reports, strict=True) if report.verdict != "bad"]
-        lines = [format_record(video, args.root or args.write_list.parent) + "\n" for video in usable]
-        args.write_list.write_text("".join(lines), "utf-8", "surrogateescape")
-        print(f"list of the {len(usable)} usable videos: {args.write_list}")
+        _write_list(args.write_list, args.root, args.keep_damaged, list(zip(videos, reports, strict=True)))
     return int(counts["bad"] > 0)
 
 
-def check_videos(videos: Sequence[VideoRecord], workers: int, clip_span: int) -> list[VideoReport]:
-    """Check videos in `workers` processes, with a progress bar; `clip_span` is the frames a clip covers."""
-    check = partial(check_video, clip_span=clip_span)
+def _write_list(
+    file: Path, root: str | None, keep_damaged: bool, checked: list[tuple[VideoRecord, "VideoReport"]]
+) -> None:
+    """Write a list of what is not bad, say how many there are, and why others are not in it."""
+    usable = [video for video, report in checked if report.verdict != "bad"]
+    if not keep_damaged:
+        usable = [video for video, report in checked if report.verdict != "bad" and not report.damaged]
+    lines = {video: format_record(video, root or file.parent) for video in usable}
+    file.write_text("".join(f"{line}\n" for line in lines.values() if line), "utf-8", "surrogateescape")
+    print(f"list of the {sum(line is not None for line in lines.values())} usable videos: {file}")
+    damaged = sum(report.damaged and report.verdict != "bad" for _, report in checked)
+    if damaged and not keep_damaged:
+        print(f"damaged and left out of it: {damaged}; --keep-damaged lists these, too")
+    for video, line in lines.items():
+        if line is None:
+            print(f"not in it, as no line of a list can hold the name: {printable(video.path)}")
+
+
+def check_videos(
+    videos: Sequence[VideoRecord], workers: int, clip_span: int, sampling_rate: int = 4
+) -> list[VideoReport]:
+    """Check videos in `workers` processes, with a progress bar; see `check_video`."""
+    check = partial(check_video, clip_span=clip_span, sampling_rate=sampling_rate)
     reports = map_in_processes(check, videos, workers, _crashed)
     return list(tqdm(reports, "checking", total=len(videos), unit="video"))
 
@@ -92,35 +116,94 @@ def _crashed(video: VideoRecord) -> VideoReport:
     return VideoReport(video.path, "bad", "crashes-decoder", (f"crashes-decoder: {note}",))
 
 
-def check_video(record: VideoRecord, clip_span: int) -> VideoReport:
-    """Decode one video in full and judge it."""
+def check_video(record: VideoRecord, clip_span: int, sampling_rate: int = 4) -> VideoReport:
+    """Decode one video in full, read clips of it as training does, and judge it.
+
+    `clip_span` is the frames that a clip covers, of which it takes every `sampling_rate`-th.
+    """
     try:
-        with open_video(record.path) as video:
-            times = video.scan.timestamps
-            if not len(times):
-                raise VideoError(record.path, "no-frames", "nothing in it decodes")
-            odd = _oddities(video, times)
-            frames = len(times) - record.start
-            if frames < 1:
-                detail = f"the segment starts at frame {record.start}, but it has {len(times)} frames"
-                raise VideoError(record.path, "segment-outside", detail)
-            frames = frames if record.total == -1 else min(frames, record.total)
-            short = [f"{frames} of the {clip_span} frames that a clip spans"] if frames < clip_span else []
-            verdict = "odd" if odd else "short" if short else "good"
-            seconds = round(float(times[-1] - times[0]), 3)
-            return VideoReport(
-                record.path, verdict, "", tuple(odd + short), len(times), seconds, video.height, video.width
-            )
+        with open_record(record) as video:
+            return _judge(record, video, clip_span, sampling_rate)
     except VideoError as error:
-        return VideoReport(record.path, "bad", error.reason, (f"{error.reason}: {error.detail}",))
+        return VideoReport(record.path, "bad", error.reason, (f"{error.reason}: {error.detail}",), True)
 
 
-def _oddities(video: Video, times: Float64[np.ndarray, " n"]) -> list[str]:
-    """What a user should know of a video that can be used."""
-    odd = []
-    scan = video.scan
+@dataclass(frozen=True)
+class _Whole:
+    """What decoding all of a video found."""
+
+    times: Float64[np.ndarray, " n"]
+    """Seconds, one for each frame that decodes."""
+    height: int
+    width: int
+    damage: list[str]
+    """What does not decode, or only with patches."""
+    odd: list[str]
+    """What else a user should know of a video that can be used."""
+
+
+def _judge(record: VideoRecord, video: Video | SetVideo, clip_span: int, sampling_rate: int) -> VideoReport:
+    whole = _decode(video) if isinstance(video, Video) else _decode_of_set(video)
+    if not len(whole.times):
+        raise VideoError(record.path, "no-frames", "nothing in it decodes")
+    frames = len(video.timestamps) - record.start
+    if frames < 1:
+        detail = f"the segment starts at frame {record.start}, but it has {len(video.timestamps)} frames"
+        raise VideoError(record.path, "segment-outside", detail)
+    frames = frames if record.total == -1 else min(frames, record.total)
+    refused = _unreadable_clips(record, video, frames, clip_span, sampling_rate)
+    short = [f"{frames} of the {clip_span} frames that a clip spans"] if frames < clip_span else []
+    seconds = round(float(whole.times[-1] - whole.times[0]), 3)
+    return VideoReport(
+        path=record.path,
+        verdict="odd" if whole.damage + whole.odd + refused else "short" if short else "good",
+        reason="",
+        notes=(*whole.damage, *whole.odd, *refused, *short),
+        damaged=bool(whole.damage + refused),
+        frames=len(whole.times),
+        seconds=seconds if np.isfinite(seconds) else 0.0,
+        height=whole.height,
+        width=whole.width,
+    )
+
+
+def _decode_of_set(video: SetVideo) -> _Whole:
+    """Of a set only what `prepare` or tensorflow-datasets stored can be judged."""
+    height, width = 0, 0
+    for _, frame in video.read_frames(range(len(video.timestamps))):
+        height, width = frame.rgb().shape[:2]
+    return _Whole(video.timestamps, height, width, [], [])
+
+
+def _unreadable_clips(
+    record: VideoRecord, video: Video | SetVideo, frames: int, clip_span: int, sampling_rate: int
+) -> list[str]:
+    """Which of three clips, from the middle, the start and the end, cannot be read as training reads them.
+
+    Raises VideoError when none can.
+    """
+    last, wanted = max(0, frames - clip_span), -(-clip_span // sampling_rate)
+    errors = {}
+    for start in (starts := dict.fromkeys((last // 2, 0, last))):
+        indices = record.start + pretrain_indices(frames, wanted, sampling_rate, start)
+        try:
+            for _, frame in video.read_frames(np.unique(indices).tolist()):
+                frame.rgb()
+        except VideoError as error:
+            errors[start] = error
+    if len(errors) == len(starts):
+        raise next(iter(errors.values()))
+    return [
+        f"a clip from frame {record.start + start} on cannot be read: {error.reason}: {error.detail}"
+        for start, error in sorted(errors.items())
+    ]
+
+
+def _decode(video: Video) -> _Whole:
+    scan, times = video.scan, video.scan.timestamps
+    damage, odd = [], []
     if scan.errors or scan.concealed:
-        odd.append(f"damaged: {scan.errors} packets do not decode, {scan.concealed} frames are patched up")
+        damage.append(f"damaged: {scan.errors} packets do not decode, {scan.concealed} frames are patched up")
     if video.header_frames not in (0, len(times)):
         odd.append(f"the header says {video.header_frames} frames, {len(times)} decode")
     steps = np.diff(times)
@@ -130,4 +213,4 @@ def _oddities(video: Video, times: Float64[np.ndarray, " n"]) -> list[str]:
         odd.append(f"rotated by {video.rotation} degrees, which is undone on reading")
     if video.height % 2 or video.width % 2:
         odd.append(f"odd size {video.width}x{video.height}")
-    return odd
+    return _Whole(times, video.height, video.width, damage, odd)

@@ -13,17 +13,22 @@ from `root`, or else from the folder of the list.
 """
 
 import hashlib
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
-from videomae_jax.errors import InputError
+from videomae_jax.errors import InputError, printable
+
+log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"}
-    | {".ts", ".webm", ".wmv"}
+    {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
+    | {".mxf", ".ogv", ".rm", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
 # Names of classes in an error message.
 _SHOWN = 20
@@ -159,16 +164,26 @@ def list_digest(videos: Iterable[VideoRecord]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def format_record(video: VideoRecord, folder: str | os.PathLike[str]) -> str:
-    """The line of a list for this video, with its path relative to `folder`."""
+def format_record(video: VideoRecord, folder: str | os.PathLike[str]) -> str | None:
+    """The line of a list for this video, with its path relative to `folder`.
+
+    None where no line is read back as this path: one with a line break, or with spaces and both quotes.
+    """
     path = Path(os.path.relpath(video.path, folder)).as_posix()
     quote = "'" if '"' in path else '"'
     plain = _PLAIN.fullmatch(path)
+    written = path
     if not plain or plain["numbers"] or re.search(r"^[#\"']|\s", path):
-        path = f"{quote}{path}{quote}"
+        written = f"{quote}{path}{quote}"
+    numbers: list[int] = [] if video.label is None else [video.label]
     if (video.start, video.total) != (0, -1):
-        return f"{path} {video.start} {video.total}"
-    return path if video.label is None else f"{path} {video.label}"
+        numbers = [video.start, video.total]
+    line = " ".join([written, *map(str, numbers)])
+    try:
+        read_back = _parse_line(line) == (path, numbers)
+    except ValueError:
+        return None
+    return line if read_back and not re.search(r"[\r\n]", line) else None
 
 
 def _with_labels(source: _Source) -> _Source:
@@ -217,7 +232,7 @@ def _read_source(name: str | os.PathLike[str], root: str | os.PathLike[str] | No
         records, classes = read_set(folder, split)
         return _Source(name, [(name, record) for record in records], classes or None, read_label=read_label)
     source = Path(name)
-    if source.is_dir():
+    if os.path.isdir(name):  # Unlike Path.is_dir, it takes a name that is too long for no folder.
         found = list(_read_folder(source))
         classes = tuple(sorted({_class_folder(record) for record in found} - {""}))
         if not found:
@@ -249,17 +264,42 @@ def _class_folder(record: VideoRecord) -> str:
 
 def _read_folder(folder: Path) -> Iterator[VideoRecord]:
     """All videos below a folder, sorted; the folders directly in it are the classes."""
-    names, seen = [], set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    names, seen, passed_over = [], set(), Counter[str]()
+    closed: list[OSError] = []
+    for parent, folders, files in os.walk(folder, onerror=closed.append, followlinks=True):
         real = os.path.realpath(parent)
         folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
         if real not in seen:
             names += [Path(parent, name).relative_to(folder).as_posix() for name in files if _is_video(name)]
+            passed_over.update(
+                Path(name).suffix.lower()
+                for name in files
+                if not name.startswith(".") and not _is_video(name)
+            )
         seen.add(real)
+    _say_what_is_not_read(str(folder), tuple(sorted(passed_over.items())), tuple(map(str, closed)))
     classes = {name.split("/")[0] for name in names if "/" in name}
     labels = {name: label for label, name in enumerate(sorted(classes))}
     for name in sorted(names):
         yield VideoRecord(str(folder / name), name, labels.get(name.split("/")[0]))
+
+
+@lru_cache  # A command may read a folder more than once.
+def _say_what_is_not_read(
+    folder: str, passed_over: tuple[tuple[str, int], ...], closed: tuple[str, ...]
+) -> None:
+    """Log how many files of which suffixes are no videos, and which folders cannot be listed."""
+    for error in closed:
+        log.warning("%s: a folder cannot be listed: %s", printable(folder), printable(error))
+    if passed_over:
+        counts = ", ".join(
+            f"{count} {printable(suffix) or 'without a suffix'}" for suffix, count in passed_over
+        )
+        total = sum(count for _, count in passed_over)
+        what = "1 file is" if total == 1 else f"{total} files are"
+        log.warning(
+            "%s: %s passed over, with other suffixes than videos: %s", printable(folder), what, counts
+        )
 
 
 def _is_video(name: str) -> bool:
