@@ -7,6 +7,7 @@ SIGTERM, 130 for Ctrl-C). Modules are imported only by the command that needs th
 import importlib.util
 import io
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -341,6 +342,9 @@ def main(arguments: Arguments | None = None) -> int:
         code, failure = 2, str(error)
     except (RunError, OSError) as error:  # OSError: a full disk, a folder that may not be written to.
         code, failure = 1, str(error)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Once more ends it at once.
+        code, failure = 128 + signal.SIGINT, "stopped by Ctrl-C"
     print(f"videomae-jax: {printable(failure, keep=chr(10))}", file=sys.stderr)
     return code
 

@@ -11,6 +11,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 _AHEAD = 3
 """Items given out for each worker: so many results may wait for one slow item before them."""
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def map_in_processes(
@@ -99,7 +100,8 @@ class _Pool:
     def _wait(self) -> list[Process]:
         """The busy processes that have sent something; those that have started become idle."""
         waiting: dict[Any, Process] = {each.pipe: each for each in (*self.busy, *self._starting)}
-        ready = [waiting[pipe] for pipe in connection.wait(list(waiting))]
+        # Looked at again and again: an endless wait would miss a Ctrl-C that comes just before it begins.
+        ready = [waiting[pipe] for pipe in connection.wait(list(waiting), _SECONDS_BETWEEN_LOOKS)]
         for process in [each for each in ready if each in self._starting]:
             process.receive()
             self._starting.remove(process)

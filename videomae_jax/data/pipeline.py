@@ -5,10 +5,11 @@ use, so the number of workers changes nothing.
 """
 
 import threading
+import time
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from inspect import GEN_RUNNING, getgeneratorstate
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -19,6 +20,8 @@ from videomae_jax.data.sources import VideoRecord
 from videomae_jax.data.worker_processes import ReadSlot, Stopped, read_in_workers
 
 __all__ = ["ClipBatch", "Failure", "Share", "batches", "each_video", "steps_per_epoch"]
+
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @dataclass(frozen=True)
@@ -132,14 +135,27 @@ def _one_ahead(
 
     Whoever closes this, or is interrupted, does not wait for the batch on its way: `stop` is set.
     """
-    with closing(source), ThreadPoolExecutor(1, "batches") as thread:
-        try:
-            ahead = thread.submit(next, source, None)
-            while (batch := ahead.result()) is not None:
+    try:
+        with ThreadPoolExecutor(1, "batches") as thread:
+            try:
                 ahead = thread.submit(next, source, None)
-                yield batch
-        finally:
-            stop.set()
+                while (batch := _result(ahead)) is not None:
+                    ahead = thread.submit(next, source, None)
+                    yield batch
+            finally:
+                stop.set()
+    finally:
+        # A Ctrl-C in the middle of `submit` leaves a thread that nobody waits for.
+        while getgeneratorstate(source) == GEN_RUNNING:
+            time.sleep(0.01)
+        source.close()
+
+
+def _result(ahead: Future[ClipBatch | None]) -> ClipBatch | None:
+    """What comes of it. A wait without an end would miss a Ctrl-C that comes just before it begins."""
+    while not wait([ahead], _SECONDS_BETWEEN_LOOKS).done:
+        pass
+    return ahead.result()
 
 
 def _read_slots(

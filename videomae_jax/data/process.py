@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from io import BytesIO
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -79,17 +79,22 @@ class Process:
     def __init__(self, *files: int) -> None:
         """Start it, with these file descriptors open in it too."""
         self.pipe, its_end = Pipe()
+        command = [sys.executable, "-c", _START, str(its_end.fileno()), *sys.path]
         # It inherits blocked signals, so that Ctrl-C and SIGTERM reach only the owner, which then closes it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(its_end.fileno()), *sys.path],
-                stdin=subprocess.PIPE,
-                pass_fds=(its_end.fileno(), *files),
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            its_end.close()
+        with ExitStack() as undo:
+            undo.callback(self.pipe.close)
+            try:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, pass_fds=(its_end.fileno(), *files)
+                )
+                undo.callback(self.close)
+            finally:
+                its_end.close()
+                signal.pthread_sigmask(
+                    signal.SIG_SETMASK, mask
+                )  # A Ctrl-C that came meanwhile is raised here.
+            undo.pop_all()
 
     @property
     def pid(self) -> int:

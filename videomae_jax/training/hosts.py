@@ -8,6 +8,7 @@ import importlib.util
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -145,6 +146,9 @@ def say(error: BaseException) -> int:
     """Print why this host ends, in one paragraph where it is no bug, and return the exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, KeyboardInterrupt):
+        print("videomae-jax: stopped by Ctrl-C", file=sys.stderr)
+        return 128 + signal.SIGINT
     if lost := _sign_of_a_lost_host(error):
         error = HostLost(_lost(lost))
     if isinstance(error, InputError | RunError | OSError):
