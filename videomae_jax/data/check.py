@@ -207,10 +207,13 @@ def _decode(video: Video) -> _Whole:
     if video.header_frames not in (0, len(times)):
         odd.append(f"the header says {video.header_frames} frames, {len(times)} decode")
     steps = np.diff(times)
+    if not steps.all():
+        odd.append(f"{np.count_nonzero(steps == 0)} frames have the time of the one before")
+        steps = steps[steps > 0]
     if len(steps) and (np.abs(steps - np.median(steps)) > 0.002 + 0.1 * np.median(steps)).any():
         odd.append(f"variable frame rate: {1 / steps.max():.4g} to {1 / steps.min():.4g} per second")
-    if video.rotation:
-        odd.append(f"rotated by {video.rotation} degrees, which is undone on reading")
+    if video.orientation.note:
+        odd.append(video.orientation.note)
     if video.height % 2 or video.width % 2:
         odd.append(f"odd size {video.width}x{video.height}")
     return _Whole(times, video.height, video.width, damage, odd)

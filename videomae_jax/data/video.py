@@ -1,8 +1,9 @@
-"""Reading video files; with video_frames.py and video_writing.py, all that knows the decoder.
+"""Reading video files; with the other modules called video*, all that knows the decoder.
 
 Frames are found by presentation timestamp, never by arithmetic on a frame rate, so variable frame rates,
-edit lists and several streams come out right. Where the container's timestamps can be trusted they are read
-from the packets, without decoding, and reading starts at the keyframe before the wanted frame.
+edit lists and several streams come out right. Where packets prove the order of the frames they are read
+without decoding, and reading starts at the keyframe before the wanted frame; elsewhere everything is decoded
+once, and frames are found by their place in what came out. See docs/reading-videos.md.
 """
 
 import io
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,21 +28,24 @@ from videomae_jax.data.video_frames import (
     DECODER_ERRORS,
     Converters,
     DecodedFrame,
+    Orientation,
     VideoError,
-    rotation,
+    orientation,
 )
+from videomae_jax.data.video_packets import Identity, Packets, read_packets
+from videomae_jax.data.video_times import rising_times
 
-# Codecs with exactly one packet for each frame. VP8, for one, has packets that show nothing, and MPEG-4 may
-# hold two frames in one packet and none in the next.
-_ONE_PACKET_ONE_FRAME = frozenset({"av1", "h264", "hevc", "vp9"})
-# Codecs whose packets, where all are shown when they are decoded, are one frame each in any container.
-_NEVER_REORDERED = frozenset({"h263", "mjpeg", "mpeg4"})
+MAX_PIXELS = 8192 * 8192
+"""Of a frame, where nothing else is said: 8K video has half as many, and one in RGB takes 200 MB."""
 # Codecs whose frames say that no other frame needs them, so that unwanted ones need no decoding.
 _MARKS_UNREFERENCED = frozenset({"h264", "hevc", "mpeg4"})
-# An MPEG-4 packet of this size or less says "nothing new" and gives no frame.
-_MPEG4_EMPTY_PACKET = 8
+# Codecs that can tell how to turn a picture in the picture itself.
+_TURNS_IN_PICTURES = frozenset({"mjpeg"})
 # Jumping to a keyframe flushes the decoder, which costs about as much as decoding this many frames.
 _FRAMES_WORTH_A_SEEK = 8
+# Formats of pictures, which are videos only where there are several in a file.
+_PICTURE_FORMATS = frozenset({"image2", "gif", "apng", "ico", "webp", "webp_anim"})
+_STILL = av.stream.Disposition.attached_pic | av.stream.Disposition.still_image
 # Text that is not UTF-8 must not stop the reading; from PyAV 19 on it never does.
 _OPEN_OPTIONS: dict[str, Any] = (
     {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -57,6 +62,10 @@ class Scan:
     """Packets that the decoder refused."""
     concealed: int
     """Frames that the decoder gave, but marked as damaged."""
+    orientation: Orientation
+    """Of the first frame."""
+    tells_times: bool
+    """The times are those of the file, which rise from frame to frame."""
 
 
 class StreamedFrame(NamedTuple):
@@ -69,27 +78,19 @@ class StreamedFrame(NamedTuple):
     """The decoder gave it, but marked it as damaged."""
 
 
-class _Packet(NamedTuple):
-    pts: int | None
-    dts: int | None
-    keyframe: bool
-    discard: bool
-    corrupt: bool
-    size: int
-
-
 class Video:
     """An open video file, or its bytes `content`, where `path` only names it in errors; see `open_video`."""
 
-    def __init__(self, path: str, content: bytes | None = None) -> None:
+    def __init__(self, path: str, content: bytes | None = None, max_pixels: int = MAX_PIXELS) -> None:
         self.path = path
-        self._content = content
+        self._content, self._max_pixels = content, max_pixels
         self._converters = Converters(path)
-        self._errors = 0
+        self._errors, self._sound = 0, True
         self._open()
         # As stored, before rotation.
         self.height: int = self._stream.codec_context.height
         self.width: int = self._stream.codec_context.width
+        self._check_size(self.height, self.width)
 
     def close(self) -> None:
         """Free the decoder's memory; without this it waits for the garbage collector."""
@@ -108,20 +109,34 @@ class Video:
         return np.array(self._times, np.float64) * float(self._stream.time_base)
 
     @cached_property
-    def rotation(self) -> int:
-        """Degrees counter-clockwise, a multiple of 90, by which frames are turned for display."""
+    def orientation(self) -> Orientation:
+        """How frames are turned and mirrored to be upright, which the first one decides for all."""
+        if self._times is None:
+            return self.scan.orientation
         for frame in self._decode(0):
-            return rotation(frame)
+            return orientation(frame)
         raise VideoError(self.path, "no-frames", "nothing in it decodes")
+
+    @property
+    def rotation(self) -> int:
+        """Degrees counter-clockwise (-90, 0, 90 or 180) by which frames are turned, once mirrored."""
+        return self.orientation.degrees
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "n h w 3"]:
         """RGB frames at these positions in `timestamps`, in any order, repeats allowed, upright.
 
         Raises VideoError when a wanted frame does not decode: another frame is never given in its place.
         """
-        wanted = [int(index) for index in indices]
-        found = dict(self.read(wanted))
-        return np.stack([found[index] for index in wanted])
+        wanted = np.array([int(index) for index in indices], int)
+        found: UInt8[np.ndarray, "n h w 3"] | None = None
+        for index, image in self.read(wanted.tolist()):
+            if found is None:
+                found = np.empty((len(wanted), *image.shape), np.uint8)
+            found[wanted == index] = image
+        if found is None:
+            shape = (self.height, self.width)[:: -1 if self.orientation.turns % 2 else 1]
+            return np.empty((0, *shape, 3), np.uint8)
+        return found
 
     def read(self, indices: Sequence[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
         """Yield (index, RGB frame) for each different index, rising, with one frame in memory at a time."""
@@ -131,13 +146,13 @@ class Video:
         """As `read`, but frames are not in RGB yet, so that a part of one can be taken for less."""
         wanted = self.check_indices(indices)
         find = self._find_by_order if self._times is None else self._find_by_time
-        first = None
+        # Where only the container tells, any frame says the same; looking at the first would cost.
+        turned = self.orientation if wanted and self._turns_in_pictures else None
+        size = None
         for index, frame in find(wanted):
-            size = f"{frame.width}x{frame.height}"
-            first = first or size
-            if size != first:
-                raise VideoError(self.path, "mixed-sizes", f"frame {index} is {size}, earlier ones {first}")
-            yield index, DecodedFrame(frame, self._converters)
+            size = self._check_frame(index, frame, size)
+            turned = turned or orientation(frame)
+            yield index, DecodedFrame(frame, self._converters, turned)
 
     def check_indices(self, indices: Sequence[int]) -> list[int]:
         """Each different index, rising; raises VideoError or IndexError where there are no such frames."""
@@ -145,7 +160,8 @@ class Video:
         if not count:
             raise VideoError(self.path, "no-frames", "nothing in it decodes")
         if wanted and (wanted[0] < 0 or wanted[-1] >= count):
-            raise IndexError(f"{self.path}: frame {wanted[-1]} asked for, but it has frames 0 to {count - 1}")
+            outside = wanted[0] if wanted[0] < 0 else wanted[-1]
+            raise IndexError(f"{self.path}: frame {outside} asked for, but it has frames 0 to {count - 1}")
         return wanted
 
     def stream(self, short_side: int | None = None, *, even: bool = False) -> Iterator[StreamedFrame]:
@@ -155,70 +171,53 @@ class Video:
         """
         times = self._times
         order = {pts: index for index, pts in enumerate(times or ())}
-        first, last = None, -1
+        turned, size, last = None, None, -1
         for count, frame in enumerate(self._decode(0)):
+            turned = turned or orientation(frame)
             index = count if times is None else order.get(-1 if frame.pts is None else frame.pts, -1)
             if index <= last:  # Not a frame of `timestamps`, or a damaged file that goes back in time.
                 continue
             last = index
-            size = f"{frame.width}x{frame.height}"
-            first = first or size
-            if size != first:
-                raise VideoError(self.path, "mixed-sizes", f"frame {index} is {size}, earlier ones {first}")
+            size = self._check_frame(index, frame, size)
             wanted = fit_size(frame.height, frame.width, short_side, even=even)
-            image = DecodedFrame(frame, self._converters).rgb(wanted)
+            image = DecodedFrame(frame, self._converters, turned).rgb(wanted)
             yield StreamedFrame(index, image, frame.is_corrupt)
 
     @cached_property
     def scan(self) -> Scan:
         """What comes out when everything is decoded."""
-        times, concealed = [], 0
-        self._errors = 0
+        times, concealed, first = [], 0, None
+        self._errors, unit = 0, float(self._stream.time_base)
         for frame in self._decode(0):
-            times.append(np.nan if frame.time is None else frame.time)
+            times.append(np.nan if frame.pts is None else frame.pts * unit)
             concealed += frame.is_corrupt
-        timestamps = np.array(times, np.float64)
-        if not (np.diff(timestamps) > 0).all():  # Old AVI files tell the order of decoding instead.
-            timestamps = np.arange(len(times)) / float(self._stream.guessed_rate or 25)
-        return Scan(timestamps, self._errors, concealed)
+            first = first or orientation(frame)
+        own = np.array(times, np.float64)
+        decoded = [dts * unit for dts in self._packets.dts if dts is not None]
+        rate = float(self._stream.guessed_rate or 25)
+        tells_times = bool((np.diff(own) > 0).all() and not np.isnan(own).any())
+        timestamps = own if tells_times else rising_times(own, np.array(decoded, np.float64), rate)
+        return Scan(timestamps, self._errors, concealed, first or Orientation(), tells_times)
 
     @cached_property
-    def _packets(self) -> list[_Packet]:
-        """The packets in decoding order, from a pass over the file that decodes nothing."""
-        packets = []
-        try:
-            for p in self._container.demux(self._stream):
-                if p.size:
-                    packets.append(_Packet(p.pts, p.dts, p.is_keyframe, p.is_discard, p.is_corrupt, p.size))
-        except DECODER_ERRORS:
-            pass  # A file that was cut short: what came before is what there is.
-        return packets
-
-    @cached_property
-    def _positions(self) -> dict[tuple[int | None, int | None], int]:
-        return {(packet.pts, packet.dts): position for position, packet in enumerate(self._packets)}
+    def _packets(self) -> Packets:
+        return read_packets(self._container, self._stream)
 
     @cached_property
     def _keyframes(self) -> list[tuple[int, int]]:
         """Time and position in decoding order of each packet where decoding can start, rising."""
-        return sorted((p.pts, n) for n, p in enumerate(self._packets) if p.keyframe and p.pts is not None)
+        times = self._packets.pts
+        return sorted((pts, n) for n in self._packets.starts if (pts := times[n]) is not None)
 
-    @cached_property
+    @property
     def _times(self) -> list[int] | None:
-        """Presentation times of the frames in units of the stream, or None where packets do not tell them."""
-        codec = self._stream.codec_context.codec.canonical_name
+        """Presentation times of the frames in units of the stream; None where packets do not prove them."""
+        return self._packets.times
+
+    @property
+    def _turns_in_pictures(self) -> bool:
         packets = self._packets
-        shown = [packet.pts for packet in packets if not packet.discard]
-        times = sorted(pts for pts in shown if pts is not None)
-        if codec in _NEVER_REORDERED and all(packet.pts == packet.dts for packet in packets):
-            known = codec != "mpeg4" or all(packet.size > _MPEG4_EMPTY_PACKET for packet in packets)
-        else:
-            known = codec in _ONE_PACKET_ONE_FRAME and self._container.format.name.startswith(
-                ("mov", "matroska")
-            )
-        if not known or len(set(times)) != len(shown) or any(packet.corrupt for packet in packets):
-            return None
-        return times
+        return self._times is None or packets.units.turns or packets.codec in _TURNS_IN_PICTURES
 
     def _open(self) -> None:
         if self._content is None and (unreadable := why_not_readable(self.path)):
@@ -237,10 +236,36 @@ class Video:
             reason = ("no-video-stream", "it holds no video, perhaps only sound")
         elif self._stream.codec_context is None:
             reason = ("no-decoder", "its video codec is not known here")
+        elif self._stream.disposition & _STILL or self._is_one_picture():
+            reason = ("still-image", "it holds a picture, such as the cover of a song, and no video")
         if reason:
             self._container.close()
             raise VideoError(self.path, *reason)
         self._stream.codec_context.thread_count = 1  # Processes share the cores; threads here only add cost.
+
+    def _is_one_picture(self) -> bool:
+        name = self._container.format.name
+        if name not in _PICTURE_FORMATS and not name.endswith("_pipe"):
+            return False
+        packets = self._container.demux(self._stream)
+        try:
+            return sum(packet.size > 0 for packet in islice(packets, 2)) < 2
+        except DECODER_ERRORS:
+            return False
+
+    def _check_size(self, height: int, width: int) -> None:
+        if height * width > self._max_pixels:
+            detail = f"frames of {width}x{height} have more than {self._max_pixels} pixels"
+            raise VideoError(self.path, "too-large", detail)
+
+    def _check_frame(self, index: int, frame: av.VideoFrame, first: str | None) -> str:
+        """The size of the first frame as text; VideoError where this one has another, or is too large."""
+        size = f"{frame.width}x{frame.height}"
+        if size != (first or size):
+            raise VideoError(self.path, "mixed-sizes", f"frame {index} is {size}, earlier ones {first}")
+        if not first:
+            self._check_size(frame.height, frame.width)
+        return size
 
     def _find_by_order(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         frames = enumerate(self._decode(0))
@@ -264,8 +289,8 @@ class Video:
             if not whole and order.get(key_pts, 0) - reached > _FRAMES_WORTH_A_SEEK:
                 frames = self._decode(start, needed)
             frame = _first_from(pts, frames)
-            if not whole and (frame is None or frame.pts != pts or frame.is_corrupt):
-                # Some streams need more than the packets since their last keyframe.
+            if not whole and (frame is None or frame.pts != pts or not self._sound):
+                # Something on the way was damaged, or needs more than the packets since its keyframe.
                 frames, whole = self._decode(0), True
                 frame = _first_from(pts, frames)
             if frame is None or frame.pts != pts:
@@ -277,48 +302,69 @@ class Video:
         """Frames in presentation order, from the packet at position `start` in decoding order or earlier.
 
         Given the times that are `needed`, frames that are neither needed nor referenced are left out.
+        `_sound` says whether all that has been decoded was.
         """
-        marked = self._stream.codec_context.codec.canonical_name in _MARKS_UNREFERENCED
+        self._sound = True
+        context = self._stream.codec_context
+        marked = context.codec.canonical_name in _MARKS_UNREFERENCED
+        # Pictures shown before the one where decoding starts are not asked for from there.
+        begin = self._packets.pts[start] if start else None
         for packet in self._demux(start):
             unneeded = marked and needed is not None and packet.size and packet.pts not in needed
             self._stream.codec_context.skip_frame = "NONREF" if unneeded else "DEFAULT"
             try:
-                yield from packet.decode()
+                for frame in packet.decode():
+                    if frame.is_corrupt and (begin is None or frame.pts is None or frame.pts >= begin):
+                        self._sound = False
+                    yield frame
             except DECODER_ERRORS:
                 self._errors += 1
+                self._sound = False
 
     def _demux(self, start: int) -> Iterator[av.Packet]:
         """Packets from position `start` or an earlier one on, and at the end the one that flushes."""
         packet, packets = self._seek(start)
+        expected: Iterator[Identity] | None = None
         if packet is None:
             self.close()
             self._open()
             packets = self._container.demux(self._stream)
         else:
+            position = self._packets.positions[_identity(packet)]
+            expected = islice(self._packets.identities, position + 1, None)
             yield packet
         try:
-            yield from packets
+            for packet in packets:
+                if expected and packet.size and _identity(packet) != next(expected, None):
+                    self._sound = False  # After the jump the file reads differently.
+                yield packet
         except DECODER_ERRORS:
             self._errors += 1
 
     def _seek(self, start: int) -> tuple[av.Packet | None, Iterator[av.Packet]]:
-        """The packet at `start` or an earlier one, and those after it; None if seeking leads elsewhere."""
+        """The packet at `start` or an earlier start; None if seeking leads elsewhere."""
         packets = self._container.demux(self._stream)
-        if self._times is None or not self._packets:
+        if self._times is None or not self._packets.pts:
             return None, packets
         try:
-            self._container.seek(self._packets[start].pts, stream=self._stream, backward=True)
+            self._container.seek(self._packets.pts[start], stream=self._stream, backward=True)
             packet = next(packets, None)
         except DECODER_ERRORS:
             return None, packets
-        arrived = packet is not None and self._positions.get((packet.pts, packet.dts), start + 1) <= start
-        return (packet if arrived else None), packets
+        arrived = (
+            self._packets.positions.get(_identity(packet), start + 1) if packet is not None else start + 1
+        )
+        return (packet if arrived <= start and self._packets.is_start(arrived) else None), packets
 
     def _damaged(self, index: int) -> VideoError:
         decoded, count = len(self.scan.timestamps), len(self.timestamps)
         if not decoded:
             return VideoError(self.path, "no-frames", "nothing in it decodes")
         return VideoError(self.path, "damaged", f"frame {index} does not decode ({decoded} of {count} do)")
+
+
+def _identity(packet: av.Packet) -> Identity:
+    return packet.pts, packet.dts, packet.pos
 
 
 def _first_from(pts: int, frames: Iterator[av.VideoFrame]) -> av.VideoFrame | None:
@@ -350,12 +396,12 @@ def fit_size(height: int, width: int, short_side: int | None, *, even: bool = Fa
 
 
 @contextmanager
-def open_video(path: str | os.PathLike[str]) -> Iterator[Video]:
-    """Open the best video stream of a file.
+def open_video(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Iterator[Video]:
+    """Open the best video stream of a file, of frames with at most `max_pixels`.
 
     Raises VideoError with the reason where that cannot be done.
     """
-    video = Video(os.fspath(path))
+    video = Video(os.fspath(path), max_pixels=max_pixels)
     try:
         yield video
     finally:

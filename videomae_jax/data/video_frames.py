@@ -1,6 +1,7 @@
 """One decoded frame, and its ways into RGB: whole, or a part of it cropped, scaled and converted at once."""
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any, cast
 
 import av
@@ -15,6 +16,8 @@ from videomae_jax.errors import printable
 _HALVED_COLOUR = frozenset({"yuv420p", "yuvj420p"})
 # Without the second flag neighbouring pixels share a colour, and rounding leaves a tint of two levels.
 _SCALING = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
+# Rounding in a display matrix by right angles, as a part of its largest entry.
+_NO_ANGLE = 0.01
 DECODER_ERRORS = (av.error.FFmpegError, EOFError)
 """What the decoder raises for damaged files."""
 
@@ -22,8 +25,9 @@ DECODER_ERRORS = (av.error.FFmpegError, EOFError)
 class VideoError(Exception):
     """A video, or the wanted part of it, that cannot be read: `path`, a fixed word `reason`, and `detail`.
 
-    Reasons: missing, not-a-file, unreadable, empty, pointer, not-a-video, no-video-stream, no-decoder,
-    no-frames, damaged, mixed-sizes, segment-outside, crashes-decoder, not-encodable.
+    Reasons: missing, not-a-file, unreadable, empty, pointer, not-a-video, no-video-stream, still-image,
+    no-decoder, no-frames, damaged, mixed-sizes, too-large, unknown-colours, segment-outside,
+    crashes-decoder, not-encodable; docs/reading-videos.md says what each means.
     """
 
     def __init__(self, path: str, reason: str, detail: str) -> None:
@@ -32,6 +36,40 @@ class VideoError(Exception):
 
     def __str__(self) -> str:
         return printable(f"{self.path}: {self.reason}: {self.detail}")
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture becomes an upright one."""
+
+    mirrored: bool = False
+    """Left to right, before turning."""
+    turns: int = 0
+    """By right angles, counter-clockwise."""
+    ignored_degrees: int = 0
+    """A turn counter-clockwise by another angle, which is not made."""
+
+    def upright(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "upright_h upright_w 3"]:
+        """A stored picture, turned."""
+        return np.rot90(image[:, ::-1] if self.mirrored else image, self.turns)
+
+    @property
+    def note(self) -> str:
+        """What a user should know; empty for pictures that are stored upright."""
+        if self.ignored_degrees:
+            return f"rotated by {self.ignored_degrees} degrees, which is not undone: only right angles are"
+        if self.mirrored:
+            kinds = "mirrored left to right", "transposed", "mirrored top to bottom", "transposed across"
+            return f"{kinds[self.turns]}, which is undone on reading"
+        return f"rotated by {self.degrees} degrees, which is undone on reading" if self.turns else ""
+
+    @property
+    def degrees(self) -> int:
+        """The turn by right angles: -90, 0, 90 or 180."""
+        return -90 if self.turns == 3 else 90 * self.turns
+
+
+_UPRIGHT = Orientation()
 
 
 class Converters:
@@ -60,26 +98,29 @@ class Converters:
             image = converter.reformat(frame, width, height, "rgb24", interpolation=scaling, threads=1)
             return image.to_ndarray()
         except (*DECODER_ERRORS, ValueError) as error:
-            raise VideoError(self._path, "damaged", f"a frame does not convert to RGB: {error}") from error
+            colours = f"{frame.format.name}, colour matrix {frame.colorspace}"
+            detail = f"its colours ({colours}) cannot be converted to RGB: {error}"
+            raise VideoError(self._path, "unknown-colours", detail) from error
 
 
 class DecodedFrame:
     """A frame as the decoder gave it; sizes and boxes are those of the upright picture."""
 
-    def __init__(self, frame: av.VideoFrame, converters: Converters) -> None:
-        self._frame, self._converters = frame, converters
-        self._turns = rotation(frame) // 90
+    def __init__(
+        self, frame: av.VideoFrame, converters: Converters, orientation: Orientation = _UPRIGHT
+    ) -> None:
+        self._frame, self._converters, self._orientation = frame, converters, orientation
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width."""
         height, width = self._frame.height, self._frame.width
-        return (width, height) if self._turns % 2 else (height, width)
+        return (width, height) if self._orientation.turns % 2 else (height, width)
 
     def rgb(self, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w 3"]:
         """The whole frame, scaled to `size` (height and width before turning) in the same step."""
         height, width = size or (self._frame.height, self._frame.width)
-        return np.rot90(self._converters.to_rgb(self._frame, height, width), self._turns)
+        return self._orientation.upright(self._converters.to_rgb(self._frame, height, width))
 
     def crop(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
         """A box scaled to a square, as `crop_resized` of the whole frame but for about one grey level.
@@ -87,7 +128,7 @@ class DecodedFrame:
         Only the box is converted, from the planes of a frame that is stored upright with halved colour; there
         the box begins at even places, so it may move by a pixel.
         """
-        if self._turns or self._frame.format.name not in _HALVED_COLOUR:
+        if self._orientation != _UPRIGHT or self._frame.format.name not in _HALVED_COLOUR:
             return crop_resized(self.rgb(), box, size)
         left, top, right, bottom = box
         return self._converters.scale_to_rgb(
@@ -95,9 +136,21 @@ class DecodedFrame:
         )
 
 
-def rotation(frame: av.VideoFrame) -> int:
-    """The turn written in the file, where it is one by right angles; some files hold nonsense there."""
-    return frame.rotation if frame.rotation % 90 == 0 and abs(frame.rotation) <= 270 else 0
+def orientation(frame: av.VideoFrame) -> Orientation:
+    """What the frame's display matrix says: one of the eight ways of right angles, or an angle to ignore."""
+    side_data: Any = frame.side_data
+    if "DISPLAYMATRIX" not in side_data:
+        return _UPRIGHT
+    matrix = np.frombuffer(side_data["DISPLAYMATRIX"], np.int32)[[0, 1, 3, 4]].astype(float)
+    size = np.abs(matrix).max()
+    a, b, c, d = matrix / size if size else (1, 0, 0, 1)
+    mirrored = a * d < b * c
+    if mirrored:
+        a, b = -a, -b
+    degrees = np.degrees(np.arctan2(c - b, a + d))
+    if min(np.abs((a, d)).max(), np.abs((b, c)).max()) > _NO_ANGLE:
+        return Orientation(ignored_degrees=round(degrees))
+    return Orientation(bool(mirrored), round(degrees / 90) % 4)
 
 
 def _cut(frame: av.VideoFrame, left: int, top: int, width: int, height: int) -> av.VideoFrame:

@@ -1,0 +1,325 @@
+"""Kinds of files whose containers say something wrong: every frame right, or refused for the true reason."""
+
+import contextlib
+import struct
+
+import av
+import numpy as np
+import pytest
+from test_video import encode, moving_square
+
+from videomae_jax.data.video import VideoError, open_video
+from videomae_jax.data.video_frames import Orientation
+from videomae_jax.data.video_times import rising_times
+
+
+def needs(codec):
+    if codec not in av.codecs_available:
+        pytest.skip(f"this build of the decoder has no encoder {codec}")
+
+
+def remux(source, path, change=lambda packet: packet, filters=None, skip=0, **options):
+    """Copy packets; `change` may return None to leave one out."""
+    with av.open(str(source)) as old, av.open(str(path), "w", **options) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        through = av.BitStreamFilterContext(filters, old.streams.video[0], stream) if filters else None
+        for packet in old.demux(video=0):
+            for each in through.filter(packet if packet.size else None) if through else [packet]:
+                if each.dts is not None and change(each) is not None:
+                    each.stream = stream
+                    new.mux(each)
+    return path
+
+
+class ShownWhenDecoded:
+    """Times as they come out of AVI or a raw stream: none but those of decoding, from 0 on."""
+
+    def __init__(self):
+        self.first = None
+
+    def __call__(self, packet):
+        self.first = packet.dts if self.first is None else self.first
+        packet.pts = packet.dts = packet.dts - self.first
+        return packet
+
+
+class Cut:
+    """Leaves out what comes before the second keyframe."""
+
+    def __init__(self):
+        self.keyframes = 0
+
+    def __call__(self, packet):
+        self.keyframes += packet.is_keyframe
+        return packet if self.keyframes > 1 else None
+
+
+def plain_decode(path):
+    """Every frame that comes out in one pass, whatever is damaged."""
+    frames = []
+    with av.open(str(path)) as container:
+        for packet in container.demux(container.streams.best("video")):
+            with contextlib.suppress(av.error.FFmpegError):
+                frames += [frame.to_ndarray(format="rgb24") for frame in packet.decode()]
+    return frames
+
+
+def each_alone_is_right(path, turn=lambda image: image):
+    """Each frame asked for alone is that of a plain decode, and so are those of a whole pass."""
+    plain = [turn(image) for image in plain_decode(path)]
+    with open_video(path) as video:
+        assert len(video.timestamps) == len(plain)
+        assert (np.diff(video.timestamps) >= 0).all()
+        streamed = list(video.stream())
+    assert len(streamed) == len(plain)
+    for index, image in enumerate(plain):
+        with open_video(path) as video:
+            np.testing.assert_array_equal(video.frames([index])[0], image, f"frame {index}")
+        np.testing.assert_array_equal(streamed[index].image, image)
+    return len(plain)
+
+
+X265 = "log-level=none:pools=none:frame-threads=1:"
+TWO_SIDED = {
+    "libx264": {"bf": "3", "b_strategy": "0", "g": "15"},
+    "libx265": {"x265-params": X265 + "bframes=3:keyint=15"},
+    "mpeg4": {"bf": "2", "g": "12"},
+    "mpeg2video": {"bf": "2", "g": "12"},
+}
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "mov"])
+@pytest.mark.parametrize("codec", list(TWO_SIDED))
+def test_times_that_are_those_of_decoding(tmp_path, codec, container):
+    needs(codec)
+    source = encode(tmp_path / "right.mp4", moving_square(40, 64, 96), codec, options=TWO_SIDED[codec])
+    path = remux(source, tmp_path / f"wrong.{container}", ShownWhenDecoded())
+    assert each_alone_is_right(path) == 40
+    with open_video(path) as video:
+        np.testing.assert_allclose(np.diff(video.timestamps), 0.04, atol=0.002)
+
+
+def test_times_that_are_wrong_in_a_part_only(tmp_path):
+    source = encode(tmp_path / "right.mp4", moving_square(45, 32, 48), options=TWO_SIDED["libx264"])
+    groups = 0
+
+    def change(packet):
+        nonlocal groups
+        groups += packet.is_keyframe
+        if groups == 2:
+            packet.pts = packet.dts + 1024
+        return packet
+
+    assert each_alone_is_right(remux(source, tmp_path / "wrong.mp4", change)) == 45
+
+
+def test_ordinary_files_are_not_decoded_to_find_out(tmp_path, monkeypatch):
+    """Also where a variable rate or short groups make the pictures themselves tell their order."""
+    files = {
+        "even.mp4": ("libx264", {"bf": "3"}, None),
+        "even.mkv": ("libx264", {"bf": "3"}, None),
+        "low_delay.mp4": ("libx264", {"bf": "0"}, None),
+        "open.mp4": ("libx264", {"bf": "3", "g": "9", "x264-params": "open-gop=1"}, None),
+        "interlaced.mp4": ("libx264", {"flags": "+ildct+ilme", "x264-params": "interlaced=1"}, None),
+        "uneven.mkv": ("libx264", {"bf": "3"}, np.cumsum(np.arange(40) % 5 * 9 + 11).tolist()),
+        "short_groups.mp4": ("libx264", {"bf": "3", "g": "4", "sc_threshold": "0"}, None),
+        "hevc.mp4": (
+            "libx265",
+            {"x265-params": X265 + "bframes=4:b-pyramid=1"},
+            None,
+        ),
+        "hevc_uneven.mkv": (
+            "libx265",
+            {"x265-params": X265 + "keyint=9:open-gop=1"},
+            np.cumsum(np.arange(40) % 5 * 9 + 11).tolist(),
+        ),
+        "vp9.webm": ("libvpx-vp9", {"g": "10", "lag-in-frames": "10"}, None),
+        "p.avi": ("mpeg4", {"g": "10"}, None),
+        "p.mp4": ("mpeg4", {"g": "10"}, None),
+        "still.avi": ("mjpeg", {}, None),
+    }
+    for name, (codec, options, pts) in files.items():
+        if codec not in av.codecs_available:
+            continue
+        path = encode(
+            tmp_path / name, moving_square(40), codec, fps=1000 if pts else 25, pts=pts, options=options
+        )
+        with open_video(path) as video:
+            assert video._times is not None, name
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264", "h263"])
+def test_without_a_table_of_keyframes_only_true_ones_are_started_at(tmp_path, codec):
+    needs(codec)
+    path = encode(tmp_path / "a.mov", moving_square(40, 96, 128), codec, options={"g": "12", "bf": "0"})
+    content = path.read_bytes()
+    assert b"stss" in content
+    path.write_bytes(content.replace(b"stss", b"free"))
+    assert each_alone_is_right(path) == 40
+
+
+def test_a_table_of_keyframes_that_names_others(tmp_path):
+    path = encode(tmp_path / "a.mp4", moving_square(40, 32, 48), options={"g": "12", "bf": "2"})
+    content = bytearray(path.read_bytes())
+    place = content.index(b"stss") + 12
+    assert struct.unpack_from(">2I", content, place) == (1, 13)
+    struct.pack_into(">I", content, place + 4, 18)
+    path.write_bytes(content)
+    assert each_alone_is_right(path) == 40
+
+
+def test_damage_to_a_keyframe_is_seen_on_the_way(tmp_path):
+    path = encode(tmp_path / "a.avi", moving_square(40, 64, 96), "mpeg4", options={"g": "10"})
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.is_keyframe][2]
+    content = bytearray(path.read_bytes())
+    start = packet.pos + 8 + packet.size // 3
+    content[start : start + 40] = b"\xa5" * 40
+    path.write_bytes(content)
+    plain = {}
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            with contextlib.suppress(av.error.FFmpegError):
+                plain |= {frame.pts: frame.to_ndarray(format="rgb24") for frame in packet.decode()}
+    for index in range(40):
+        with open_video(path) as video:
+            if index in plain:
+                np.testing.assert_array_equal(video.frames([index])[0], plain[index])
+            else:
+                with pytest.raises(VideoError, match=f"damaged: frame {index} does not decode"):
+                    video.frames([index])
+
+
+def test_an_index_with_an_entry_missing(tmp_path):
+    path = encode(tmp_path / "a.avi", moving_square(40, 32, 48), "mpeg4", options={"g": "10"})
+    content = bytearray(path.read_bytes())
+    index = content.index(b"idx1", content.index(b"movi"))
+    (size,) = struct.unpack_from("<I", content, index + 4)
+    entry = index + 8 + 16 * 15
+    content[entry : entry + 16] = b""
+    struct.pack_into("<I", content, index + 4, size - 16)
+    path.write_bytes(content + b"JUNK" + struct.pack("<I", 8) + bytes(8))
+    assert each_alone_is_right(path) == 40
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"g": "12", "bf": "3", "b_strategy": "0", "x264-params": "open-gop=1"}),
+        (
+            "libx265",
+            {"x265-params": X265 + "keyint=12:min-keyint=12:bframes=3:open-gop=1:b-adapt=0"},
+        ),
+        ("mpeg2video", {"g": "12", "bf": "2"}),
+    ],
+)
+def test_leading_pictures_that_cannot_decode_are_not_counted(tmp_path, codec, options, container):
+    needs(codec)
+    source = encode(tmp_path / "whole.mkv", moving_square(40, 64, 96), codec, options=options)
+    settings = {"options": {"use_editlist": "0"}} if container == "mp4" else {}
+    path = remux(source, tmp_path / f"cut.{container}", Cut(), **settings)
+    assert each_alone_is_right(path) < 36
+
+
+MATRICES = {
+    "hflip": ((-1, 0, 0, 1), lambda image: image[:, ::-1], Orientation(True, 0)),
+    "vflip": ((1, 0, 0, -1), lambda image: image[::-1], Orientation(True, 2)),
+    "transpose": ((0, 1, 1, 0), lambda image: image.transpose(1, 0, 2), Orientation(True, 1)),
+    "antitranspose": ((0, -1, -1, 0), lambda i: i[::-1, ::-1].transpose(1, 0, 2), Orientation(True, 3)),
+    "left": ((0, -1, 1, 0), lambda image: np.rot90(image, 1), Orientation(False, 1)),
+    "half": ((-1, 0, 0, -1), lambda image: np.rot90(image, 2), Orientation(False, 2)),
+    "right": ((0, 1, -1, 0), lambda image: np.rot90(image, 3), Orientation(False, 3)),
+    "slanted": ((0.7071, -0.7071, 0.7071, 0.7071), lambda image: image, Orientation(ignored_degrees=45)),
+    "nearly": ((0.9848, -0.1736, 0.1736, 0.9848), lambda image: image, Orientation(ignored_degrees=10)),
+}
+
+
+@pytest.mark.parametrize("name", list(MATRICES))
+def test_display_matrices_are_applied_exactly_or_noted(tmp_path, name):
+    (a, b, c, d), turn, orientation = MATRICES[name]
+    path = encode(tmp_path / "a.mp4", moving_square(12, 32, 48))
+    content = bytearray(path.read_bytes())
+    place = content.index(b"tkhd") + 4 + 40
+    numbers = (round(65536 * number) for number in (a, b, 0, c, d, 0, 0, 0))
+    assert struct.unpack_from(">i", content, place) == (65536,)
+    struct.pack_into(">8i", content, place, *numbers)
+    path.write_bytes(content)
+    assert each_alone_is_right(path, turn) == 12
+    with open_video(path) as video:
+        assert video.orientation == orientation
+        assert ("not undone" in video.orientation.note) == bool(orientation.ignored_degrees)
+        assert len(video.frames([])) == 0
+        assert video.frames([]).shape[1:] == video.frames([3]).shape[1:]
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
+def test_a_turn_that_stands_in_the_first_picture_only(tmp_path, container):
+    source = encode(tmp_path / "a.mp4", moving_square(30, 32, 48), options={"g": "100"})
+    path = remux(
+        source, tmp_path / f"b.{container}", filters="h264_metadata=display_orientation=insert:rotate=90"
+    )
+    assert each_alone_is_right(path, lambda image: np.rot90(image, 1)) == 30
+
+
+def test_one_repeated_time_leaves_all_others(tmp_path):
+    times = [*range(0, 1160, 40), 1120, *range(21160, 22360, 40)]
+    path = encode(tmp_path / "right.mkv", moving_square(len(times), 32, 48), fps=1000, pts=sorted(times))
+    assert each_alone_is_right(path) == len(times)
+    with open_video(path) as video:
+        np.testing.assert_allclose(video.timestamps, np.array(sorted(times)) / 1000, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("shown", "decoded", "expected"),
+    [
+        ([0, 0.08, 0.04, 0.12], [], [0, 0.04, 0.08, 0.12]),
+        ([0, 0.04, 0.04, 5], [], [0, 0.04, 0.04, 5]),
+        ([*np.arange(20) * 0.04, 0.72, 0.76], [], np.arange(22) * 0.04),
+        ([np.nan] * 3, [0, 0.08, 0.04], [0, 0.04, 0.08]),
+        ([np.nan] * 3, [], [0, 0.04, 0.08]),
+        ([*np.arange(20) * 0.04] * 2, [], np.arange(40) * 0.04),
+        ([], [], []),
+    ],
+)
+def test_times_from_what_is_there(shown, decoded, expected):
+    found = rising_times(np.array(shown, float), np.array(decoded, float), 25)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def reason(path, **settings):
+    with pytest.raises(VideoError) as caught, open_video(path, **settings) as video:
+        video.frames([0])
+    return caught.value.reason
+
+
+def test_pictures_are_no_videos(tmp_path):
+    frame = av.VideoFrame.from_ndarray(moving_square(1)[0], format="rgb24")
+    for name, codec, form in (
+        ("a.png", "png", "image2"),
+        ("a.jpg", "mjpeg", "image2"),
+        ("a.gif", "gif", "gif"),
+    ):
+        with av.open(str(tmp_path / name), "w", format=form) as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.width, stream.height = 64, 48
+            stream.pix_fmt = {"png": "rgb24", "gif": "rgb8", "mjpeg": "yuvj420p"}[codec]
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        (tmp_path / name).rename(tmp_path / f"{name}.mp4")
+        assert reason(tmp_path / f"{name}.mp4") == "still-image"
+
+
+def test_frames_with_too_many_pixels_are_refused(tmp_path):
+    path = encode(tmp_path / "a.mp4", moving_square(4))
+    assert reason(path, max_pixels=48 * 64 - 1) == "too-large"
+    with open_video(path, max_pixels=48 * 64) as video:
+        assert len(video.frames([0, 3])) == 2
+
+
+def test_the_frame_that_is_outside_is_named(tmp_path):
+    path = encode(tmp_path / "a.mp4", moving_square(8))
+    with open_video(path) as video:
+        for wanted, named in (([-1, 5], "frame -1"), ([2, 8], "frame 8")):
+            with pytest.raises(IndexError, match=f"{named} asked for, but it has frames 0 to 7"):
+                video.frames(wanted)
