@@ -111,6 +111,11 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Pa
     Both have `config` and `data` (`digest`, `videos`). Videos count by their digest, so lists may move.
     A setting that the saved run does not know, because it is newer, had today's default.
     """
+    if "data" not in saved:
+        raise InputError(
+            f"{workdir} holds converted weights and no run that could be continued: name another --workdir, "
+            f"and start from these weights with --init-from {workdir}"
+        )
     before, after = _defaults(saved["config"]) | _flat(saved["config"]), _flat(now["config"])
     changes = [
         f"  {name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
