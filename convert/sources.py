@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from videomae_jax.checkpoints import hugging_face, orbax
 from videomae_jax.checkpoints.config_json import read_config
-from videomae_jax.checkpoints.names import original_from_hugging_face, original_from_tree, strip_prefixes
+from videomae_jax.checkpoints.names import original_from_tree, original_names
 from videomae_jax.checkpoints.processing_json import KEY, read_processing
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
@@ -44,24 +42,14 @@ def read_source(name: str) -> Source:
     path = Path(name)
     if path.is_file():
         return _read_file(path)
-    if path.is_dir() and _is_orbax(path):
+    if orbax.is_run(path):
         return _read_orbax(path)
     return _read_hugging_face(name, path)
 
 
-def _is_orbax(path: Path) -> bool:
-    work = path.parent if path.name == orbax.FOLDER else path
-    return bool(orbax.list_steps(work)) or (path.name.isdecimal() and (path / "params").is_dir())
-
-
 def _read_orbax(path: Path) -> Source:
-    folder = orbax.find_step_folder(path)
-    try:
-        config, params = orbax.read_params(folder)
-    except InputError:
-        raise
-    except Exception as error:  # Orbax and tensorstore name damage in many ways.
-        raise InputError(f"{folder} cannot be read: {error}") from error
+    folder = orbax.find_evaluated_folder(path)
+    config, params = orbax.read_params(folder)
     files = tuple(sorted(each for each in folder.rglob("*") if each.is_file()))
     tensors, processing = original_from_tree(params, config), read_processing(folder)
     return Source(str(path), "orbax", files, tensors, config, {}, processing)
@@ -70,7 +58,7 @@ def _read_orbax(path: Path) -> Source:
 def _read_file(path: Path) -> Source:
     said: dict[str, Any] = {}
     if path.suffix == ".safetensors":
-        tensors = _read_safetensors(path)
+        tensors = hugging_face.read_safetensors(path)
     elif path.suffix in PICKLES:
         tensors, said = read_pickle(path)
     else:
@@ -80,7 +68,7 @@ def _read_file(path: Path) -> Source:
         config, processing = _our_config(path, note), _our_processing(path, note)
     elif _is_hugging_face(tensors) and (path.parent / "config.json").is_file():
         config, processing = read_config(path.parent), read_processing(path.parent)
-    return Source(str(path), "torch", (path,), _rename(tensors), config, said, processing)
+    return Source(str(path), "torch", (path,), original_names(tensors), config, said, processing)
 
 
 def _processing_of_run(args: Mapping[str, Any]) -> Processing | None:
@@ -127,35 +115,19 @@ def _read_hugging_face(name: str, path: Path) -> Source:
     if path.suffix in (*PICKLES, ".safetensors") and not path.exists():
         raise InputError(f"{name} does not exist")
     folder = hugging_face.find_folder(name, patterns=("*.json", "*.safetensors", "pytorch_model*.bin"))
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    if not files:
-        raise InputError(f"{folder} holds no *.safetensors, no pytorch_model.bin and no checkpoints/<step>")
+    files = hugging_face.weight_files(folder, name, pickles=True)
     config = read_config(folder)
     tensors: dict[str, np.ndarray] = {}
     for file in files:
-        part = _read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)[0]
-        if twice := tensors.keys() & part.keys():
-            raise InputError(
-                f"{file} has {', '.join(sorted(twice)[:8])} again, after another file of its folder"
-            )
-        tensors |= part
+        safe = file.suffix == ".safetensors"
+        tensors |= hugging_face.read_safetensors(file) if safe else read_pickle(file)[0]
     said = tuple(folder / name for name in ("config.json", *FILES) if (folder / name).is_file())
-    return Source(name, "hf", (*said, *files), _rename(tensors), config, {}, read_processing(folder))
-
-
-def _rename(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return strip_prefixes(original_from_hugging_face(tensors))
+    processing = read_processing(folder)
+    return Source(name, "hf", (*said, *files), original_names(tensors), config, {}, processing)
 
 
 def _is_hugging_face(tensors: Mapping[str, np.ndarray]) -> bool:
     return any("embeddings.patch_embeddings." in name or ".layernorm_before." in name for name in tensors)
-
-
-def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
-    try:
-        return load_file(file)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"{file} is no safetensors file or is damaged: {error}") from error
 
 
 def select_rows(source: Source, rows: list[int]) -> Source:

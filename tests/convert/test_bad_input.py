@@ -235,3 +235,17 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, tensors, number, code):
     assert process.returncode == code, said
     assert b"nothing was written" in said
     assert sorted(tmp_path.iterdir()) == [source]
+
+
+def test_only_the_file_of_weights_of_a_folder_is_read(convert, tmp_path, tensors):
+    source = save_pth(tmp_path / "a.pth", tensors)
+    assert convert(source, tmp_path / "b", "--to", "hf", *ALL)[0] == 0
+    for name in ("model.fp16", "model-00001-of-00002", "optimizer"):
+        save_file({"mask_token": np.zeros((1, 1, 16), np.float32)}, tmp_path / f"b/{name}.safetensors")
+    torch.save({"state": {}}, tmp_path / "b/pytorch_model.bin")
+    code, said = convert(tmp_path / "b", tmp_path / "c.pth", "--to", "torch")
+    assert code == 0, said
+    back = torch.load(tmp_path / "c.pth", weights_only=True)["model"]
+    np.testing.assert_array_equal(back["mask_token"].numpy(), tensors["mask_token"])
+    (tmp_path / "b").rename(tmp_path / "checkpoint-7")
+    assert "such as" in convert(tmp_path, "out", "--to", "hf")[1]

@@ -3,14 +3,20 @@
 from argparse import Namespace
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from random_checkpoints import DECODER, FLAGS, TINY, random_tensors, save_pth
 from safetensors.numpy import load_file, save_file
 
-from videomae_jax import VideoMAEImageProcessor
-from videomae_jax.checkpoints.names import hugging_face_from_original, original_spelling
+from videomae_jax import VideoMAEForPreTraining, VideoMAEImageProcessor
+from videomae_jax.checkpoints.names import (
+    hugging_face_from_original,
+    original_from_tree,
+    original_spelling,
+)
 from videomae_jax.checkpoints.orbax import read_params
+from videomae_jax.checkpoints.source import read_weights
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra convert)")
 
@@ -64,6 +70,7 @@ def test_bfloat16_keeps_every_bit_and_casts_on_request(convert, tmp_path):
 
 
 def spelled(tensors, spelling):
+    """Hugging Face's names, with the biases of attention as one version of transformers has them."""
     named = hugging_face_from_original(tensors)
     if spelling == "on disk":
         return named
@@ -71,15 +78,20 @@ def spelled(tensors, spelling):
         name.replace(".q_bias", ".query.bias").replace(".v_bias", ".value.bias"): each
         for name, each in named.items()
     }
-    if spelling == "stray key bias":
+    of_key = {"zero key bias": 0, "rounding": 3.8e-7, "trained": 3.0}
+    if spelling in of_key:
         stems = [name.removesuffix("query.bias") for name in named if name.endswith("query.bias")]
-        named |= {f"{stem}key.bias": np.zeros_like(named[f"{stem}query.bias"]) for stem in stems}
+        for stem in stems:
+            named[f"{stem}key.bias"] = np.full_like(named[f"{stem}query.bias"], of_key[spelling])
     return named
 
 
-@pytest.mark.parametrize("spelling", ["on disk", "in memory", "stray key bias"])
+SPELLINGS = ["on disk", "in memory", "zero key bias", "rounding", "trained"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
-def test_the_three_spellings_of_biases(convert, tmp_path, spelling, file):
+def test_spellings_of_biases(convert, tmp_path, spelling, file):
     tensors = random_tensors(TINY, "pretraining")
     named = spelled(tensors, spelling)
     folder = tmp_path / "folder"
@@ -94,16 +106,39 @@ def test_the_three_spellings_of_biases(convert, tmp_path, spelling, file):
         save_file({name: np.ascontiguousarray(each) for name, each in named.items()}, folder / file)
     code, said = convert(folder, tmp_path / "b.pth", "--to", "torch")
     assert code == 0, said
+    assert said.count("Biases on keys, in 4 layers") == (spelling in ("rounding", "trained"))
+    if file == "model.safetensors":  # The other door.
+        model, params = VideoMAEForPreTraining.from_pretrained(folder)
+        same(original_from_tree(jax.tree.map(np.asarray, params), model.config), tensors)
     back = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
     same({name: tensor.numpy() for name, tensor in back.items()}, tensors)
 
 
-def test_a_key_bias_that_is_not_zero_is_refused(convert, tmp_path):
-    named = spelled(random_tensors(TINY, "pretraining"), "stray key bias")
-    next(each for name, each in named.items() if name.endswith("key.bias"))[0] = 1
-    save_file({name: np.ascontiguousarray(each) for name, each in named.items()}, tmp_path / "a.safetensors")
-    code, said = convert(tmp_path / "a.safetensors", tmp_path / "b", "--to", "hf", *FLAGS, *DECODER)
-    assert (code, "is not zero" in said) == (2, True)
+@pytest.mark.parametrize("of_keys", [0, 3.8e-7, 3.0])
+def test_a_fused_bias_is_its_thirds(convert, tmp_path, of_keys):
+    tensors = original_spelling(random_tensors(replace(TINY, num_labels=3), "classification"))
+    fused = dict(tensors)
+    for name in [name for name in tensors if name.endswith(".q_bias")]:
+        stem = name.removesuffix("q_bias")
+        of_values = fused.pop(f"{stem}v_bias")
+        fused[f"{stem}qkv.bias"] = np.concatenate(
+            [fused.pop(name), np.full_like(of_values, of_keys), of_values]
+        )
+    place = save_pth(tmp_path / "a.pth", fused)
+    code, said = convert(place, tmp_path / "b.pth", "--to", "torch", *FLAGS)
+    assert code == 0, said
+    assert said.count("Biases on keys, in 2 layers") == bool(of_keys)
+    back = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
+    same({name: tensor.numpy() for name, tensor in back.items()}, tensors)
+
+
+def test_a_bias_on_keys_changes_no_output():
+    """transformers' attention with one of 3.0 on every key: the reason to leave it out."""
+    rng = np.random.default_rng(0)
+    queries, keys, values = rng.normal(size=(3, 8, 6))
+    weights = [np.exp(queries @ (keys + bias).T) for bias in (0.0, 3.0)]
+    outputs = [weight / weight.sum(axis=1, keepdims=True) @ values for weight in weights]
+    np.testing.assert_allclose(*outputs, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +154,35 @@ def test_prefixes_and_containers(convert, tmp_path, prefix, container):
     assert code == 0, said
     back = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
     same({name: tensor.numpy() for name, tensor in back.items()}, tensors)
+
+
+WRAPPINGS = [
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "net.",
+    "module._orig_mod.",
+    "_orig_mod.module.model.",
+    "model.net.",
+]
+
+
+@pytest.mark.parametrize("prefix", WRAPPINGS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrappers_around_hugging_face_names(convert, tmp_path, prefix, kind):
+    """As Lightning, data-parallel training and torch.compile leave them, in files and folders."""
+    purpose, config = KINDS[kind]
+    tensors = random_tensors(config, purpose)
+    named = hugging_face_from_original(tensors)
+    wrapped = {prefix + name: np.ascontiguousarray(tensor) for name, tensor in named.items()}
+    lightning = {"state_dict": {name: torch.from_numpy(tensor) for name, tensor in wrapped.items()}}
+    torch.save(lightning | {"pytorch-lightning_version": "2.5"}, tmp_path / "a.ckpt")
+    flags = (*FLAGS, *(DECODER if purpose == "pretraining" else ()), "--num-frames", config.num_frames)
+    code, said = convert(tmp_path / "a.ckpt", tmp_path / "b", "--to", "hf", *flags)
+    assert code == 0, said
+    same(load_file(tmp_path / "b/model.safetensors"), named)
+    save_file(wrapped, tmp_path / "b/model.safetensors")
+    same(read_weights(str(tmp_path / "b"))[1], tensors)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -58,14 +58,38 @@ def test_parameters_of_another_model_are_not_saved(tmp_path, pretrained, classif
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("file", ["pytorch_model.bin", "checkpoint.pth"])
-def test_pickles_are_refused_with_the_way_out(tmp_path, pretrained, file):
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "pytorch_model.bin.index.json"])
+def test_a_folder_with_pickles_is_refused_with_the_way_out(tmp_path, pretrained, file):
+    model, params = pretrained
+    model.save_pretrained(tmp_path / "a", params)
+    (tmp_path / "a/model.safetensors").rename(tmp_path / "a" / file)
+    with pytest.raises(InputError, match=rf"`videomae-jax convert {tmp_path}/a NEW --to hf`"):
+        VideoMAEForPreTraining.from_pretrained(tmp_path / "a")
+
+
+@pytest.mark.parametrize("file", ["checkpoint.pth", "last.ckpt"])
+def test_a_pickle_is_refused_with_the_way_out(tmp_path, pretrained, file):
     model, params = pretrained
     model.save_pretrained(tmp_path / "a", params)
     (tmp_path / "a/model.safetensors").rename(tmp_path / "a" / file)
     for source in (tmp_path / "a", tmp_path / "a" / file):
-        with pytest.raises(InputError, match="python -m convert"):
+        with pytest.raises(InputError, match=rf"`videomae-jax convert {tmp_path}/a/{file} NEW --to hf`"):
             VideoMAEForPreTraining.from_pretrained(source)
+
+
+def test_what_else_a_folder_may_be_is_told(tmp_path, pretrained):
+    model, params = pretrained
+    for step in (9, 10):
+        model.save_pretrained(tmp_path / f"trainer/checkpoint-{step}", params)
+    with pytest.raises(InputError, match=r"Hugging Face's Trainer.*such as .*/checkpoint-10$"):
+        VideoMAEForPreTraining.from_pretrained(tmp_path / "trainer")
+    model.save_pretrained(tmp_path / "a", params)
+    (tmp_path / "a/model.safetensors").rename(tmp_path / "a/model.fp16.safetensors")
+    with pytest.raises(InputError, match=r"only model\.fp16\.safetensors: rename"):
+        VideoMAEForPreTraining.from_pretrained(tmp_path / "a")
+    (tmp_path / "a/model.fp16.safetensors").unlink()
+    with pytest.raises(InputError, match=r"has a config\.json and no model\.safetensors"):
+        VideoMAEForPreTraining.from_pretrained(tmp_path / "a")
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,8 @@ def test_shards(tmp_path, pretrained):
         save_file({name: tensors[name] for name in part}, tmp_path / "a" / file)
     index = {"metadata": {}, "weight_map": {name: file for file, part in halves.items() for name in part}}
     (tmp_path / "a/model.safetensors.index.json").write_text(json.dumps(index))
-    save_file({"other": np.zeros(1)}, tmp_path / "a/adapter.safetensors")
+    for other in ("adapter", "model.fp16", "optimizer", "model-00001-of-00003"):
+        save_file({"other": np.zeros(1)}, tmp_path / f"a/{other}.safetensors")
     assert same(VideoMAEForPreTraining.from_pretrained(tmp_path / "a")[1], params)
     (tmp_path / "a/model-00002-of-00002.safetensors").unlink()
     with pytest.raises(InputError, match="model-00002-of-00002"):
@@ -286,3 +287,20 @@ def test_a_write_that_is_interrupted_keeps_the_old_weights(tmp_path, pretrained,
     model.save_pretrained(tmp_path / "a", jax.tree.map(jnp.zeros_like, params))
     assert not VideoMAEForPreTraining.from_pretrained(tmp_path / "a")[1]["mask_token"].any()
     assert (tmp_path / "a/notes.txt").read_text() == "mine"
+
+
+def test_saving_into_a_used_folder_removes_what_it_replaces(tmp_path, pretrained, classifier):
+    """Else transformers, or a later conversion, might find the weights of the earlier model."""
+    old = ["model.safetensors.index.json", "pytorch_model.bin.index.json", "pytorch_model.bin"]
+    old += [f"model-0000{part}-of-00002.safetensors" for part in (1, 2)] + ["pytorch_model-1-of-1.bin"]
+    kept = ("notes.txt", "optimizer.pt", "tokenizer-1-of-2.safetensors")
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for name in (*old, *kept):
+        (folder / name).write_text("old")
+    model, params = pretrained
+    model.save_pretrained(folder, params)
+    there = {path.name for path in folder.iterdir()}
+    assert there >= {*kept, "model.safetensors", "config.json"}
+    assert not there & set(old)
+    assert same(VideoMAEForPreTraining.from_pretrained(folder)[1], params)

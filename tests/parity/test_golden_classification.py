@@ -10,7 +10,7 @@ import pytest
 from einops import rearrange
 from safetensors.numpy import load_file
 
-from videomae_jax.checkpoints.names import flatten, strip_prefixes, tree_from_original
+from videomae_jax.checkpoints.names import flatten, original_names, tree_from_original
 from videomae_jax.config import OptimConfig, VideoMAEConfig
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.pixels import normalize
@@ -40,7 +40,7 @@ class Golden:
             )
         )
         self.io = load_file(reference / f"{name}_io.safetensors")
-        self.params = tree_from_original(strip_prefixes(load_file(reference / f"{name}_init.safetensors")))
+        self.params = tree_from_original(original_names(load_file(reference / f"{name}_init.safetensors")))
         videos = self.io.get("videos_uint8", self.io.get("video_uint8"))
         videos = videos if videos.ndim == 6 else videos[None]
         self.clips = [normalize(rearrange(video, "b c t h w -> b t h w c")) for video in videos]
@@ -86,7 +86,7 @@ def test_six_optimizer_steps_with_layer_decay(reference, name):
         losses.append(metrics["loss"])
     np.testing.assert_allclose(losses, golden.said["losses"], rtol=1e-5)
     after = load_file(reference / f"{name}_after_6_steps.safetensors")
-    wanted = flatten(tree_from_original(strip_prefixes(after)))
+    wanted = flatten(tree_from_original(original_names(after)))
     reached = flatten(state.params)
     assert reached.keys() == wanted.keys()
     for path, want in wanted.items():

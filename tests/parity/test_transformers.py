@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import videomae_jax
-from videomae_jax.checkpoints.names import flatten, original_from_hugging_face, tree_from_original
+from videomae_jax.checkpoints.names import flatten, original_names, tree_from_original
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the parity group of pyproject.toml)")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (the parity group)")
@@ -107,7 +107,7 @@ def test_there_and_back(tmp_path, name, case):
     assert len(our_hidden) == len(hidden)
     for ours, each in zip(our_hidden, hidden, strict=True):
         assert relative_error(ours, each) <= 1e-5
-    wanted = flatten(tree_from_original(original_from_hugging_face(grads)))
+    wanted = flatten(tree_from_original(original_names(grads)))
     ours = flatten(our_grads)
     assert ours.keys() == wanted.keys()
     for path, want in wanted.items():

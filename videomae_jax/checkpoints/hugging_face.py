@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from videomae_jax.checkpoints.config_json import config_json, read_config
-from videomae_jax.checkpoints.names import original_from_hugging_face, strip_prefixes
+from videomae_jax.checkpoints.names import original_names
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 from videomae_jax.processing import FILES, Processing
@@ -22,7 +22,7 @@ from videomae_jax.processing import FILES, Processing
 log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
+_PICKLED = "pytorch_model.bin"
 _NON_COMMERCIAL = ("MCG-NJU/", "OpenGVLab/")
 
 
@@ -90,47 +90,98 @@ def _why(source: str, revision: str | None, error: Exception) -> str:
     return f"could not be had from {hub}: {error}"
 
 
-def read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """Every tensor of a folder's safetensors, in one file or in the shards of an index, by its name there."""
-    tensors: dict[str, np.ndarray] = {}
-    for file in _files(folder):
-        try:
-            tensors |= load_file(file)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise InputError(
-                f"{file} cannot be read: {error}. It is damaged or cut short: download or copy it again"
-            ) from error
-    return tensors
+def read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    """The tensors of a file; raises InputError when it is damaged, or of a dtype that NumPy lacks."""
+    try:
+        return load_file(file)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise InputError(
+            f"{file} cannot be read: {error}. It is damaged or cut short, or holds numbers of fewer than 16 "
+            "bits: download or copy it again, or save it in float32 or bfloat16"
+        ) from error
 
 
-def _files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    index = folder / _INDEX
-    if index.is_file():
-        try:
-            files = sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{index} is no index of shards: {error!r}") from error
-        if missing := [file.name for file in files if not file.is_file()]:
-            raise InputError(f"{index} names {', '.join(missing)}, which {folder} lacks: download them too")
-        return files
-    pickles = [path.name for pattern in ("*.bin", "*.pth", "*.pt") for path in sorted(folder.glob(pattern))]
-    found = f"{folder} has no {WEIGHTS}" + (f", only {', '.join(pickles)}" if pickles else "")
-    raise InputError(f"{found}. {refusal(pickles[0] if pickles else 'pytorch_model.bin')}")
+def weight_files(folder: Path, source: str, pickles: bool = False) -> list[Path]:
+    """The files of a folder that hold its weights, as transformers chooses them.
+
+    That is model.safetensors, else the shards that model.safetensors.index.json names and, with `pickles`,
+    else pytorch_model.bin, else its shards. All others are left alone: other variants, the shards of earlier
+    saves, optimizers. Raises InputError, with what there is and the way out, where none of them is there;
+    `source` is what the user calls the folder.
+    """
+    for name in (WEIGHTS, _PICKLED) if pickles else (WEIGHTS,):
+        if (folder / name).is_file():
+            return [folder / name]
+        if (index := _index(folder, name)).is_file():
+            files = [folder / file for file in _shards(index)]
+            if missing := [file.name for file in files if not file.is_file()]:
+                raise InputError(f"{index} names {', '.join(missing)}, which {folder} lacks: get them too")
+            return files
+    raise InputError(_without_weights(folder, source))
 
 
-def refusal(pickle: str) -> str:
-    """Why a pickle is not read, and what to do instead."""
+def _index(folder: Path, weights: str) -> Path:
+    """Where it is said which shards hold what would be in a file of weights."""
+    return folder / f"{weights}.index.json"
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        if bad := [name for name in names if Path(name).name != name]:
+            raise ValueError(f"{bad[0]!r} is not in its folder")
+        return names
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{index} is no index of shards: {error!r}") from error
+
+
+def _without_weights(folder: Path, source: str) -> str:
+    """What to tell of a folder that has no file of weights under the names that are looked for."""
+    if runs := sorted(folder.glob("checkpoint-*/config.json"), key=_trainer_step):
+        return (
+            f"{source} holds the checkpoints of a run of Hugging Face's Trainer, and no weights of its own: "
+            f"name one of them, such as {runs[-1].parent}"
+        )
+    if (folder / _PICKLED).is_file() or _index(folder, _PICKLED).is_file():
+        return f"{source} has no {WEIGHTS}, only {_PICKLED}. {refusal(source)}"
+    if pickles := sorted(path for end in ("bin", "pth", "pt", "ckpt") for path in folder.glob(f"*.{end}")):
+        return f"{source} has no {WEIGHTS}, only {pickles[0].name}. {refusal(str(pickles[0]))}"
+    if others := [path.name for path in sorted(folder.glob("*.safetensors"))]:
+        return (
+            f"{source} has no {WEIGHTS}, only {', '.join(others[:8])}: rename the file that holds the whole "
+            f"model to {WEIGHTS}, or turn it into a folder with `videomae-jax convert {folder / others[0]} "
+            "NEW --to hf`"
+        )
+    if (folder / "config.json").is_file():
+        return (
+            f"{source} has a config.json and no {WEIGHTS}: get that too or, where its repository has pickles "
+            f"only, turn them into a folder with `videomae-jax convert {source} NEW --to hf`"
+        )
     return (
-        f"Pickles (.bin, .pth, .pt) can run code and are not read here: download {pickle} and turn it into "
-        f"safetensors once, with `python -m convert {pickle} FOLDER --to hf`, then give FOLDER"
+        f"{source} has no checkpoint in it: neither the config.json and {WEIGHTS} of a Hugging Face folder "
+        "nor the checkpoints/<step> of a work folder"
     )
 
 
-def read_folder(folder: Path) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
+def _trainer_step(config: Path) -> int:
+    number = config.parent.name.removeprefix("checkpoint-")
+    return int(number) if number.isdecimal() else -1
+
+
+def refusal(pickled: str) -> str:
+    """Why what is pickled, a file or a folder, is not read, and what to do instead."""
+    return (
+        "Pickles (.bin, .pth, .pt, .ckpt) can run code and are not read here: turn it into a folder with "
+        f"safetensors once, with `videomae-jax convert {pickled} NEW --to hf`, then give NEW"
+    )
+
+
+def read_folder(folder: Path, source: str) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
     """Configuration and tensors, under their original names and in their own dtype, of a folder."""
-    return read_config(folder), strip_prefixes(original_from_hugging_face(read_tensors(folder)))
+    tensors: dict[str, np.ndarray] = {}
+    for file in weight_files(folder, source):
+        tensors |= read_safetensors(file)
+    return read_config(folder), original_names(tensors)
 
 
 def write_folder(
@@ -161,6 +212,7 @@ def write_folder(
         if folder.exists():
             for file in partial.iterdir():
                 file.replace(folder / file.name)
+            _remove_replaced(folder)
         else:
             partial.rename(folder)
     except (OSError, SafetensorError) as error:
@@ -168,3 +220,13 @@ def write_folder(
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_replaced(folder: Path) -> None:
+    """Remove the weights of earlier saves that the new model.safetensors stands in for."""
+    for name in (WEIGHTS, _PICKLED):
+        stem, _, end = name.partition(".")
+        for shard in folder.glob(f"{stem}-*-of-*.{end}"):
+            shard.unlink()
+        _index(folder, name).unlink(missing_ok=True)
+    (folder / _PICKLED).unlink(missing_ok=True)

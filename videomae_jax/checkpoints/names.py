@@ -5,6 +5,7 @@ instead of (out, in), LayerNorm weights are called scale, and the patch embeddin
 frame, row, column, channel.
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,8 @@ from jaxtyping import Shaped
 
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
+
+log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, np.ndarray]
 Tree = Mapping[str, Any]
@@ -53,37 +56,98 @@ TO_HUGGING_FACE = (
 )
 
 WRAPPERS = {"module", "model", "backbone", "_orig_mod"}
-"""Parts that data-parallel, hub and detection wrappers and torch.compile put into names."""
+"""Parts that data-parallel, hub and detection wrappers, Lightning and torch.compile put into names."""
 ENCODER_PARTS = {"patch_embed", "blocks", "norm"}
+_ROOTS = {"decoder", "mask_token", "encoder_to_decoder", "fc_norm", "head", "classifier"} | ENCODER_PARTS
+_ROOTS |= {"embeddings", "layer", "layernorm"}
 
 
-def original_from_hugging_face(tensors: Tensors) -> dict[str, np.ndarray]:
-    """Rename Hugging Face tensors as the original code does, and join query, key and value into qkv.
+def original_names(tensors: Tensors) -> dict[str, np.ndarray]:
+    """Tensors by the names of the original code, with `encoder.` before those of the encoder.
 
-    Biases may be called q_bias and v_bias, query.bias and value.bias, with or without a key.bias of zeros.
+    Takes the original's names and Hugging Face's, in any nest of wrappers. Biases may be called q_bias and
+    v_bias, query.bias and value.bias, or be thirds of qkv.bias. Those of keys are left out, which is logged
+    where they are not zero. Raises InputError where two names fall together.
     """
-    renamed: dict[str, np.ndarray] = {}
-    for old, tensor in tensors.items():
-        name = old
+    unwrapped = _without_wrappers(tensors)
+    return _with_encoder(_without_key_biases(_original_from_hugging_face(unwrapped)))
+
+
+def _without_wrappers(tensors: Tensors) -> dict[str, np.ndarray]:
+    """Names without the parts that wrappers put in, and without those that all of them begin with."""
+    parts = {name: [part for part in name.split(".") if part not in WRAPPERS] for name in tensors}
+    while len(first := {each[0] if len(each) > 1 else "" for each in parts.values()}) == 1 and not (
+        first & (_ROOTS | {""})
+    ):
+        parts = {name: each[1:] for name, each in parts.items()}
+    return _renamed(tensors, {name: ".".join(each) for name, each in parts.items()})
+
+
+def _original_from_hugging_face(tensors: Tensors) -> dict[str, np.ndarray]:
+    """Rename Hugging Face tensors as the original code does, and join query, key and value into qkv."""
+    names = {}
+    for name in tensors:
+        names[name] = name
         for pattern, replacement in HUGGING_FACE:
-            name = re.sub(pattern, replacement, name)
-        if name in renamed:
-            raise InputError(f"{old} is there twice, under two spellings of {name}")
-        renamed[name] = tensor
+            names[name] = re.sub(pattern, replacement, names[name])
+    renamed = _renamed(tensors, names)
     for name in [name for name in renamed if name.endswith(".attn.query.weight")]:
         stem = name.removesuffix("query.weight")
         parts = [f"{stem}{part}.weight" for part in ("query", "key", "value")]
         # Parts that do not belong together stay as they are, for the comparison of shapes to name them.
         if len({renamed[part].shape if part in renamed else None for part in parts}) == 1:
             renamed[f"{stem}qkv.weight"] = np.concatenate([renamed.pop(part) for part in parts])
-    for name in [name for name in renamed if name.endswith(".attn.key.bias")]:
-        if renamed.pop(name).any():
-            raise InputError(f"{name} is not zero; VideoMAE has no bias on keys, so these are other weights")
     return renamed
 
 
+def _without_key_biases(tensors: Tensors) -> dict[str, np.ndarray]:
+    """Without biases on keys: one adds the same to every score of a query, and softmax takes no notice.
+
+    transformers 5.5.4 to 5.17 trains them, which leaves values of the size of rounding.
+    """
+    kept: dict[str, np.ndarray] = {}
+    of_keys = []
+    for name, tensor in tensors.items():
+        stem = re.sub(r"\.(key|qkv)\.bias$|\.(k|key)_bias$", "", name)
+        if stem == name or not stem.endswith(".attn"):
+            kept[name] = tensor
+        elif not name.endswith("qkv.bias"):
+            of_keys.append(tensor)
+        elif tensor.ndim != 1 or len(tensor) % 3 or f"{stem}.q_bias" in tensors:
+            kept[name] = tensor
+        else:
+            kept[f"{stem}.q_bias"], of_key, kept[f"{stem}.v_bias"] = np.split(tensor, 3)
+            of_keys.append(of_key)
+    if largest := max((float(np.abs(np.asarray(bias, np.float32)).max()) for bias in of_keys), default=0.0):
+        log.warning(
+            "Biases on keys, in %d layers and up to %.1e, are left out: they change no output.",
+            len(of_keys),
+            largest,
+        )
+    return kept
+
+
+def _with_encoder(tensors: Tensors) -> dict[str, np.ndarray]:
+    """With `encoder.` before every tensor of the encoder; the original saves a classifier's without it."""
+    names = {}
+    for name in tensors:
+        bare = name.removeprefix("encoder.")
+        names[name] = f"encoder.{bare}" if bare.partition(".")[0] in ENCODER_PARTS else bare
+    return _renamed(tensors, names)
+
+
+def _renamed(tensors: Tensors, names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Tensors under other names; raises InputError when two of them would be the same."""
+    before: dict[str, str] = {}
+    for old, new in names.items():
+        if new in before:
+            raise InputError(f"{before[new]} and {old} are both {new} without their prefixes and spellings")
+        before[new] = old
+    return {new: tensors[old] for new, old in before.items()}
+
+
 def hugging_face_from_original(tensors: Tensors) -> dict[str, np.ndarray]:
-    """Name tensors as Hugging Face folders do, the inverse of `original_from_hugging_face`.
+    """Name tensors as Hugging Face folders do, the inverse of `original_names`.
 
     Biases keep their on-disk names q_bias and v_bias, which every version of transformers but 5.5 to 5.17
     reads. The encoder stands below `videomae.` unless nothing but the encoder is there.
@@ -101,25 +165,6 @@ def hugging_face_from_original(tensors: Tensors) -> dict[str, np.ndarray]:
                 renamed[f"{stem}{part}.weight"] = rows
         else:
             renamed[name] = tensor
-    return renamed
-
-
-def strip_prefixes(tensors: Tensors) -> dict[str, np.ndarray]:
-    """Take wrappers' prefixes off original names and put `encoder.` before every tensor of the encoder.
-
-    The original saves a classifier's encoder without that prefix. Raises InputError when two names fall
-    together.
-    """
-    renamed: dict[str, np.ndarray] = {}
-    before: dict[str, str] = {}
-    for name, tensor in tensors.items():
-        parts = [part for part in name.split(".") if part not in WRAPPERS]
-        if parts[:1] == ["encoder"]:
-            parts = parts[1:]
-        short = ".".join((["encoder"] if ENCODER_PARTS.intersection(parts[:1]) else []) + parts)
-        if short in renamed:
-            raise InputError(f"{before[short]} and {name} are both {short} without their prefixes")
-        renamed[short], before[short] = tensor, name
     return renamed
 
 

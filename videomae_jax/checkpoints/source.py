@@ -20,17 +20,17 @@ def read_weights(source: str, revision: str | None = None) -> tuple[VideoMAEConf
     """
     path = Path(source)
     if path.is_file():
-        pickled = path.suffix in (".bin", ".pth", ".pt")
+        pickled = path.suffix in (".bin", ".pth", ".pt", ".ckpt")
         raise InputError(
             f"{source} is a file. "
             + (hugging_face.refusal(source) if pickled else "Give the folder with config.json that it is in")
         )
-    if not path.exists() or (path / "config.json").is_file():
-        config, tensors = hugging_face.read_folder(hugging_face.find_folder(source, revision))
-        config = replace(config, encoder_norm="encoder.norm.weight" in tensors)
-    else:
+    if orbax.is_run(path):
         config, params = orbax.read_params(path)
         tensors = original_from_tree(params, config)
+    else:
+        config, tensors = hugging_face.read_folder(hugging_face.find_folder(source, revision), source)
+        config = replace(config, encoder_norm="encoder.norm.weight" in tensors)
     return config, {name: _float32(tensor) for name, tensor in tensors.items()}
 
 
