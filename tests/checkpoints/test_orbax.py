@@ -1,6 +1,7 @@
 """Checkpoints: none dropped, the right ones kept, a full disk survived, wrong shapes named."""
 
 import resource
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -140,3 +141,41 @@ def test_every_path_that_does_not_fit_is_named_at_once(tmp_path):
 def test_a_folder_without_checkpoints_is_refused(tmp_path, name, said):
     with pytest.raises(InputError, match=said):
         find_step_folder(Path(tmp_path / name))
+
+
+@pytest.mark.parametrize("lost", ["_CHECKPOINT_METADATA", "params/_METADATA", "params/d", "params"])
+def test_a_damaged_newest_step_is_told_with_another_to_use(tmp_path, lost):
+    writer = CheckpointWriter(tmp_path, CheckpointConfig())
+    for step in (1, 2):
+        writer.save(step, trees(step), DESCRIPTION)
+    writer.wait()
+    damaged = tmp_path / "checkpoints/2" / lost
+    shutil.rmtree(damaged) if damaged.is_dir() else damaged.unlink()
+    for source in (tmp_path, tmp_path / "checkpoints"):
+        with pytest.raises(InputError, match=r"2 is damaged.*name another step, such as .*checkpoints/1, or"):
+            read_params(source)
+    if lost.startswith("params"):
+        with pytest.raises(InputError, match="2 is damaged"):
+            restore(tmp_path / "checkpoints/2", abstract(trees()))
+    _, params = read_params(tmp_path / "checkpoints/1")
+    jax.tree.map(np.testing.assert_array_equal, params, trees(1)["params"])
+
+
+def test_a_step_folder_may_be_copied_anywhere_under_any_name(tmp_path):
+    writer = CheckpointWriter(tmp_path, CheckpointConfig())
+    writer.save(3, trees(3), DESCRIPTION)
+    writer.wait()
+    for copy in ("elsewhere/best", "checkpoints/3 (copy)", "checkpoints/03"):
+        shutil.copytree(tmp_path / "checkpoints/3", tmp_path / copy)
+        _, params = read_params(tmp_path / copy)
+        jax.tree.map(np.testing.assert_array_equal, params, trees(3)["params"])
+    assert list_steps(tmp_path) == [3]
+
+
+def test_a_model_of_a_newer_version_is_told(tmp_path):
+    writer = CheckpointWriter(tmp_path, CheckpointConfig())
+    model = DESCRIPTION["config"]["model"] | {"rotary": True}
+    writer.save(3, trees(3), {"config": {"model": model}, "version": "9.1"})
+    writer.wait()
+    with pytest.raises(InputError, match=r"rotary.*version 9\.1"):
+        read_params(tmp_path)

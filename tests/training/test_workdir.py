@@ -110,3 +110,11 @@ def test_a_signal_becomes_a_wish_and_a_second_one_ends_the_process(number):
         assert wish.signal == number
         assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("line", ['{"step": 2, "lo', "[2]", '{"loss": 1.0}', "\0\0\0"])
+def test_a_broken_line_is_told_with_its_number(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 2, is no row"):
+        Rows(path, last_step=3)

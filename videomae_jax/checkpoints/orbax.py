@@ -7,7 +7,8 @@ whole, so a folder that is named by a number is complete.
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,19 @@ from videomae_jax.config import CheckpointConfig, VideoMAEConfig, class_names
 from videomae_jax.errors import InputError, RunError
 
 FOLDER = "checkpoints"
+_MARKS = ("_CHECKPOINT_METADATA", "orbax.checkpoint")
+"""What Orbax puts beside the trees of a step."""
 _HALF_WRITTEN = ".orbax-checkpoint-tmp"
 _HALF_DELETED = ".deleted"
 
 
-def _not_from_a_save_thread(record: logging.LogRecord) -> bool:
-    return "_SignalingThread" not in str(record.msg)
+def _is_not_reported_here(record: logging.LogRecord) -> bool:
+    return not any(part in str(record.msg) for part in ("_SignalingThread", "Failed to get metadata"))
 
 
-# Orbax's threads log each failure with a stack trace before it is raised; `wait` reports it once.
-logging.getLogger("absl").addFilter(_not_from_a_save_thread)
+# Orbax logs failed saves with a stack trace for each thread, and a damaged step by what tensorstore says of
+# each file; `wait` and `_damage_told` report them once.
+logging.getLogger("absl").addFilter(_is_not_reported_here)
 
 
 def list_steps(workdir: Path) -> list[int]:
@@ -36,7 +40,11 @@ def list_steps(workdir: Path) -> list[int]:
     folder = workdir / FOLDER
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
+    return sorted(int(path.name) for path in folder.iterdir() if _is_step(path.name) and path.is_dir())
+
+
+def _is_step(name: str) -> bool:
+    return name.isdecimal() and str(int(name)) == name
 
 
 def step_folder(workdir: Path, step: int) -> Path:
@@ -44,11 +52,26 @@ def step_folder(workdir: Path, step: int) -> Path:
     return workdir / FOLDER / str(step)
 
 
+def is_run(source: Path) -> bool:
+    """Whether it is a work folder with a checkpoint in it, its folder of checkpoints, or a step folder."""
+    return is_step_folder(source) or bool(list_steps(_workdir(source)))
+
+
+def is_step_folder(source: Path) -> bool:
+    """Whether it is the folder of one step, whatever it is called now."""
+    marks = any((source / name).exists() for name in _MARKS)
+    return (source / "params").is_dir() and (marks or _is_step(source.name))
+
+
+def _workdir(source: Path) -> Path:
+    return source.parent if source.name == FOLDER else source
+
+
 def find_step_folder(source: Path) -> Path:
     """The step folder meant by a work folder (its newest step) or by a step folder itself."""
-    if source.name.isdecimal() and (source / "params").is_dir():
+    if is_step_folder(source):
         return source
-    workdir = source.parent if source.name == FOLDER else source
+    workdir = _workdir(source)
     if steps := list_steps(workdir):
         return step_folder(workdir, steps[-1])
     what = "has no checkpoint in it" if source.is_dir() else "does not exist"
@@ -68,9 +91,10 @@ def find_evaluated_folder(source: Path) -> Path:
 
 
 def read_description(step_folder: Path) -> dict[str, Any]:
-    """The JSON description saved with a checkpoint: `config`, `data`, `version`, `best`, `held_out`."""
-    description = ocp.checkpointables_metadata(step_folder.absolute()).custom_metadata
-    if not isinstance(description, dict):
+    """The JSON description saved with a checkpoint: `config` and, of a run, `data`, `best`, `held_out`."""
+    with _damage_told(step_folder):
+        description = ocp.checkpointables_metadata(step_folder.absolute()).custom_metadata
+    if not isinstance(description, dict) or "model" not in description.get("config", {}):
         raise InputError(f"{step_folder} has no description of its run; it was not written by videomae-jax")
     return description
 
@@ -82,12 +106,50 @@ def read_params(source: Path) -> tuple[VideoMAEConfig, dict[str, Any]]:
     its parameters, that is what is read.
     """
     folder = find_evaluated_folder(source)
+    description = read_description(folder)
     name = "ema" if (folder / "ema").is_dir() else "params"
-    saved = ocp.metadata(folder.absolute(), name).metadata
-    shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved)
-    params = ocp.load_checkpointables(folder.absolute(), {name: shapes})[name]
-    model = read_description(folder)["config"]["model"]
-    return VideoMAEConfig(**model | {"id2label": class_names(model.get("id2label", ()))}), params
+    with _damage_told(folder):
+        saved = _saved(folder.absolute(), name)
+        shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved)
+        params = ocp.load_checkpointables(folder.absolute(), {name: shapes})[name]
+    model = description["config"]["model"]
+    try:
+        return VideoMAEConfig(**model | {"id2label": class_names(model.get("id2label", ()))}), params
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder} describes a model that this version does not know: {error}. It was written by version "
+            f"{description.get('version', 'unknown')}: use that one, or a newer one"
+        ) from error
+
+
+def _saved(step_folder: Path, name: str) -> Any:
+    """What is saved as a tree, with shape and dtype; Orbax returns nothing where files of it are gone."""
+    saved = ocp.metadata(step_folder, name).metadata
+    if not jax.tree.leaves(saved):
+        raise FileNotFoundError(f"nothing can be read in {name}/")
+    return saved
+
+
+@contextmanager
+def _damage_told(step_folder: Path) -> Iterator[None]:
+    """Turn whatever Orbax and tensorstore say of a step folder that lacks files into one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # Damage is named in as many ways as there are files.
+        first: BaseException = error
+        while (earlier := first.__cause__ or first.__context__) is not None:
+            first = earlier
+        reason = (str(first).strip() or "a file of it is missing").splitlines()[0][:200]
+        older = [step for step in list_steps(step_folder.parents[1]) if step_folder.name != str(step)]
+        hint = "and its work folder has no other step"
+        if older:
+            hint = (
+                f"name another step, such as {step_folder.with_name(str(older[-1]))}, or move this one out "
+                "of its work folder to continue from the step before it"
+            )
+        raise InputError(f"{step_folder} is damaged or was not copied whole ({reason}): {hint}") from error
 
 
 def restore(step_folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,9 +158,10 @@ def restore(step_folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     Raises InputError naming every missing, unexpected and mis-shaped path; Orbax alone pads or crops some.
     """
     path = step_folder.absolute()
-    for name, tree in wanted.items():
-        compare_trees(step_folder / name, ocp.metadata(path, name).metadata, tree)
-    return ocp.load_checkpointables(path, dict(wanted))
+    with _damage_told(step_folder):
+        for name, tree in wanted.items():
+            compare_trees(step_folder / name, _saved(path, name), tree)
+        return ocp.load_checkpointables(path, dict(wanted))
 
 
 def compare_trees(place: Path | str, saved: Any, wanted: Any) -> None:

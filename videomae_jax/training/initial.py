@@ -7,6 +7,7 @@ from typing import Any
 
 from videomae_jax.checkpoints import orbax
 from videomae_jax.checkpoints.processing_json import read_processing
+from videomae_jax.errors import InputError
 from videomae_jax.processing import Processing
 from videomae_jax.training.run_plan import RunPlan
 from videomae_jax.training.steps import TrainState
@@ -24,8 +25,13 @@ def split_state(state: TrainState) -> dict[str, Any]:
 
 
 def restored_state(plan: RunPlan, step_folder: Path) -> TrainState:
-    """The state of a checkpoint, on the plan's mesh."""
+    """The state of a checkpoint, on the plan's mesh; raises InputError when it is that of another step."""
     trees = orbax.restore(step_folder, split_state(plan.state_shape))
+    if (step := int(trees["training"]["step"])) != int(step_folder.name):
+        raise InputError(
+            f"{step_folder} holds step {step}: it was copied or renamed. Give it its own name back, or move "
+            "it out of its work folder"
+        )
     return replace(plan.state_shape, params=trees["params"], ema=trees.get("ema"), **trees["training"])
 
 

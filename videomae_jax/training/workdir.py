@@ -87,13 +87,25 @@ class Rows:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; none without a file. A last line cut short by a kill is left out."""
+    """The rows of a JSON-lines file; none without a file. A last line cut short by a kill is left out.
+
+    Raises InputError, with its number, for a line that is no row.
+    """
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    return [json.loads(line) for line in lines]
+    lines = path.read_text(errors="replace").split("\n")[:-1]
+    return [_row(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def _row(path: Path, number: int, line: str) -> dict[str, Any]:
+    with suppress(ValueError):
+        row = json.loads(line)
+        if isinstance(row, dict) and type(row.get("step")) is int:
+            return row
+    raise InputError(
+        f"{path}, line {number}, is no row of a run but {line[:80]!r}: the file was damaged or edited. "
+        "Remove that line, or move the file away, and give the same command again: no checkpoint needs it"
+    )
 
 
 def write_json(path: Path, content: Any) -> None:
