@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from videomae_jax.checkpoints.architecture import (
+    SHOWN_BY_SIZE,
     Kind,
     check_tensors,
     infer_fields,
@@ -16,6 +17,7 @@ from videomae_jax.checkpoints.architecture import (
     published_size,
     two_columns,
 )
+from videomae_jax.checkpoints.comparison import size_change
 from videomae_jax.config import SIZES, VideoMAEConfig
 from videomae_jax.errors import InputError
 
@@ -62,7 +64,7 @@ def configure(source: Source, flags: Architecture) -> Configured:
     _compare(source.name, "the flags", _checkable(flags), found)
     stated, warnings = source.config, []
     if stated is not None:
-        _compare(source.name, "its description", _described(stated, kind), found)
+        _compare(source.name, "its description", _described(stated, found), found)
         if flags.num_heads is None and flags.model is None:
             stated, warning = mend_heads(source.name, stated)
             warnings += [warning] if warning else []
@@ -70,22 +72,22 @@ def configure(source: Source, flags: Architecture) -> Configured:
     if kind == "pretraining" and flags.pooling:
         chosen["use_mean_pooling"] = (flags.pooling == "mean", "--pooling")
     values = found | {name: value for name, (value, _) in chosen.items()}
+    if not found.get("num_labels"):
+        values |= {"num_labels": 0, "id2label": ()} if kind == "classification" else {}
     try:
         config = replace(stated or VideoMAEConfig(), **values)
     except ValueError as error:
         raise InputError(f"{source.name}: {error} (--num-heads, --image-size, --num-frames)") from error
     check_tensors(source.name, source.tensors, config)
-    warnings += _explain(source, config, kind)
+    warnings += _changes(source, stated, config) + _explain(source, config, kind)
     return Configured(config, {name: origin for name, (_, origin) in chosen.items()}, tuple(warnings))
 
 
-def _described(stated: VideoMAEConfig, kind: Kind) -> dict[str, Any]:
+def _described(stated: VideoMAEConfig, found: Mapping[str, Any]) -> dict[str, Any]:
     """What a description says that tensors can contradict."""
     said = dict(vars(stated))
     del said["encoder_norm"]  # Hugging Face has no word for it.
-    if kind == "pretraining":
-        del said["use_mean_pooling"]  # There it is for a later classifier.
-    if not stated.num_labels:
+    if not stated.num_labels or not found.get("num_labels"):
         del said["num_labels"]
     return said
 
@@ -99,8 +101,7 @@ def _checkable(flags: Architecture) -> dict[str, Any]:
         said["use_mean_pooling"] = flags.pooling == "mean"
     if flags.model is not None:
         size = SIZES[flags.model]
-        names = ("hidden_size", "num_hidden_layers", "intermediate_size", "patch_size")
-        said |= {name: getattr(size, name) for name in names}
+        said |= {name: getattr(size, name) for name in SHOWN_BY_SIZE}
     return said
 
 
@@ -122,7 +123,7 @@ def _choose(
     flag_of = {HEADS: flags.num_heads}
     if kind_of(source.tensors) == "pretraining":
         flag_of[DECODER_HEADS] = flags.decoder_num_heads
-    size = flags.model or _size_in_args(source.args)
+    size = flags.model or _size_in_args(source, found, heads_given=None not in flag_of.values())
     chosen: dict[str, tuple[Any, str]] = {}
     for name, flag in flag_of.items():
         if flag is not None:
@@ -157,7 +158,10 @@ def _clip_size(
         elif stated is not None:
             chosen[name] = getattr(stated, name), "the checkpoint's description"
         elif type(value := source.args.get(argument)) is int:
-            chosen[name] = value, f"the training run's --{argument}"
+            segments = source.args.get("num_segments") if name == "num_frames" else None
+            parts = segments if type(segments) is int and segments > 1 else 1
+            times = f" x --num_segments {parts}" if parts > 1 else ""
+            chosen[name] = parts * value, f"the training run's --{argument}{times}"
         else:
             chosen[name] = getattr(VideoMAEConfig(), name), "the published models"
     return chosen
@@ -172,10 +176,42 @@ def _published_heads(size: str, name: str, found: Mapping[str, Any]) -> int | No
     return None
 
 
-def _size_in_args(args: Mapping[str, Any]) -> str | None:
-    """The size in the original's model name, such as pretrain_videomae_base_patch16_224."""
-    match = re.search(rf"({'|'.join(SIZES)})_patch\d+", str(args.get("model", "")))
-    return match[1] if match else None
+def _size_in_args(source: Source, found: Mapping[str, Any], heads_given: bool) -> str | None:
+    """The size in the original's model name, such as pretrain_videomae_base_patch16_224.
+
+    Raises InputError where the tensors are of another size, unless the user says how many heads there are.
+    """
+    model = str(source.args.get("model", ""))
+    match = re.search(rf"({'|'.join(SIZES)})_patch\d+", model)
+    if match is None:
+        return None
+    said = {name: getattr(SIZES[match[1]], name) for name in SHOWN_BY_SIZE}
+    if all(said[name] == found[name] for name in SHOWN_BY_SIZE):
+        return match[1]
+    if heads_given:
+        return None
+    try:
+        _compare(source.name, f"the run that it names, --model {model}", said, found)
+    except InputError as error:
+        raise InputError(
+            f"{error}\nSo the number of attention heads is open, and a wrong one goes unnoticed: give "
+            "--num-heads N (and --decoder-num-heads N), or --model with its size"
+        ) from None
+    return None
+
+
+def _changes(source: Source, stated: VideoMAEConfig | None, config: VideoMAEConfig) -> list[str]:
+    """Warnings of what flags change of a checkpoint that says what it is."""
+    if stated is None:
+        return []
+    heads = [
+        f"{source.name} says {name} = {getattr(stated, name)}, and {_option(name)} makes it "
+        f"{getattr(config, name)}: every tensor fits either, and outputs differ."
+        for name in (HEADS, DECODER_HEADS)
+        if getattr(stated, name) != getattr(config, name)
+    ]
+    resized = size_change(source.name, stated, config)
+    return heads + ([resized] if resized else [])
 
 
 def _explain(source: Source, config: VideoMAEConfig, kind: Kind) -> list[str]:
@@ -186,6 +222,11 @@ def _explain(source: Source, config: VideoMAEConfig, kind: Kind) -> list[str]:
             f"{source.name} pools nothing: it classifies from token 0, which is one corner patch of the "
             "first frames, not a CLS token. Models fine-tuned from the hub's pre-trained ones inherited that "
             "from use_mean_pooling: false; the original averages all tokens."
+        )
+    if kind == "classification" and not config.num_labels:
+        said.append(
+            f"{source.name} has fc_norm and no head, as VideoMAE V2's on the hub: it gives one vector for a "
+            "clip and no classes."
         )
     if kind == "encoder":
         said.append(

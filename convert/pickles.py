@@ -4,6 +4,7 @@ import argparse
 import pickle
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,78 @@ import torch
 from videomae_jax.errors import InputError
 
 CONTAINERS = ("model", "module", "state_dict")
-"""Keys under which the original, DeepSpeed and Lightning-like trainers put the tensors."""
+"""Entries under which the original, DeepSpeed and Lightning put the weights."""
 OURS = "videomae_jax"
-"""Key under which a .pth written here says its configuration."""
+"""Entry under which a .pth written here says its configuration."""
 
 
-def read_pickle(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors of a pickle by name, and what else it says: the trainer's `args` and our own note.
+@dataclass(frozen=True)
+class Pickle:
+    """What a pickle holds."""
+
+    tensors: dict[str, np.ndarray]
+    args: Mapping[str, Any]
+    """The command line of the original's run."""
+    note: Any = None
+    """What was written here beside the weights."""
+    warnings: tuple[str, ...] = ()
+    """Of weights that were there too."""
+
+
+def read_pickle(file: Path, key: str | None = None) -> Pickle:
+    """The weights of a pickle, those under `key` where it has several, and what else it says.
 
     Only tensors, containers and argparse.Namespace are allowed in. Raises InputError for anything else.
     """
     content = _load(file)
     if not isinstance(content, Mapping):
         raise InputError(f"{file} holds a {type(content).__name__}, not a dict of tensors")
-    container = next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
-    tensors = content[container] if container else content
+    container, warnings = _choose(file, content, key)
+    tensors = content if container is None else content[container]
     if strange := [str(name) for name, value in tensors.items() if not isinstance(value, torch.Tensor)]:
         raise InputError(
-            f"{file} has no dict of tensors under {', '.join(CONTAINERS)} or at its top: "
+            f"{file} has no dict of tensors under {container or ', '.join(CONTAINERS) + ' or at its top'}: "
             f"{', '.join(strange[:8])} {'are' if len(strange) > 1 else 'is'} no tensor"
         )
     args = content.get("args") if container else None
-    said = dict(vars(args)) if isinstance(args, argparse.Namespace) else {}
-    if isinstance(content.get(OURS), dict):
-        said[OURS] = content[OURS]
-    return {str(name): _to_numpy(file, str(name), tensor) for name, tensor in tensors.items()}, said
+    return Pickle(
+        {str(name): _to_numpy(file, str(name), tensor) for name, tensor in tensors.items()},
+        dict(vars(args)) if isinstance(args, argparse.Namespace) else {},
+        content.get(OURS),
+        warnings,
+    )
+
+
+def _choose(file: Path, content: Mapping[str, Any], key: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """The entry that holds the weights, None for the top, and what to say of the choice."""
+    weights = [str(name) for name, value in content.items() if _is_model(value)]
+    if key is not None:
+        if isinstance(content.get(key), Mapping):
+            return key, ()
+        there = f"weights are under {', '.join(weights)}" if weights else "no entry of it holds weights"
+        raise InputError(f"{file} has nothing under --key {key}: {there}")
+    usual = [name for name in CONTAINERS if isinstance(content.get(name), Mapping)]
+    chosen = next((name for name in usual if name in weights), None) or next(iter(usual or weights), None)
+    others = [name for name in weights if name != chosen]
+    if chosen in usual:
+        if not others:
+            return chosen, ()
+        return chosen, (
+            f"{file} holds weights under {', '.join(others)} beside those under {chosen}, which are taken: "
+            f"--key {others[0]} takes the others, such as an average that the run was evaluated by.",
+        )
+    if others:
+        raise InputError(f"{file} holds weights under {', '.join(weights)}: choose with --key {others[0]}")
+    if chosen is None:
+        return None, ()
+    return chosen, (f"{file} holds weights under {chosen} only, and they are taken.",)
+
+
+def _is_model(value: Any) -> bool:
+    """Whether an entry holds a model's weights, and not an optimizer's state."""
+    return isinstance(value, Mapping) and any(
+        isinstance(tensor, torch.Tensor) and "patch_embed" in str(name) for name, tensor in value.items()
+    )
 
 
 def _load(file: Path) -> Any:

@@ -39,6 +39,8 @@ class Convert:
     """The folder to make, or for `--to torch` the .pth file."""
     to: Form
     """hf: config.json and model.safetensors; orbax: a work folder; torch: a .pth as the original saves it."""
+    key: str | None = None
+    """The entry of a .pth with the weights, such as model_ema; by default model, module or state_dict."""
     architecture: Flat = field(default_factory=Architecture)
     dtype: Literal["keep", "float32", "float16", "bfloat16"] = "keep"
     label_map: Path | None = None
@@ -57,6 +59,8 @@ class Verify:
     """The checkpoint that PyTorch runs."""
     b: tyro.conf.Positional[str]
     """The checkpoint that this package runs."""
+    key: str | None = None
+    """The entry of a .pth with the weights, such as model_ema; by default model, module or state_dict."""
     architecture: Flat = field(default_factory=Architecture)
 
 
@@ -73,11 +77,11 @@ def run(arguments: Sequence[str]) -> int:
 
 def _convert(asked: Convert) -> int:
     _check_target(asked)
-    source = read_source(asked.source)
+    source = read_source(asked.source, asked.key)
     if asked.label_map:
         source = select_rows(source, _read_label_map(asked.label_map))
     settled = configure(source, asked.architecture)
-    _warn(settled)
+    _warn(source, settled)
     record = _record(asked, source, settled)
     kind, count = kind_of(source.tensors), len(source.tensors)
     with publishing(asked.target, asked.force) as partial:
@@ -135,19 +139,20 @@ def _record(asked: Convert, source: Source, settled: Configured) -> dict[str, An
     return {
         "source": asked.source,
         "files": digests(source.files),
+        "key": asked.key,
         "to": asked.to,
         "dtype": asked.dtype,
         "label_map": digests((asked.label_map,)) if asked.label_map else None,
         "said": said,
-        "warnings": settled.warnings,
+        "warnings": (*source.warnings, *settled.warnings),
         "verified": asked.verify,
         "licence": LICENCE,
         "tool": f"videomae-jax {version_of('videomae-jax')}",
     }
 
 
-def _warn(settled: Configured) -> None:
-    for warning in settled.warnings:
+def _warn(source: Source, settled: Configured) -> None:
+    for warning in (*source.warnings, *settled.warnings):
         print(f"warning: {warning}", file=sys.stderr)
 
 
@@ -163,14 +168,14 @@ def _verify_result(asked: Convert, source: Source, settled: Configured, partial:
 
 
 def _verify(asked: Verify) -> int:
-    a, b = read_source(asked.a), read_source(asked.b)
+    a, b = read_source(asked.a, asked.key), read_source(asked.b, asked.key)
     weights = []
     for each, other in ((a, b), (b, a)):
         alike = kind_of(each.tensors) == kind_of(other.tensors)
         if each.config is None and other.config is not None and alike:
             each = replace(each, config=replace(other.config, **ORIGINAL_EPS))
         settled = configure(each, asked.architecture)
-        _warn(settled)
+        _warn(each, settled)
         weights.append(Weights(each.name, settled.config, each.tensors))
     return 0 if _agree(*weights) else 1
 

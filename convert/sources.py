@@ -16,7 +16,7 @@ from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 from videomae_jax.processing import FILES, Processing
 
-from .pickles import OURS, read_pickle
+from .pickles import OURS, Pickle, read_pickle
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 
@@ -35,13 +35,17 @@ class Source:
     """The command line of the original's run, where the checkpoint has it."""
     processing: Processing | None = None
     """How clips are made for it; None where it does not say."""
+    warnings: tuple[str, ...] = ()
 
 
-def read_source(name: str) -> Source:
-    """Read a file, a Hugging Face folder or hub id, a work folder or a step folder of Orbax."""
+def read_source(name: str, key: str | None = None) -> Source:
+    """Read a file, a Hugging Face folder or hub id, a work folder or a step folder of Orbax.
+
+    `key` is the entry of a pickle that holds the weights.
+    """
     path = Path(name)
     if path.is_file():
-        return _read_file(path)
+        return _read_file(path, key)
     if orbax.is_run(path):
         return _read_orbax(path)
     return _read_hugging_face(name, path)
@@ -55,20 +59,20 @@ def _read_orbax(path: Path) -> Source:
     return Source(str(path), "orbax", files, tensors, config, {}, processing)
 
 
-def _read_file(path: Path) -> Source:
-    said: dict[str, Any] = {}
+def _read_file(path: Path, key: str | None) -> Source:
     if path.suffix == ".safetensors":
-        tensors = hugging_face.read_safetensors(path)
+        read = Pickle(hugging_face.read_safetensors(path), {})
     elif path.suffix in PICKLES:
-        tensors, said = read_pickle(path)
+        read = read_pickle(path, key)
     else:
         raise InputError(f"{path} is neither .safetensors nor a pickle ({', '.join(PICKLES)})")
-    config, processing = None, _processing_of_run(said)
-    if note := said.pop(OURS, None):
-        config, processing = _our_config(path, note), _our_processing(path, note)
-    elif _is_hugging_face(tensors) and (path.parent / "config.json").is_file():
+    config, processing = None, _processing_of_run(read.args)
+    if isinstance(read.note, dict):
+        config, processing = _our_config(path, read.note), _our_processing(path, read.note)
+    elif _is_hugging_face(read.tensors) and (path.parent / "config.json").is_file():
         config, processing = read_config(path.parent), read_processing(path.parent)
-    return Source(str(path), "torch", (path,), original_names(tensors), config, said, processing)
+    tensors = original_names(read.tensors)
+    return Source(str(path), "torch", (path,), tensors, config, read.args, processing, read.warnings)
 
 
 def _processing_of_run(args: Mapping[str, Any]) -> Processing | None:
@@ -120,7 +124,7 @@ def _read_hugging_face(name: str, path: Path) -> Source:
     tensors: dict[str, np.ndarray] = {}
     for file in files:
         safe = file.suffix == ".safetensors"
-        tensors |= hugging_face.read_safetensors(file) if safe else read_pickle(file)[0]
+        tensors |= hugging_face.read_safetensors(file) if safe else read_pickle(file).tensors
     said = tuple(folder / name for name in ("config.json", *FILES) if (folder / name).is_file())
     processing = read_processing(folder)
     return Source(name, "hf", (*said, *files), original_names(tensors), config, {}, processing)

@@ -1,5 +1,6 @@
 """Every direction keeps every bit, every spelling is understood, and transformers takes what is written."""
 
+import json
 from argparse import Namespace
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ KINDS = {
     "no-biases": ("pretraining", replace(TINY, qv_bias=False)),
     "mean": ("classification", replace(TINY, num_labels=3)),
     "first": ("classification", replace(TINY, num_labels=3, use_mean_pooling=False)),
+    "no-head": ("classification", TINY),
     "encoder": ("encoder", replace(TINY, use_mean_pooling=False, num_frames=8)),
 }
 
@@ -205,6 +207,28 @@ def test_an_orbax_result_is_a_work_folder(convert, tmp_path):
     read, params = read_params(tmp_path / "b")
     assert (read.num_attention_heads, read.num_frames, read.num_labels) == (4, 4, 3)
     assert params["head"]["kernel"].shape == (24, 3)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_folders_of_v2_become_any_form(convert, tmp_path, classes):
+    """Original names and the original's arguments; those on the hub have fc_norm and no head."""
+    config = replace(TINY, num_labels=classes)
+    tensors = random_tensors(config, "classification")
+    said = {"img_size": 16, "patch_size": 8, "num_frames": 4, "num_classes": classes, "embed_dim": 24}
+    said |= {"depth": 2, "num_heads": 4, "mlp_ratio": 4 / 3, "use_mean_pooling": True}
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2/config.json").write_text(json.dumps({"model_config": said}))
+    prefixed = {f"model.{name}": tensor for name, tensor in original_spelling(tensors).items()}
+    save_file(prefixed, tmp_path / "v2/model.safetensors")
+    place = tmp_path / "v2"
+    for form in ("hf", "orbax", "torch"):
+        target = tmp_path / (form + ".pth" * (form == "torch"))
+        code, said = convert(place, target, "--to", form)
+        assert code == 0, said
+        assert ("no head" in said) == (classes == 0)
+        place = target
+    back = torch.load(place, weights_only=True)["model"]
+    same({name: tensor.numpy() for name, tensor in back.items()}, original_spelling(tensors))
 
 
 def test_rows_of_a_k710_head(convert, tmp_path):

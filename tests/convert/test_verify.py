@@ -13,6 +13,7 @@ STAGES = {
     "pretraining": ("embedding", "encoder block 1", "encoder norm", "encoder to decoder", "decoder block 0",
                     "decoder block 1", "decoder norm", "logits", "loss"),
     "classification": ("embedding", "encoder block 0", "encoder block 1", "mean and fc_norm", "logits"),
+    "no-head": ("embedding", "encoder block 0", "encoder block 1", "mean and fc_norm", "logits"),
     "encoder": ("embedding", "encoder block 0", "encoder block 1", "encoder norm"),
 }  # fmt: skip
 
@@ -21,9 +22,10 @@ def checkpoint(tmp_path, kind, name="a.pth", **changes):
     config = {
         "pretraining": TINY,
         "classification": replace(TINY, num_labels=3),
+        "no-head": TINY,
         "encoder": replace(TINY, use_mean_pooling=False),
     }[kind]
-    tensors = random_tensors(config, kind)
+    tensors = random_tensors(config, "classification" if kind == "no-head" else kind)
     for tensor, change in changes.items():
         tensors[tensor.replace("__", ".")] += change
     return save_pth(tmp_path / name, tensors), FLAGS + (DECODER if kind == "pretraining" else ())

@@ -8,7 +8,9 @@ import jax
 import numpy as np
 import pytest
 from random_classifier import CONFIG, random_classifier, write_run
+from safetensors.numpy import save_file
 
+from videomae_jax.checkpoints.names import original_from_tree, original_spelling
 from videomae_jax.config import load_config
 from videomae_jax.data.cropping import scale_short_side, view_boxes
 from videomae_jax.data.video import Video, open_video
@@ -188,6 +190,27 @@ def test_a_classifier_by_token_0_says_so(tmp_path, clips):
     assert "token 0" in encoder.what
     tokens = encoded(ClipEncoder.from_pretrained(tmp_path, tokens=True), clips)
     np.testing.assert_allclose(encoded(encoder, clips), tokens[:, 0], atol=1e-6)
+
+
+def test_v2_on_the_hub_has_fc_norm_and_no_head(tmp_path, clips, classifier):
+    """Its features are those that a head would see: without fc_norm they were up to 1.83 apart."""
+    _, params = random()
+    params = params | {"fc_norm": jax.tree.map(lambda leaf: 1.5 * leaf + 0.1, params["fc_norm"])}
+    headless = {name: params[name] for name in ("encoder", "fc_norm")}
+    tensors = original_spelling(original_from_tree(jax.tree.map(np.asarray, headless), CONFIG))
+    save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, tmp_path / "model.safetensors")
+    said = {"img_size": 32, "patch_size": 8, "num_classes": 0, "embed_dim": 48, "depth": 2, "num_heads": 4,
+            "mlp_ratio": 2, "qkv_bias": True, "use_mean_pooling": True, "num_frames": 8}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps({"model_config": said}))
+    encoder = ClipEncoder.from_pretrained(tmp_path)
+    assert encoder.what == "mean of the last block's tokens, then fc_norm"
+    model = VideoMAEForVideoClassification(CONFIG)
+    wanted = model.apply({"params": params}, normalize(clips), method="features")[0]
+    np.testing.assert_allclose(encoded(encoder, clips), wanted, atol=1e-5)
+    tokens = encoded(ClipEncoder.from_pretrained(tmp_path, tokens=True), clips)
+    np.testing.assert_array_equal(
+        tokens, encoded(ClipEncoder.from_pretrained(classifier, tokens=True), clips)
+    )
 
 
 def test_a_layer_that_is_not_there_is_told(pretrained):

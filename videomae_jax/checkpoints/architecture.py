@@ -16,6 +16,8 @@ from videomae_jax.errors import InputError
 Kind = Literal["pretraining", "classification", "encoder"]
 Shape = tuple[int, ...]
 
+SHOWN_BY_SIZE = ("hidden_size", "num_hidden_layers", "intermediate_size", "patch_size")
+"""Fields by which a published size can be told from tensors."""
 _PATCH = "encoder.patch_embed.proj.weight"
 
 
@@ -23,7 +25,7 @@ def kind_of(tensors: Mapping[str, Any]) -> Kind:
     """What the tensors are for, by the parts that are there."""
     if any(name.startswith(("decoder.", "encoder_to_decoder.", "mask_token")) for name in tensors):
         return "pretraining"
-    return "classification" if any(name.startswith("head.") for name in tensors) else "encoder"
+    return "classification" if any(name.startswith(("head.", "fc_norm.")) for name in tensors) else "encoder"
 
 
 def infer_fields(source: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -55,8 +57,12 @@ def infer_fields(source: str, tensors: Mapping[str, np.ndarray]) -> dict[str, An
             fields["decoder_hidden_size"] = token.shape[-1]
     else:
         fields["use_mean_pooling"] = "fc_norm.weight" in tensors or not has_norm
-    if kind == "classification" and (head := tensors.get("head.bias")) is not None and head.ndim:
-        fields["num_labels"] = head.shape[0]
+    if kind == "classification":
+        head = tensors.get("head.bias")
+        if head is not None and head.ndim:
+            fields["num_labels"] = head.shape[0]
+        elif not any(name.startswith("head.") for name in tensors):
+            fields["num_labels"] = 0
     return fields
 
 
@@ -76,7 +82,7 @@ def _stack_fields(tensors: Mapping[str, np.ndarray], stack: str, prefix: str) ->
 
 
 def expected_shapes(config: VideoMAEConfig, kind: Kind) -> dict[str, Shape]:
-    """Name and shape of every tensor of an architecture."""
+    """Name and shape of every tensor of an architecture; a classifier of no classes has no head."""
     width, side = config.hidden_size, config.patch_size
     shapes: dict[str, Shape] = {
         _PATCH: (width, config.num_channels, config.tubelet_size, side, side),
@@ -90,7 +96,8 @@ def expected_shapes(config: VideoMAEConfig, kind: Kind) -> dict[str, Shape]:
     if kind == "classification":
         if config.use_mean_pooling:
             shapes |= _norm("fc_norm", width)
-        shapes |= _linear("head", width, config.num_labels)
+        if config.num_labels:
+            shapes |= _linear("head", width, config.num_labels)
     if kind == "pretraining":
         inner = config.decoder_hidden_size
         shapes |= {"encoder_to_decoder.weight": (inner, width), "mask_token": (1, 1, inner)}
@@ -163,9 +170,8 @@ def _is_floating(dtype: np.dtype) -> bool:
 
 def published_size(fields: Mapping[str, Any]) -> str | None:
     """The published size with this encoder's width, depth, MLP and patch, whatever its heads."""
-    names = ("hidden_size", "num_hidden_layers", "intermediate_size", "patch_size")
     for size, config in SIZES.items():
-        if all(fields.get(name) == getattr(config, name) for name in names):
+        if all(fields.get(name) == getattr(config, name) for name in SHOWN_BY_SIZE):
             return size
     return None
 

@@ -88,7 +88,7 @@ def config_json(config: VideoMAEConfig, architecture: str) -> dict[str, Any]:
     if architecture == "VideoMAEForPreTraining":
         settings["use_mean_pooling"] = not config.encoder_norm
     labels = {}
-    if config.id2label:
+    if config.id2label or architecture == "VideoMAEForVideoClassification":  # Without it, it would have two.
         labels = {
             "id2label": {str(number): name for number, name in enumerate(config.id2label)},
             "label2id": config.label2id,

@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from videomae_jax.checkpoints import hugging_face, orbax
-from videomae_jax.checkpoints.names import original_from_tree, tree_from_original
+from videomae_jax.checkpoints.names import original_from_tree
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 
@@ -37,11 +36,3 @@ def read_weights(source: str, revision: str | None = None) -> tuple[VideoMAEConf
 def _float32(tensor: np.ndarray) -> np.ndarray:
     """Floating-point tensors as float32; NumPy counts bfloat16 as no kind of float."""
     return tensor if tensor.dtype.kind in "biu" else np.asarray(tensor, np.float32)
-
-
-def read_pretraining(source: str) -> tuple[VideoMAEConfig, dict[str, Any]]:
-    """Configuration and parameters (host arrays) of a pre-training checkpoint, from any source above."""
-    config, tensors = read_weights(source)
-    if not any(name.startswith("decoder.") for name in tensors):
-        raise InputError(f"{source} has no decoder, so it is not a pre-training checkpoint")
-    return config, tree_from_original(tensors)

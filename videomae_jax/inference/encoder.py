@@ -115,12 +115,16 @@ class ClipEncoder:
 
 
 def _load(source: str | Path, revision: str | None) -> tuple[Model, Any]:
-    """A classifier where there is a head, else the encoder, with its norm where it has one."""
+    """A classifier where there is a head or fc_norm, else the encoder, with its norm where it has one."""
     config, tensors = load_weights(source, revision)
     if "head.weight" in tensors:
         classifier = VideoMAEForVideoClassification(
             config if config.num_labels else replace(config, num_labels=len(tensors["head.weight"]))
         )
+        return classifier, fit(source, classifier, tensors)
+    if "fc_norm.weight" in tensors:
+        pooled = replace(config, num_labels=0, id2label=(), use_mean_pooling=True)
+        classifier = VideoMAEForVideoClassification(pooled)
         return classifier, fit(source, classifier, tensors)
     encoder = VideoMAEModel(replace(config, use_mean_pooling="encoder.norm.weight" not in tensors))
     return encoder, fit(source, encoder, tensors, drop=BEHIND_THE_ENCODER)
@@ -136,7 +140,8 @@ def _cut(model: Model, params: Any, layer: int | None, tokens: bool) -> tuple[Mo
                 mean = "mean of the last block's tokens, then fc_norm"
                 corner = "token 0, one corner patch, after the encoder's norm"
                 given = mean if model.config.use_mean_pooling else corner
-                return model, params, f"{given}: what the classifier's head sees"
+                seen = ": what the classifier's head sees" if model.config.num_labels else ""
+                return model, params, given + seen
             model = VideoMAEModel(model.config)
         norm = "without a norm" if model.config.use_mean_pooling else "after the encoder's norm"
         return model, {"encoder": params["encoder"]}, f"the last block's tokens {norm}{pooled}"

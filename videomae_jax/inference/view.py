@@ -8,7 +8,6 @@ import jax
 import tyro
 
 from videomae_jax.checkpoints.processing_json import read_processing
-from videomae_jax.checkpoints.source import read_pretraining
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 from videomae_jax.inference.clip import read_timed_clip
@@ -16,6 +15,7 @@ from videomae_jax.inference.pictures import draw_animation, draw_strip, save_gif
 from videomae_jax.inference.predictor import read_normalization
 from videomae_jax.inference.reconstruct import Reconstruction, reconstruct
 from videomae_jax.models.masking import sample_mask
+from videomae_jax.models.pretraining import VideoMAEForPreTraining
 from videomae_jax.processing import Processing
 
 
@@ -56,7 +56,8 @@ def draw_reconstruction(args: ReconstructVideo) -> tuple[Reconstruction, tuple[s
     """
     if args.sampling_rate is not None and args.sampling_rate < 1:
         raise InputError(f"--sampling-rate {args.sampling_rate} must be 1 or more: every n-th frame is taken")
-    config, params = read_pretraining(args.checkpoint)
+    model, params = VideoMAEForPreTraining.from_pretrained(args.checkpoint)
+    config = model.config
     trained = read_processing(args.checkpoint) or Processing()
     mask_type = args.mask_type or trained.mask_type or "tube"
     ratio = next(each for each in (args.mask_ratio, trained.mask_ratio, 0.9) if each is not None)

@@ -19,7 +19,7 @@ from videomae_jax.config import VideoMAEConfig, class_names
 from videomae_jax.errors import InputError
 from videomae_jax.models.encoder import Encoder, HiddenStates, all_tubelets
 from videomae_jax.models.layers import Params
-from videomae_jax.models.loading import fit, load_weights, save
+from videomae_jax.models.loading import compare_for_training, fit, load_weights, save
 from videomae_jax.processing import Processing
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ class VideoMAEForVideoClassification(nn.Module):
 
     With `config.use_mean_pooling` the mean of all tokens goes through fc_norm to the head. Without, token 0
     of the encoder's norm does: there is no CLS token, so that is the first frames' top left corner.
+
+    For no classes there is no head, and what it would see are the logits: V2's feature models on the hub.
     """
 
     kind: ClassVar[Kind] = "classification"
@@ -53,13 +55,13 @@ class VideoMAEForVideoClassification(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        if not config.num_labels:
-            raise ValueError("a classifier needs classes: give its config num_labels=... or id2label=...")
         self.encoder = Encoder(config, norm=not config.use_mean_pooling, kernel_init=kernel_init)
         if config.use_mean_pooling:
             self.fc_norm = nn.LayerNorm(epsilon=config.fc_norm_eps)
         self.dropout = nn.Dropout(config.head_dropout)
-        self.head = nn.Dense(config.num_labels, kernel_init=nn.initializers.normal(0.02 * self.init_scale))
+        if config.num_labels:
+            init = nn.initializers.normal(0.02 * self.init_scale)
+            self.head = nn.Dense(config.num_labels, kernel_init=init)
 
     def features(
         self,
@@ -85,7 +87,7 @@ class VideoMAEForVideoClassification(nn.Module):
         For training, pass `deterministic=False` and an rng "dropout": it then drops paths and features.
         """
         features, hidden_states = self.features(pixel_values, output_hidden_states, deterministic)
-        logits = self.head(self.dropout(features, deterministic))
+        logits = self.head(self.dropout(features, deterministic)) if self.config.num_labels else features
         return VideoMAEForVideoClassificationOutput(logits=logits, hidden_states=hidden_states)
 
     @classmethod
@@ -152,12 +154,8 @@ class VideoMAEForVideoClassification(nn.Module):
         is left out or drawn is logged. Raises InputError, listing all that does not fit.
         """
         config, tensors = load_weights(source, None)
-        if config.num_attention_heads != self.config.num_attention_heads:
-            raise InputError(
-                f"{source} has {config.num_attention_heads} attention heads, the model to be trained "
-                f"{self.config.num_attention_heads}: choose the recipe of its size, or set "
-                "--model.num-attention-heads"
-            )
+        kind: Kind = "classification" if "fc_norm.weight" in tensors else "encoder"
+        compare_for_training(source, config, self.config, kind)
         head = tensors.get("head.weight")
         if head is not None and len(head) == self.config.num_labels:
             return fit(source, self, tensors, drop=_TRAINING_ONLY, fresh=("fc_norm",), key=key)
@@ -184,6 +182,8 @@ class VideoMAEForVideoClassification(nn.Module):
     def init_params(self, key: jax.Array) -> Params:
         """Fresh parameters, drawn as the original draws them for fine-tuning."""
         config = self.config
+        if not config.num_labels:
+            raise ValueError("a classifier needs classes: give its config num_labels=... or id2label=...")
         size = config.image_size
         clip = jnp.zeros((1, config.num_frames, size, size, config.num_channels))
         return jax.jit(self.init)(key, clip)["params"]

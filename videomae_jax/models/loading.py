@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from videomae_jax.checkpoints.architecture import Kind, Shape, compare_tensors, expected_shapes, mend_heads
+from videomae_jax.checkpoints.comparison import compare_architectures
 from videomae_jax.checkpoints.hugging_face import write_folder
 from videomae_jax.checkpoints.names import (
     hugging_face_from_original,
@@ -50,6 +51,33 @@ def load_weights(source: str | Path, revision: str | None) -> tuple[VideoMAEConf
     if broken := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
         log.warning("%s holds NaN or infinite weights, in %s", source, ", ".join(broken))
     return config, tensors
+
+
+def compare_for_training(
+    source: str | Path, theirs: VideoMAEConfig, ours: VideoMAEConfig, kind: Kind
+) -> tuple[str, ...]:
+    """What must be said of weights from which a run starts, which is logged too.
+
+    `kind` is what is taken of them. Raises InputError, with all that differs, where they are of another
+    architecture.
+    """
+
+    def way_out(names: list[str]) -> str:
+        options = (_option(name, getattr(theirs, name)) for name in names)
+        return f"Choose the recipe of its size, or give {' '.join(options)}"
+
+    remarks = compare_architectures(str(source), theirs, ours, kind, way_out)
+    for remark in remarks:
+        log.warning(remark)
+    return remarks
+
+
+def _option(name: str, value: Any) -> str:
+    """What sets a field of the model on the command line."""
+    spelled = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--model.{spelled}" if value else f"--model.no-{spelled}"
+    return f"--model.{spelled} {value}"
 
 
 def fit(

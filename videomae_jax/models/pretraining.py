@@ -17,7 +17,7 @@ from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 from videomae_jax.models.encoder import Encoder, torch_linear_init
 from videomae_jax.models.layers import Block, Params, apply_block, apply_stack, compute_dtype, init_stack
-from videomae_jax.models.loading import fit, load_weights, save
+from videomae_jax.models.loading import compare_for_training, fit, load_weights, save
 from videomae_jax.models.masking import Mask, mask_indices
 from videomae_jax.models.patches import check_video, gather, patchify
 from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
@@ -155,14 +155,19 @@ class VideoMAEForPreTraining(nn.Module):
 
         Raises InputError, listing all that does not fit.
         """
-        config, tensors = load_weights(source, revision)
-        if not any(name.startswith("decoder.") for name in tensors):
-            raise InputError(
-                f"{source} has no decoder, so it is not a pre-training checkpoint: load it as VideoMAEModel "
-                "or VideoMAEForVideoClassification"
-            )
+        config, tensors = _load(source, revision)
         model = cls(config, read_processing(source, revision))
         return model, fit(source, model, tensors)
+
+    @nn.nowrap
+    def start_from(self, source: str | Path) -> Params:
+        """Parameters with which to start pre-training: those of a pre-training checkpoint of any kind.
+
+        Raises InputError, listing all that does not fit.
+        """
+        config, tensors = _load(source, None)
+        compare_for_training(source, config, self.config, self.kind)
+        return fit(source, self, tensors)
 
     @nn.nowrap
     def save_pretrained(self, folder: str | Path, params: Params) -> None:
@@ -176,6 +181,16 @@ class VideoMAEForPreTraining(nn.Module):
     def init_params(self, key: jax.Array) -> Params:
         """Fresh parameters, drawn as the original draws them."""
         return init_params(self.config, key)
+
+
+def _load(source: str | Path, revision: str | None) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
+    config, tensors = load_weights(source, revision)
+    if not any(name.startswith("decoder.") for name in tensors):
+        raise InputError(
+            f"{source} has no decoder, so it is not a pre-training checkpoint: load it as VideoMAEModel or "
+            "VideoMAEForVideoClassification"
+        )
+    return config, tensors
 
 
 def _squared_error(logits: Float[Array, "b m p"], targets: Float[Array, "b m x c"]) -> Float[Array, "b m p"]:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from einops import repeat
 from jaxtyping import Array, Float
 
-from videomae_jax.checkpoints.source import read_pretraining
 from videomae_jax.config import PretrainConfig
 from videomae_jax.data.clips import CentreClip, PretrainClips
 from videomae_jax.models.masking import Mask, sample_mask
@@ -38,7 +37,7 @@ class Pretraining:
         return init_params(self.config.model, key)
 
     def start_params(self, source: str, key: jax.Array) -> Params:
-        return read_pretraining(source)[1]
+        return VideoMAEForPreTraining(self.config.model).start_from(source)
 
     def lr_scales(self, params: Params) -> None:
         return None

@@ -1,0 +1,96 @@
+"""Weights from which a run starts: what their tensors do not show is compared, for every kind of run."""
+
+from dataclasses import replace
+
+import jax
+import pytest
+from tiny_models import CONFIG, NAMED, make, same
+
+from videomae_jax import VideoMAEForPreTraining, VideoMAEForVideoClassification
+from videomae_jax.errors import InputError
+
+KEY = jax.random.key(0)
+
+
+def start(folder, kind, **changes):
+    """As `pretrain` and `finetune` do with --init-from."""
+    if kind == "pretrain":
+        return VideoMAEForPreTraining(replace(CONFIG, **changes)).start_from(folder)
+    return VideoMAEForVideoClassification(replace(NAMED, **changes)).start_from(folder, KEY)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, pretrained):
+    model, params = pretrained
+    folder = tmp_path_factory.mktemp("weights") / "a"
+    model.save_pretrained(folder, params)
+    return folder
+
+
+ENCODER = [
+    ({"num_attention_heads": 4}, "num_attention_heads = 2 +num_attention_heads = 4"),
+    ({"layer_norm_eps": 1e-3}, "layer_norm_eps = 1e-06 +layer_norm_eps = 0.001"),
+    ({"qv_bias": False}, "qv_bias = True +qv_bias = False"),
+    ({"tubelet_size": 4}, "--model.tubelet-size 2"),
+    ({"num_hidden_layers": 3}, "--model.num-hidden-layers 2"),
+]
+DECODER = [
+    ({"decoder_num_attention_heads": 4}, "--model.decoder-num-attention-heads 2"),
+    ({"decoder_norm_eps": 1e-3}, "decoder_norm_eps = 1e-06"),
+    ({"norm_pix_loss": False}, "--model.norm-pix-loss"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "said"),
+    [("pretrain", *case) for case in ENCODER + DECODER] + [("finetune", *case) for case in ENCODER],
+)
+def test_another_architecture_is_refused(weights, kind, changes, said):
+    with pytest.raises(InputError, match=said):
+        start(weights, kind, **changes)
+
+
+def test_every_difference_is_said_at_once(weights):
+    changes = {"num_attention_heads": 4, "decoder_num_attention_heads": 4, "norm_pix_loss": False}
+    with pytest.raises(InputError) as raised:
+        start(weights, "pretrain", **changes)
+    options = "--model.num-attention-heads 2 --model.decoder-num-attention-heads 2 --model.norm-pix-loss"
+    assert str(raised.value).endswith(options)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"decoder_hidden_size": 24}, {"decoder_num_attention_heads": 4}, {"norm_pix_loss": False}]
+)
+def test_fine_tuning_asks_nothing_of_the_decoder(weights, changes):
+    start(weights, "finetune", **changes)
+
+
+def test_epsilons_of_transformers_are_a_remark(tmp_path, caplog):
+    """The published weights came with 1e-6; transformers runs them with 1e-12 and 1e-5."""
+    eps = {"layer_norm_eps": 1e-12, "decoder_norm_eps": 1e-5}
+    model, params = make(VideoMAEForPreTraining, replace(CONFIG, **eps))
+    model.save_pretrained(tmp_path / "a", params)
+    assert same(start(tmp_path / "a", "pretrain"), params)
+    assert "layer_norm_eps 1e-12, and is run with 1e-06: no difference that matters" in caplog.text
+    assert "decoder_norm_eps 1e-05" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+@pytest.mark.parametrize(
+    ("changes", "now"),
+    [
+        ({"num_frames": 8}, "8 frames of 16x16 (4 x 2 x 2 tokens)"),
+        ({"image_size": 24}, "4 frames of 24x24 (2 x 3 x 3 tokens)"),
+    ],
+)
+def test_another_size_is_said_loudly(weights, caplog, kind, changes, now):
+    start(weights, kind, **changes)
+    assert "ANOTHER SIZE" in caplog.text
+    assert "4 frames of 16x16 (2 x 2 x 2 tokens)" in caplog.text
+    assert now in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_the_same_size_is_no_remark(weights, caplog, kind):
+    start(weights, kind)
+    assert "ANOTHER SIZE" not in caplog.text

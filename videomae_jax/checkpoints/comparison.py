@@ -1,0 +1,82 @@
+"""Whether weights that were trained as one model can be run as another, in what their tensors do not show."""
+
+from collections.abc import Callable
+
+from videomae_jax.checkpoints.architecture import Kind, two_columns
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.errors import InputError
+
+_ENCODER = (
+    "num_channels",
+    "patch_size",
+    "tubelet_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "qv_bias",
+)
+_DECODER = (
+    "decoder_hidden_size",
+    "decoder_num_hidden_layers",
+    "decoder_num_attention_heads",
+    "decoder_intermediate_size",
+    "norm_pix_loss",
+)
+_FIELDS: dict[Kind, tuple[str, ...]] = {
+    "encoder": _ENCODER,
+    "classification": _ENCODER,
+    "pretraining": _ENCODER + _DECODER,
+}
+_EPSILONS: dict[Kind, tuple[str, ...]] = {
+    "encoder": ("layer_norm_eps",),
+    "classification": ("layer_norm_eps", "fc_norm_eps"),
+    "pretraining": ("layer_norm_eps", "decoder_norm_eps"),
+}
+_ALIKE = 1e-5
+"""Epsilons up to that of transformers' norms change nothing that training would notice: 1e-12, 1e-6 and 1e-5
+are all in use for the same published weights."""
+
+
+def compare_architectures(
+    source: str, theirs: VideoMAEConfig, ours: VideoMAEConfig, kind: Kind, way_out: Callable[[list[str]], str]
+) -> tuple[str, ...]:
+    """What must be said of weights of `theirs` that are to be run as `ours`.
+
+    Args:
+      kind: what the two share; what stands behind it is not compared.
+      way_out: what to do about the fields that differ.
+
+    Raises InputError, with all that differs in two columns, where outputs would be others.
+    """
+    differ = [name for name in _FIELDS[kind] if getattr(theirs, name) != getattr(ours, name)]
+    epsilons = [name for name in _EPSILONS[kind] if getattr(theirs, name) != getattr(ours, name)]
+    differ += [name for name in epsilons if max(getattr(theirs, name), getattr(ours, name)) > _ALIKE]
+    if differ:
+        rows = [(f"{name} = {getattr(theirs, name)}", f"{name} = {getattr(ours, name)}") for name in differ]
+        raise InputError(
+            f"{source} is of another architecture than the model to be run.\n"
+            f"{two_columns(source, 'the model to be run', rows)}\n{way_out(differ)}"
+        )
+    remarks = [
+        f"{source} was trained with {name} {getattr(theirs, name):g}, and is run with "
+        f"{getattr(ours, name):g}: no difference that matters."
+        for name in epsilons
+    ]
+    resized = size_change(source, theirs, ours)
+    return (*remarks, *([resized] if resized else ()))
+
+
+def size_change(source: str, theirs: VideoMAEConfig, ours: VideoMAEConfig) -> str | None:
+    """What to say where clips are of another size or length than the weights were trained on."""
+    if (theirs.image_size, theirs.num_frames) == (ours.image_size, ours.num_frames):
+        return None
+    before, now = (
+        f"{each.num_frames} frames of {each.image_size}x{each.image_size}" for each in (theirs, ours)
+    )
+    tokens = (" x ".join(map(str, each.grid)) for each in (theirs, ours))
+    return (
+        f"ANOTHER SIZE: {source} was trained on {before} ({next(tokens)} tokens), and is run on {now} "
+        f"({next(tokens)}). The table of positions is built anew for these, so positions no longer mean what "
+        "the weights have learned: expect worse results, at least until they are trained on."
+    )
