@@ -29,7 +29,17 @@ MODELS: dict[Kind, Any] = {
 def our_stages(
     config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], kind: Kind, clips: Clips
 ) -> dict[str, np.ndarray]:
-    """The values of every stage of the model that the tensors belong to, by the stage's name."""
+    """The values of every stage of the model that the tensors belong to, by the stage's name.
+
+    In full float32: GPUs and TPUs round the factors of products to fewer bits unless they are asked not to.
+    """
+    with jax.default_matmul_precision("highest"):
+        return _stages(config, tensors, kind, clips)
+
+
+def _stages(
+    config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], kind: Kind, clips: Clips
+) -> dict[str, np.ndarray]:
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree_from_original(tensors))
     model = MODELS[kind](config)
     inputs = (clips.pixels, clips.mask) if kind == "pretraining" else (clips.pixels,)

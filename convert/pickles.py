@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,19 +95,26 @@ def _load(file: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{file} was not read. A pickle can run code while it is read, so only tensors and plain values "
-            f"are let in, and this one asks for more or is damaged: {_reason(error)}"
-        ) from error
+        raise InputError(_refused(file, str(error))) from error
     except Exception as error:  # Damaged files fail inside torch in as many ways as there are bytes.
-        raise InputError(f"{file} is no PyTorch checkpoint or is damaged: {_reason(error)}") from error
+        reason = (str(error).strip() or "no reason given").splitlines()[0][:200]
+        raise InputError(
+            f"{file} is no PyTorch checkpoint or is damaged: {type(error).__name__}: {reason}"
+        ) from error
 
 
-def _reason(error: Exception) -> str:
-    """What torch complains of, without its advice to switch the protection off."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    line = next((line for line in lines if "Unsupported" in line or "GLOBAL" in line), (lines or [""])[0])
-    return f"{type(error).__name__}: {line[:300]}"
+def _refused(file: Path, said: str) -> str:
+    """What to tell of a pickle that torch does not take for tensors and plain values."""
+    asked = re.search(r"GLOBAL ([\w.]+)|class ([\w.]+)|type ([\w.]+)", said)
+    what = next(name for name in asked.groups() if name) if asked else "something else, or is damaged"
+    read = f"x = torch.load({str(file)!r}, 'cpu', weights_only=False)"
+    pick = "x = x if isinstance(x, dict) else x.state_dict()"
+    save = "torch.save(x.get('model', x.get('state_dict', x)), 'weights.pth')"
+    return (
+        f"{file} was not read. A pickle can run code while it is read, so only tensors and plain values are "
+        f"let in, and this one holds {what}. If you trust whom it is from, save its weights alone, where all "
+        f'that it needs is installed, and convert those:\n  python -c "import torch; {read}; {pick}; {save}"'
+    )
 
 
 def _to_numpy(file: Path, name: str, tensor: torch.Tensor) -> np.ndarray:

@@ -2,12 +2,15 @@
 
 import os
 import pickle
+import re
 import resource
 import signal
 import struct
 import subprocess
 import sys
+from collections import defaultdict
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -81,6 +84,53 @@ def test_a_plain_pickle_that_would_run_code_does_not(refused, tmp_path):
     (tmp_path / "a.bin").write_bytes(pickle.dumps(Bomb(mark)))
     refused(tmp_path / "a.bin", *ALL)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        (np.float64(0.5), "numpy"),
+        (PurePosixPath("runs"), "pathlib.PurePosixPath"),
+        (defaultdict(int), "collections.defaultdict"),
+        (torch.nn.LayerNorm(3), "torch.nn.modules.normalization.LayerNorm"),
+    ],
+)
+def test_a_pickle_with_more_than_tensors_says_how_to_save_them_alone(
+    convert, refused, tmp_path, tensors, more, what
+):
+    weights = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
+    torch.save({"model": weights, "best": more}, tmp_path / "a.pth")
+    said = refused(tmp_path / "a.pth", *ALL)
+    assert f"this one holds {what}" in said
+    assert "allowlist" not in said
+    command = re.search(r'python -c "(.*)"', said)[1]
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True, timeout=100)
+    code, said = convert(tmp_path / "weights.pth", tmp_path / "b.pth", "--to", "torch", *ALL)
+    assert code == 0, said
+    back = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
+    np.testing.assert_array_equal(back["mask_token"].numpy(), tensors["mask_token"])
+
+
+def test_a_pickle_of_a_whole_model_says_how_to_save_its_weights(refused, tmp_path):
+    torch.save(torch.nn.LayerNorm(3), tmp_path / "a.pth")
+    command = re.search(r'python -c "(.*)"', refused(tmp_path / "a.pth", *ALL))[1]
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True, timeout=100)
+    assert set(torch.load(tmp_path / "weights.pth", weights_only=True)) == {"weight", "bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("encoder.blocks.0.gamma_1", "layer scale"),
+        ("encoder.blocks.0.attn.scale", "cosine attention"),
+        ("pos_embed", "learned positions"),
+        ("roi_heads.box.predictor.cls_score.weight", "an AVA detection head"),
+        ("cls_token", "a CLS token"),
+    ],
+)
+def test_parts_of_relatives_are_named(refused, tmp_path, tensors, name, said):
+    source = save_pth(tmp_path / "a.pth", tensors | {name: np.ones(24, np.float32)})
+    assert f"The weights have {said}" in refused(source, *ALL)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 
+import jax
 import pytest
 from random_checkpoints import DECODER, FLAGS, TINY, random_tensors, save_pth
 
@@ -42,6 +43,29 @@ def test_every_stage_of_every_form_passes(convert, tmp_path, kind, form):
     assert all(stage in table for stage in STAGES[kind]), said
     assert target.exists()
     assert convert("verify", source, target, *flags)[0] == 0
+
+
+@pytest.mark.parametrize("command", ["convert", "verify"])
+def test_products_are_in_full_float32(convert, tmp_path, monkeypatch, command):
+    """GPUs would take TF32, whose error is larger than what is allowed."""
+    source, flags = checkpoint(tmp_path, "pretraining")
+    assert convert(source, tmp_path / "a", "--to", "hf", *flags)[0] == 0
+    ours, asked = sys.modules["videomae_jax.convert.ours"], []
+    for name in ("tree_from_original", "apply_block"):  # The first thing of all, and the last of the decoder.
+        plain = getattr(ours, name)
+
+        def spy(*arguments, plain=plain):
+            asked.append(jax.config.jax_default_matmul_precision)
+            return plain(*arguments)
+
+        monkeypatch.setattr(ours, name, spy)
+    if command == "verify":
+        assert convert("verify", source, tmp_path / "a", *flags)[0] == 0
+    else:
+        assert convert(source, tmp_path / "b", "--to", "hf", *flags, "--verify")[0] == 0
+    assert len(asked) > 1
+    assert set(asked) == {"highest"}
+    assert jax.config.jax_default_matmul_precision is None
 
 
 def test_half_precision_is_verified_as_it_was_cast(convert, tmp_path):

@@ -118,7 +118,9 @@ def test_damaged_weights(tmp_path, pretrained, damage):
         ({"image_size": [16, 32]}, "squares"),
         ({"num_attention_heads": 5}, "hidden_size=24"),
         ({"id2label": {"0": "a", "2": "b"}}, "id2label"),
-        ({"model_config": {"embed_dim": 24, "cos_attn": True}}, "cos_attn"),
+        ({"model_config": {"embed_dim": 24, "cos_attn": True}}, r"cosine attention \(cos_attn=True\)"),
+        ({"model_config": {"init_values": 0.1}}, "layer scale"),
+        ({"model_config": {"use_learnable_pos_emb": True}}, "learned positions"),
     ],
 )
 def test_configurations_that_cannot_be_built(tmp_path, pretrained, change, says):

@@ -1,5 +1,6 @@
 """Fine-tuning: what a run keeps, what it starts from, and that a disturbed run ends like one left alone."""
 
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,13 @@ def test_a_run_learns_its_few_videos(finished):
     rows = read_rows(workdir / "metrics.jsonl")
     assert rows[0]["loss"] == pytest.approx(np.log(4), abs=0.02), "every class starts out equally likely"
     assert all(np.isfinite(row["loss"]) for row in rows)
+
+
+def test_a_step_that_was_copied_or_renamed_is_not_continued(finished, tmp_path):
+    config, workdir = finished
+    shutil.copytree(workdir / "checkpoints/12", tmp_path / "checkpoints/20")
+    with pytest.raises(InputError, match="20 holds step 12: it was copied or renamed"):
+        train(config, tmp_path)
 
 
 def test_the_average_of_the_weights_is_what_is_read(finished):

@@ -4,7 +4,7 @@ Tensors go by the names of the original code, with `encoder.` before those of th
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -19,6 +19,14 @@ Shape = tuple[int, ...]
 SHOWN_BY_SIZE = ("hidden_size", "num_hidden_layers", "intermediate_size", "patch_size")
 """Fields by which a published size can be told from tensors."""
 _PATCH = "encoder.patch_embed.proj.weight"
+_STRANGE = (
+    (r"\.(gamma_[12]|lambda_?[12]|ls[12]\.gamma)$", "layer scale (gamma_1, gamma_2)"),
+    (r"\.attn\.(scale|logit_scale)$", "cosine attention (attn.scale)"),
+    (r"\b(pos_embed|position_embeddings)\b", "learned positions (pos_embed)"),
+    (r"\bcls_token$", "a CLS token (cls_token)"),
+    (r"\b(roi_heads?|bbox_head)\.", "an AVA detection head (roi_heads)"),
+)
+"""Tensors of relatives of these models, and what they are."""
 
 
 def kind_of(tensors: Mapping[str, Any]) -> Kind:
@@ -155,7 +163,14 @@ def compare_tensors(complaint: str, have: Mapping[str, np.ndarray], want: Mappin
         raise InputError(
             f"{complaint}: {len(rows)} of {len(want)} tensors, here by the names of the original code.\n"
             + two_columns("expected", "found", rows)
+            + _strange_parts(have.keys() - want.keys())
         )
+
+
+def _strange_parts(names: Set[str]) -> str:
+    """What is known of tensors that no model here has, as a last line."""
+    found = [what for pattern, what in _STRANGE if any(re.search(pattern, name) for name in names)]
+    return f"\nThe weights have {' and '.join(found)}, which no model here has." if found else ""
 
 
 def two_columns(left: str, right: str, rows: list[tuple[str, str]]) -> str:

@@ -25,7 +25,11 @@ _V2_NAMES = {
     "use_mean_pooling": "use_mean_pooling",
     "layer_norm_eps": "layer_norm_eps",
 }
-_V2_UNSUPPORTED = {"cos_attn": False, "init_values": 0, "use_learnable_pos_emb": False}
+_V2_UNSUPPORTED = {
+    "cos_attn": (False, "cosine attention"),
+    "init_values": (0, "layer scale"),
+    "use_learnable_pos_emb": (False, "learned positions"),
+}
 
 
 def read_config(folder: Path) -> VideoMAEConfig:
@@ -65,9 +69,9 @@ def _from_transformers(values: dict[str, Any]) -> VideoMAEConfig:
 def _from_v2(values: dict[str, Any]) -> VideoMAEConfig:
     """OpenGVLab's repositories keep the arguments of the original code's class under `model_config`."""
     given = values["model_config"]
-    for name, plain in _V2_UNSUPPORTED.items():
-        if given.get(name, plain) != plain:
-            raise InputError(f"model_config has {name}={given[name]}, which cannot be built here")
+    for name, (plain, what) in _V2_UNSUPPORTED.items():
+        if given.get(name, plain) not in (plain, None):
+            raise InputError(f"it has {what} ({name}={given[name]}), which no model here has")
     settings = {ours: given[theirs] for theirs, ours in _V2_NAMES.items() if theirs in given}
     width = settings.get("hidden_size", 768)
     return VideoMAEConfig(
