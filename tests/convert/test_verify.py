@@ -110,8 +110,9 @@ def test_a_result_that_differs_is_not_kept(convert, tmp_path, monkeypatch):
     program = sys.modules["videomae_jax.convert.program"]
     write = program.write_hugging_face
 
-    def damage(folder, config, tensors):
-        write(folder, config, tensors | {"decoder.head.bias": tensors["decoder.head.bias"] + 0.01})
+    def damage(folder, config, tensors, processing):
+        changed = tensors | {"decoder.head.bias": tensors["decoder.head.bias"] + 0.01}
+        write(folder, config, changed, processing)
 
     monkeypatch.setattr(program, "write_hugging_face", damage)
     code, said = convert(source, tmp_path / "b", "--to", "hf", *flags, "--verify")

@@ -221,7 +221,8 @@ def test_a_layer_that_is_not_there_is_told(pretrained):
 def test_the_normalisation_of_a_folder_is_honoured(tmp_path, clips):
     model, params = random()
     model.save_pretrained(tmp_path, params)
-    VideoMAEImageProcessor(size=32, crop_size=(32, 32)).save_pretrained(tmp_path)
+    half = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
+    VideoMAEImageProcessor(size=32, crop_size=(32, 32), **half).save_pretrained(tmp_path)
     found = encoded(ClipEncoder.from_pretrained(tmp_path), clips)
     np.testing.assert_allclose(found, head_sees(clips / np.float32(127.5) - 1), atol=1e-5)
     raw = encoded(ClipEncoder.from_pretrained(tmp_path, normalized=False), clips)

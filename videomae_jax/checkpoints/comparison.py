@@ -72,11 +72,12 @@ def size_change(source: str, theirs: VideoMAEConfig, ours: VideoMAEConfig) -> st
     if (theirs.image_size, theirs.num_frames) == (ours.image_size, ours.num_frames):
         return None
     before, now = (
-        f"{each.num_frames} frames of {each.image_size}x{each.image_size}" for each in (theirs, ours)
+        f"{each.num_frames} frames of {each.image_size}x{each.image_size} "
+        f"({' x '.join(map(str, each.grid))} tokens)"
+        for each in (theirs, ours)
     )
-    tokens = (" x ".join(map(str, each.grid)) for each in (theirs, ours))
     return (
-        f"ANOTHER SIZE: {source} was trained on {before} ({next(tokens)} tokens), and is run on {now} "
-        f"({next(tokens)}). The table of positions is built anew for these, so positions no longer mean what "
-        "the weights have learned: expect worse results, at least until they are trained on."
+        f"ANOTHER SIZE: {source} was trained on {before}, and is run on {now}. The table of positions is built "
+        "anew for these, so positions no longer mean what the weights have learned: expect worse results, at "
+        "least until they are trained on."
     )
