@@ -77,7 +77,7 @@ def size_change(source: str, theirs: VideoMAEConfig, ours: VideoMAEConfig) -> st
         for each in (theirs, ours)
     )
     return (
-        f"ANOTHER SIZE: {source} was trained on {before}, and is run on {now}. The table of positions is built "
-        "anew for these, so positions no longer mean what the weights have learned: expect worse results, at "
-        "least until they are trained on."
+        f"ANOTHER SIZE: {source} was trained on {before}, and is run on {now}. The table of positions is "
+        "built anew for these, so positions no longer mean what the weights have learned: expect worse "
+        "results, at least until they are trained on."
     )
