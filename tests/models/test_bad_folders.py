@@ -9,6 +9,7 @@ import pytest
 from tiny_models import CONFIG, NAMED, change
 
 from videomae_jax import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+from videomae_jax.checkpoints.source import read_model
 from videomae_jax.errors import InputError
 
 
@@ -73,8 +74,9 @@ def test_a_pickle_is_refused_with_the_way_out(tmp_path, pretrained, file):
     model.save_pretrained(tmp_path / "a", params)
     (tmp_path / "a/model.safetensors").rename(tmp_path / "a" / file)
     for source in (tmp_path / "a", tmp_path / "a" / file):
-        with pytest.raises(InputError, match=rf"`videomae-jax convert {tmp_path}/a/{file} NEW --to hf`"):
-            VideoMAEForPreTraining.from_pretrained(source)
+        for read in (VideoMAEForPreTraining.from_pretrained, read_model):
+            with pytest.raises(InputError, match=rf"`videomae-jax convert {tmp_path}/a/{file} NEW --to hf`"):
+                read(str(source))
 
 
 def test_what_else_a_folder_may_be_is_told(tmp_path, pretrained):

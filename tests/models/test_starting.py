@@ -7,6 +7,7 @@ import pytest
 from tiny_models import CONFIG, NAMED, make, same
 
 from videomae_jax import VideoMAEForPreTraining, VideoMAEForVideoClassification
+from videomae_jax.checkpoints.source import read_model
 from videomae_jax.errors import InputError
 
 KEY = jax.random.key(0)
@@ -88,6 +89,11 @@ def test_another_size_is_said_loudly(weights, caplog, kind, changes, now):
     assert "ANOTHER SIZE" in caplog.text
     assert "4 frames of 16x16 (2 x 2 x 2 tokens)" in caplog.text
     assert now in caplog.text
+
+
+def test_the_configuration_alone_is_read_of_a_folder(weights):
+    """For the plan, which is printed before weights are read."""
+    assert read_model(str(weights)).num_frames == CONFIG.num_frames
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "finetune"])

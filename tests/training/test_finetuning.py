@@ -17,7 +17,7 @@ from videomae_jax.processing import Processing
 from videomae_jax.training.finetuning import Finetuning, soft_cross_entropy
 from videomae_jax.training.initial import initial_state
 from videomae_jax.training.loop import train
-from videomae_jax.training.run_plan import make_plan
+from videomae_jax.training.run_plan import describe_plan, make_plan
 from videomae_jax.training.workdir import read_rows
 
 pytestmark = pytest.mark.usefixtures("compilation_cache")
@@ -122,6 +122,13 @@ def test_a_classifier_starts_from_a_pre_trained_encoder(tiny, tiny_finetune, tmp
     wide = replace(tiny_finetune, model=replace(tiny_finetune.model, num_attention_heads=6))
     with pytest.raises(InputError, match=r"num_attention_heads = 4 +num_attention_heads = 6"):
         initial_state(make_plan(replace(wide, init_from=str(tmp_path))))
+    longer = replace(
+        tiny_finetune, init_from=str(tmp_path), model=replace(tiny_finetune.model, num_frames=16)
+    )
+    assert "positions  ANOTHER SIZE" in describe_plan(make_plan(longer), 0)
+    assert "ANOTHER SIZE" not in describe_plan(make_plan(longer), 5), "it has been trained on since"
+    same = replace(tiny_finetune, init_from=str(tmp_path))
+    assert "ANOTHER SIZE" not in describe_plan(make_plan(same), 0)
 
 
 def test_classes_that_do_not_fit_are_refused(tiny_finetune):

@@ -99,6 +99,19 @@ def read_description(step_folder: Path) -> dict[str, Any]:
     return description
 
 
+def read_model(step_folder: Path) -> VideoMAEConfig:
+    """The configuration of the model whose checkpoint it is."""
+    description = read_description(step_folder)
+    model = description["config"]["model"]
+    try:
+        return VideoMAEConfig(**model | {"id2label": class_names(model.get("id2label", ()))})
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{step_folder} describes a model that this version does not know: {error}. It was written by "
+            f"version {description.get('version', 'unknown')}: use that one, or a newer one"
+        ) from error
+
+
 def read_params(source: Path) -> tuple[VideoMAEConfig, dict[str, Any]]:
     """Model configuration and parameters (host arrays) of a work folder or a step folder.
 
@@ -106,20 +119,13 @@ def read_params(source: Path) -> tuple[VideoMAEConfig, dict[str, Any]]:
     its parameters, that is what is read.
     """
     folder = find_evaluated_folder(source)
-    description = read_description(folder)
+    config = read_model(folder)
     name = "ema" if (folder / "ema").is_dir() else "params"
     with _damage_told(folder):
         saved = _saved(folder.absolute(), name)
         shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved)
         params = ocp.load_checkpointables(folder.absolute(), {name: shapes})[name]
-    model = description["config"]["model"]
-    try:
-        return VideoMAEConfig(**model | {"id2label": class_names(model.get("id2label", ()))}), params
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{folder} describes a model that this version does not know: {error}. It was written by version "
-            f"{description.get('version', 'unknown')}: use that one, or a newer one"
-        ) from error
+    return config, params
 
 
 def _saved(step_folder: Path, name: str) -> Any:

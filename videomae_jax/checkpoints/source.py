@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from videomae_jax.checkpoints import hugging_face, orbax
+from videomae_jax.checkpoints.config_json import read_config
 from videomae_jax.checkpoints.names import original_from_tree
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
@@ -17,13 +18,7 @@ def read_weights(source: str, revision: str | None = None) -> tuple[VideoMAEConf
     `source` is a work folder (its best step counts, or its newest), a step folder, a Hugging Face folder, or
     a hub id, of which `revision` is a branch, tag or commit. Raises InputError when it is none of them.
     """
-    path = Path(source)
-    if path.is_file():
-        pickled = path.suffix in (".bin", ".pth", ".pt", ".ckpt")
-        raise InputError(
-            f"{source} is a file. "
-            + (hugging_face.refusal(source) if pickled else "Give the folder with config.json that it is in")
-        )
+    path = _folder(source)
     if orbax.is_run(path):
         config, params = orbax.read_params(path)
         tensors = original_from_tree(params, config)
@@ -31,6 +26,27 @@ def read_weights(source: str, revision: str | None = None) -> tuple[VideoMAEConf
         config, tensors = hugging_face.read_folder(hugging_face.find_folder(source, revision), source)
         config = replace(config, encoder_norm="encoder.norm.weight" in tensors)
     return config, {name: _float32(tensor) for name, tensor in tensors.items()}
+
+
+def read_model(source: str) -> VideoMAEConfig:
+    """The configuration alone of a checkpoint of any kind, as it says it."""
+    path = _folder(source)
+    if orbax.is_run(path):
+        return orbax.read_model(orbax.find_evaluated_folder(path))
+    if path.is_dir():
+        hugging_face.weight_files(path, source)  # It says what else a folder without weights is.
+    return read_config(hugging_face.find_folder(source, patterns=("*.json",)))
+
+
+def _folder(source: str) -> Path:
+    path = Path(source)
+    if path.is_file():
+        pickled = path.suffix in (".bin", ".pth", ".pt", ".ckpt")
+        raise InputError(
+            f"{source} is a file. "
+            + (hugging_face.refusal(source) if pickled else "Give the folder with config.json that it is in")
+        )
+    return path
 
 
 def _float32(tensor: np.ndarray) -> np.ndarray:

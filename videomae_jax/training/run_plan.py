@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from videomae_jax.checkpoints.comparison import size_change
+from videomae_jax.checkpoints.source import read_model
 from videomae_jax.config import FinetuneConfig, PretrainConfig
 from videomae_jax.data.pipeline import Share, steps_per_epoch
 from videomae_jax.data.sources import (
@@ -194,6 +196,7 @@ def describe_plan(plan: RunPlan, first_step: int) -> str:
         "model": f"{model.num_hidden_layers} layers of width {model.hidden_size}, {parameters:,} parameters",
         "clips": f"{model.num_frames} frames {model.image_size}x{model.image_size}, {_spacing(config)}, "
         f"{model.num_tokens} tokens",
+        **({} if first_step else _positions(config)),
         **plan.task.describe(),
         "devices": f"{plan.mesh.size} x {device.device_kind} ({mesh}), {compute_dtype(model)}"
         + (f", on {jax.process_count()} hosts" if jax.process_count() > 1 else ""),
@@ -207,6 +210,13 @@ def describe_plan(plan: RunPlan, first_step: int) -> str:
         + (f", continuing from step {first_step}" if first_step else ""),
     }
     return "\n".join(f"{name:>13}  {value}" for name, value in facts.items())
+
+
+def _positions(config: PretrainConfig | FinetuneConfig) -> dict[str, str]:
+    """What to say where the run starts from weights of another size."""
+    source = config.init_from
+    said = size_change(source, read_model(source), config.model) if source else None
+    return {"positions": said} if said else {}
 
 
 def _spacing(config: PretrainConfig | FinetuneConfig) -> str:
