@@ -34,7 +34,8 @@ class Convert:
     """Convert a VideoMAE checkpoint into another form. `convert verify A B` compares two."""
 
     source: tyro.conf.Positional[str]
-    """A .pth, .bin or .safetensors file, a Hugging Face folder or hub id, a work folder or a step folder."""
+    """A .pth, .bin or .safetensors file, a Hugging Face folder or hub id, a step folder, or a work folder
+    (its best step counts, or its newest)."""
     target: tyro.conf.Positional[Path]
     """The folder to make, or for `--to torch` the .pth file."""
     to: Form

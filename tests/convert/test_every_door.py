@@ -1,6 +1,7 @@
 """A folder of `convert --to orbax` goes through every command that takes weights, as its help says."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import jax
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from random_checkpoints import random_tensors, save_pth
 
 from videomae_jax import cli
-from videomae_jax.config import load_config
+from videomae_jax.checkpoints.names import tree_from_original
+from videomae_jax.checkpoints.orbax import CheckpointWriter, read_params
+from videomae_jax.config import CheckpointConfig, load_config
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.training.run_plan import task_of
 
@@ -74,3 +77,19 @@ def test_converted_weights_are_no_run_to_continue(converted, videos, capsys):
     folder = converted(PRETRAINED, "pretraining")
     assert command("pretrain", "tiny", "--data.train", videos / "train.csv", "--workdir", folder) == 2
     assert f"--init-from {folder}" in capsys.readouterr().err
+
+
+def test_the_best_step_of_a_run_is_converted(convert, tmp_path):
+    """As every command reads it; the newest may be worse."""
+    writer = CheckpointWriter(tmp_path / "run", CheckpointConfig())
+    tensors = random_tensors(CLASSIFIER, "classification")
+    config = json.loads(json.dumps({"model": asdict(CLASSIFIER)}))
+    for step in (1, 2):
+        trees = {"params": tree_from_original({name: step * each for name, each in tensors.items()})}
+        writer.save(step, trees, {"config": config, "best": {"step": 1}})
+    writer.wait()
+    for source, times in (("run", 1), ("run/checkpoints/2", 2)):
+        code, said = convert(tmp_path / source, tmp_path / f"{times}", "--to", "orbax")
+        assert code == 0, said
+        _, params = read_params(tmp_path / f"{times}")
+        np.testing.assert_array_equal(params["head"]["bias"], times * tensors["head.bias"])
