@@ -110,9 +110,11 @@ def test_files_of_one_name_in_two_folders_stay_apart(videos, run, tmp_path):
         (tmp_path / folder).mkdir()
         shutil.copy(videos / "val" / f"{name}_000.mp4", tmp_path / folder / "clip.mp4")
     (tmp_path / "list.csv").write_text("a/clip.mp4 0\nb/clip.mp4 7\na/clip.mp4 0\n")
+    copied = shutil.copytree(run / "checkpoints/7", tmp_path / "my model")  # Its name tells no step.
     found = evaluate_checkpoint(
-        Evaluate((str(tmp_path / "list.csv"),), str(run), num_workers=0, out=tmp_path / "out")
+        Evaluate((str(tmp_path / "list.csv"),), str(copied), num_workers=0, out=tmp_path / "out")
     )
+    assert json.loads((tmp_path / "out/evaluation.json").read_text())["checkpoint"]["step"] is None
     assert [video.name for video in found.videos] == ["a/clip.mp4", "b/clip.mp4"]  # The repeat counts once.
     assert np.abs(found.scores[0] - found.scores[1]).max() > 1e-2
 

@@ -70,9 +70,10 @@ def describe_evaluation(
 def _step(source: str) -> int | None:
     """The step of a run whose weights were read."""
     try:
-        return int(find_evaluated_folder(Path(source)).name)
+        name = find_evaluated_folder(Path(source)).name
     except InputError:
         return None
+    return int(name) if name.isdecimal() else None  # A step folder may have been copied under any name.
 
 
 def _result(evaluation: Evaluation) -> dict[str, Any]:
