@@ -11,12 +11,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from videomae_jax.config import SIZES, FinetuneConfig, PretrainConfig, load_config
+from videomae_jax.config import SIZES, FinetuneConfig, PretrainConfig, are_numbers, load_config
 from videomae_jax.errors import InputError, RunError, printable
 
 Arguments = Sequence[str]
@@ -169,7 +169,15 @@ def _take_recipe(
             f"the path or the bare name of a recipe, such as {example}"
         )
     kind = Config if command in ("show-batch", "plan") else type(default)
-    return _load_config(arguments[0], kind, command), arguments[1:]
+    recipe = _load_config(arguments[0], kind, command)
+    return recipe if command == "plan" else _classes_of_data(recipe), arguments[1:]
+
+
+def _classes_of_data(recipe: Config) -> Config:
+    """The recipe without its number of classes: only a plan takes that, a run has those of its data."""
+    if not are_numbers(recipe.model.id2label):
+        return recipe
+    return replace(recipe, model=replace(recipe.model, num_labels=0, id2label=()))
 
 
 def _final_test(config: FinetuneConfig, workdir: Path) -> int:

@@ -71,7 +71,9 @@ class VideoMAEConfig:
         """Let `id2label` and `num_labels` agree, whichever was given."""
         if not isinstance(self.id2label, tuple):
             raise ValueError("id2label must be a tuple of names; class_names(...) makes one of a dict")
-        names = self.id2label or tuple(f"LABEL_{number}" for number in range(self.num_labels))
+        names = self.id2label
+        if len(names) != self.num_labels and (not names or (self.num_labels and are_numbers(names))):
+            names = tuple(f"LABEL_{number}" for number in range(self.num_labels))
         if self.num_labels not in (0, len(names)):
             raise ValueError(
                 f"num_labels={self.num_labels}, but id2label names {len(names)} classes; change one of them"
@@ -108,6 +110,11 @@ def class_names(id2label: Mapping[Any, str] | Sequence[str]) -> tuple[str, ...]:
     if sorted(names) != list(range(len(names))):
         raise ValueError(f"id2label must name the classes 0 to {len(names) - 1}, but has {sorted(names)}")
     return tuple(names[number] for number in range(len(names)))
+
+
+def are_numbers(names: Sequence[str]) -> bool:
+    """Whether these stand for classes without names: each is its number, or Hugging Face's LABEL_number."""
+    return all(name in (str(number), f"LABEL_{number}") for number, name in enumerate(names))
 
 
 def _size(width: int, layers: int, heads: int, decoder: tuple[int, int, int], **changes) -> VideoMAEConfig:
@@ -381,6 +388,7 @@ __all__ = [
     "PretrainConfig",
     "VideoMAEConfig",
     "ViewsConfig",
+    "are_numbers",
     "class_names",
     "load_config",
 ]

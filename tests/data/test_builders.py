@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from videomae_jax.data.labels import read_labelled
 from videomae_jax.data.layouts import LAYOUTS, read_layout
 from videomae_jax.data.prepare.command import Prepare, prepare
 from videomae_jax.data.prepared import open_record, read_set
-from videomae_jax.data.sources import read_labelled
 from videomae_jax.data.video_writing import write_video
 from videomae_jax.errors import InputError
 
@@ -168,8 +168,8 @@ def test_a_builder_gives_every_video_its_split_and_label(tmp_path, content, name
     with open_record(records[-1]) as video:
         assert video.frames([0, 5]).shape == (2, 16, 24, 3)
     if splits["train"][0][1] is not None:
-        labelled, names = read_labelled([builder.data_dir], None, None)
-        assert [names[video.label] for video in labelled] == [label for _, label in splits["train"]]
+        labelled, classes = read_labelled([builder.data_dir])
+        assert [classes.names[video.label] for video in labelled] == [label for _, label in splits["train"]]
 
 
 def test_a_builder_needs_no_tensorflow(tmp_path, content):

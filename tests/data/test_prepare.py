@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -220,7 +221,7 @@ def test_a_set_of_bad_videos_alone_is_an_error(folder, tmp_path):
         prepare(Prepare((str(tmp_path / "list.txt"),), tmp_path / "out", workers=1))
 
 
-def test_splits_share_one_order_of_classes(folder, tmp_path):
+def test_splits_share_one_order_of_classes(folder, tmp_path, caplog):
     for split, names in {"train": ("b", "c", "d"), "val": ("c", "d")}.items():
         for name in names:
             (tmp_path / split / name).mkdir(parents=True)
@@ -231,9 +232,12 @@ def test_splits_share_one_order_of_classes(folder, tmp_path):
     assert [classes[record.label] for record in records] == ["c", "d"]
     with pytest.raises(InputError, match="no split 'test', but train, val"):
         read_set(tmp_path / "out", "test")
+    assert "among those to train on" not in caplog.text
+    assert prepare(replace(args, out=tmp_path / "same", val=args.sources)) == 0
+    assert "3 of the 3 val videos are among those to train on, such as" in caplog.text
     (tmp_path / "val" / "a").mkdir()
     (tmp_path / "val" / "a" / "x.mp4").write_bytes(b"")
-    with pytest.raises(InputError, match="no class is named 'a'; the classes are b, c, d"):
+    with pytest.raises(InputError, match=r"'a' is not the name of a class; known are 'b', 'c', 'd'"):
         prepare(Prepare((str(tmp_path / "train"),), tmp_path / "o", val=(str(tmp_path / "val"),)))
 
 

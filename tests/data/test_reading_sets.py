@@ -3,19 +3,24 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from videomae_jax.config import DataConfig, VideoMAEConfig
+from videomae_jax.config import DataConfig, VideoMAEConfig, load_config
 from videomae_jax.data import slots
 from videomae_jax.data.clips import PretrainClips
+from videomae_jax.data.labels import read_labelled, read_videos_of_model
+from videomae_jax.data.overlap import shared_videos
 from videomae_jax.data.pipeline import batches
 from videomae_jax.data.prepare.command import prepare
 from videomae_jax.data.prepare.settings import Prepare
-from videomae_jax.data.sources import read_labelled, read_videos, split_weights
+from videomae_jax.data.sources import read_videos, split_weights
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
+from videomae_jax.errors import InputError
+from videomae_jax.training.run_plan import make_plan
 
 READ = PretrainClips(
     VideoMAEConfig(image_size=32, patch_size=8, num_frames=4), DataConfig(sampling_rate=2, num_sample=2)
@@ -95,13 +100,54 @@ def test_a_set_gives_the_clips_of_its_files(folder):
 
 def test_sets_lists_and_folders_mix_by_weight_and_class_name(folder):
     sources, weights = split_weights([f"{folder / 'jpeg'}:0.75", f"{folder / 'video'}#val:0.25"])
-    videos, names = read_labelled(sources, None, None)
-    assert names == tuple(MOTIONS)
+    videos, classes = read_labelled(sources)
+    assert classes.names == tuple(MOTIONS)
     assert [video.label for video in videos] == list(range(8)) * 3
     shares = tuple(zip((16, 8), weights, strict=True))
     ids = [each for step_ids, _ in seen(videos, stop=3, shares=shares) for each in step_ids[::2]]
     assert sum(each < 16 for each in ids) == 18, "three quarters of the 24 videos of an epoch"
     assert_same(seen(videos, stop=4, shares=shares), seen(videos, stop=4, shares=shares, num_workers=2))
+
+
+def test_a_set_without_a_split_means_the_one_for_its_use(folder):
+    stored = str(folder / "jpeg")
+    model = VideoMAEConfig(id2label=tuple(MOTIONS))
+    assert {video.path.split("#")[1][:3] for video in read_videos([stored])} == {"tra"}
+    assert {video.path.split("#")[1][:3] for video in read_videos([stored], split="val")} == {"val"}
+    assert len(read_videos([stored], split=None)) == 3 * len(MOTIONS), "all of it"
+    assert {video.path.split("#")[1][:3] for video in read_videos_of_model([stored], model).videos} == {"val"}
+    named = read_videos_of_model([f"{stored}#train"], model).videos
+    assert len(shared_videos(read_videos([stored]), named)) == len(named) == 2 * len(MOTIONS)
+    config = load_config("tiny_finetune")
+    data = replace(config.data, train=(stored,), val=(stored,), test=(f"{stored}#train",))
+    plan = make_plan(replace(config, data=data))
+    assert (len(plan.videos), len(plan.val_videos)) == (2 * len(MOTIONS), len(MOTIONS))
+    assert plan.overlap.startswith("16 of the 16 test videos are among those to train on")
+    assert (plan.classes.names, plan.classes.origin) == (tuple(MOTIONS), f"named in {stored}")
+
+
+@pytest.fixture(scope="module")
+def nameless(folder):
+    """A set of a list without names of classes, and without a validation split."""
+    args = Prepare((str(folder / "videos/train.csv"),), folder / "nameless", preset="small", workers=2)
+    assert prepare(args) == 0
+    return str(folder / "nameless")
+
+
+def test_a_set_without_the_split_that_is_needed_is_refused(nameless):
+    with pytest.raises(InputError, match=r"has no validation split, only train: .*nameless#train"):
+        read_labelled([nameless], split="val")
+
+
+def test_a_set_without_names_is_numbered_by_the_file_of_classes(folder, nameless):
+    """As a list is: the numbers are the model's own, or those of the file."""
+    turned = tuple(MOTIONS)[::-1]
+    model = VideoMAEConfig(id2label=turned)
+    given = read_videos_of_model([f"{nameless}#train"], model, classes=str(folder / "videos/classes.txt"))
+    for video in given.videos:
+        assert turned[video.label] in video.name
+    own = read_videos_of_model([f"{nameless}#train"], model).videos
+    assert [video.label for video in own] == [7 - video.label for video in given.videos]
 
 
 CONSUMER = """

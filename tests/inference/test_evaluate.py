@@ -15,12 +15,12 @@ from random_classifier import CONFIG, DATA, VIEWS, random_classifier, softmax_of
 
 from videomae_jax.config import ViewsConfig
 from videomae_jax.data.clips import TestViews as Views
+from videomae_jax.data.labels import read_videos_of_model
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.evaluate import Evaluate, evaluate, evaluate_checkpoint
 from videomae_jax.inference.evaluation import evaluate_videos
-from videomae_jax.inference.labels import read_videos_of_model
 from videomae_jax.inference.predictor import Predictor, params_digest, read_normalization, rows
 from videomae_jax.inference.processor import VideoMAEImageProcessor
 from videomae_jax.inference.views import choose_views
@@ -202,10 +202,10 @@ def class_folders(videos, tmp_path) -> str:
 
 
 def test_folders_are_matched_by_the_names_of_classes(class_folders):
-    found, names = read_videos_of_model((class_folders,), CONFIG)
+    found, classes = read_videos_of_model((class_folders,), CONFIG)
     assert {NAMES[video.label] for video in found} == {"up", "grow"}
     assert all(Path(video.path).parent.name == NAMES[video.label] for video in found)
-    assert names == NAMES
+    assert classes.names == NAMES
 
 
 def test_folders_need_names_where_the_model_knows_none(class_folders, tmp_path):
@@ -213,9 +213,9 @@ def test_folders_need_names_where_the_model_knows_none(class_folders, tmp_path):
     with pytest.raises(InputError, match=r"2 classes, but the model has 8 .* --classes FILE"):
         read_videos_of_model((class_folders,), nameless)
     (tmp_path / "classes.txt").write_text("\n".join(NAMES))
-    found, names = read_videos_of_model((class_folders,), nameless, None, str(tmp_path / "classes.txt"))
+    found, classes = read_videos_of_model((class_folders,), nameless, None, str(tmp_path / "classes.txt"))
     assert {NAMES[video.label] for video in found} == {"up", "grow"}
-    assert names == NAMES
+    assert classes.names == NAMES
 
 
 def test_a_file_of_classes_renumbers_lists_by_name(videos, tmp_path):
@@ -223,10 +223,10 @@ def test_a_file_of_classes_renumbers_lists_by_name(videos, tmp_path):
     (tmp_path / "classes.txt").write_text("\n".join(turned))
     lines = [f"val/{name}_000.mp4 {number}\n" for number, name in enumerate(turned)]
     (videos / "turned.csv").write_text("".join(lines))
-    found, names = read_videos_of_model(
+    found, classes = read_videos_of_model(
         (str(videos / "turned.csv"),), CONFIG, None, str(tmp_path / "classes.txt")
     )
-    assert names == NAMES
+    assert classes.names == NAMES
     assert all(video.name == f"val/{NAMES[video.label]}_000.mp4" for video in found)
     (tmp_path / "classes.txt").write_text("\n".join([*turned[:7], "backwards"]))
     with pytest.raises(InputError, match=r"does not know: backwards\. It knows left, right"):

@@ -146,6 +146,7 @@ def test_a_classifier_with_other_classes(tmp_path, classifier, caplog):
         tmp_path / "a", id2label={0: "a", 2: "c", 1: "b"}
     )
     assert renamed.config.id2label == ("a", "b", "c")
+    assert "its head is kept and its classes are renamed" in caplog.text
     assert same(kept, params)
     other, start = VideoMAEForVideoClassification.from_pretrained(
         tmp_path / "a", num_labels=9, key=jax.random.key(0)

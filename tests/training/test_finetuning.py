@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from videomae_jax.checkpoints.orbax import find_evaluated_folder, list_steps, read_description, read_params
+from videomae_jax.config import load_config
 from videomae_jax.errors import InputError
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.processing import Processing
@@ -21,6 +22,7 @@ from videomae_jax.training.run_plan import describe_plan, make_plan
 from videomae_jax.training.workdir import read_rows
 
 pytestmark = pytest.mark.usefixtures("compilation_cache")
+SMALL = replace(load_config("tiny_finetune").model, num_hidden_layers=1)
 LENGTH = ("--epochs", "15", "--checkpoint.every-steps", "7", "--log.no-tensorboard")
 
 
@@ -75,7 +77,7 @@ def test_the_average_of_the_weights_is_what_is_read(finished):
 
 def test_the_average_follows_the_weights(tiny_finetune):
     plan = make_plan(tiny_finetune)
-    state = initial_state(plan)
+    state, _ = initial_state(plan)
     jax.tree.map(np.testing.assert_array_equal, state.ema, state.params)
     from videomae_jax.training.tasks import make_train_step
 
@@ -114,7 +116,8 @@ def test_held_out_scores_are_those_of_the_logits(tiny_finetune):
 def test_a_classifier_starts_from_a_pre_trained_encoder(tiny, tiny_finetune, tmp_path):
     train(replace(tiny, epochs=2), tmp_path)
     _, pretrained = read_params(tmp_path)
-    state = initial_state(make_plan(replace(tiny_finetune, init_from=str(tmp_path))))
+    state, facts = initial_state(make_plan(replace(tiny_finetune, init_from=str(tmp_path))))
+    assert facts == {"head": "drawn anew: the weights have none"}
     jax.tree.map(
         np.testing.assert_array_equal, state.params["encoder"]["blocks"], pretrained["encoder"]["blocks"]
     )
@@ -131,12 +134,42 @@ def test_a_classifier_starts_from_a_pre_trained_encoder(tiny, tiny_finetune, tmp
     assert "ANOTHER SIZE" not in describe_plan(make_plan(same), 0)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "kept", "said"),
+    [
+        (("a", "b"), ("a", "b"), True, "the weights are for the same 2 classes"),
+        (("a", "b"), ("b", "a"), False, "in another order, such as 'a' where 'b' is"),
+        (("a", "b"), ("a", "c"), False, "of other names, such as 'b' where 'c' is"),
+        (("a", "b", "c"), ("a", "b"), False, "the weights are for 3 classes, these are 2"),
+        (("LABEL_0", "LABEL_1"), ("a", "b"), False, "the weights know no names"),
+        (("a", "b"), ("0", "1"), False, "these have no names to compare: name them"),
+        (("LABEL_0", "LABEL_1"), ("0", "1"), True, "the numbers are taken to mean the same"),
+    ],
+)
+def test_a_head_is_kept_for_the_same_classes_only(tmp_path, caplog, old, new, kept, said):
+    model = VideoMAEForVideoClassification(replace(SMALL, id2label=old), init_scale=1.0)
+    params = model.init_params(jax.random.key(0))
+    model.save_pretrained(tmp_path / "old", params)
+    other = VideoMAEForVideoClassification(replace(SMALL, id2label=new))
+    start, head = other.start_from(tmp_path / "old", jax.random.key(1))
+    same = start["head"]["kernel"].shape == params["head"]["kernel"].shape and np.array_equal(
+        start["head"]["kernel"], params["head"]["kernel"]
+    )
+    assert same == kept
+    assert head.startswith("kept: " if kept else "drawn anew: ")
+    assert said in head
+    assert f"the head is {head}" in caplog.text
+
+
 def test_classes_that_do_not_fit_are_refused(tiny_finetune):
     few = replace(tiny_finetune, model=replace(tiny_finetune.model, num_labels=3))
-    with pytest.raises(InputError, match=r"num_labels=3, but there are 4 classes"):
+    with pytest.raises(
+        InputError, match=r"label 3 of .* is none of the 3 classes, .* as --model.num-labels 3 says"
+    ):
         make_plan(few)
     more = make_plan(replace(tiny_finetune, model=replace(tiny_finetune.model, num_labels=6)))
-    assert more.config.model.id2label == ("0", "1", "2", "3", "LABEL_4", "LABEL_5")
+    assert more.config.model.id2label == ("0", "1", "2", "3", "4", "5")
+    assert more.unseen_classes == ("4", "5")
 
 
 def test_other_labels_are_another_run(finished, video_list):

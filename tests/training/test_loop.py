@@ -160,7 +160,7 @@ def test_a_run_starts_from_the_weights_of_another(tiny, finished):
     _, workdir = finished
     _, params = read_params(workdir)
     plan = make_plan(replace(tiny, init_from=str(workdir)))
-    state = initial_state(plan)
+    state, _ = initial_state(plan)
     jax.tree.map(np.testing.assert_array_equal, state.params, params)
     assert int(state.step) == 0
     other = replace(tiny, model=replace(tiny.model, hidden_size=64), init_from=str(workdir))
@@ -217,7 +217,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts(tiny, tmp_
 def test_a_run_that_waits_for_its_videos_says_what_to_do(tiny, tmp_path, capsys, monkeypatch, stored):
     from videomae_jax.data import clips
 
-    monkeypatch.setattr(journal, "set_address", lambda source: (source, "train" if stored else ""))
+    monkeypatch.setattr(journal, "set_address", lambda source: (source if stored else "", ""))
 
     read = clips.PretrainClips.__call__
 

@@ -68,7 +68,7 @@ def check_data(args: CheckData) -> int:
     """Check, print a table of what is not good and a summary; 1 when something is bad, else 0."""
     if not args.sources:
         raise InputError("name at least one list or folder: videomae-jax check-data LIST [LIST ...]")
-    videos = read_videos(args.sources, args.root)
+    videos = read_videos(args.sources, args.root, split=None)
     reports = check_videos(videos, args.workers, args.num_frames * args.sampling_rate, args.sampling_rate)
     for report in reports:
         if report.verdict != "good":

@@ -14,7 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from videomae_jax.data.labelled import Splits, read_splits
+from videomae_jax.data.labels import Splits, read_splits
 from videomae_jax.data.sources import VIDEO_SUFFIXES, VideoRecord
 from videomae_jax.errors import InputError
 

@@ -23,13 +23,15 @@ from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
 from videomae_jax.data.cropping import Frame, RgbFrame
-from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.sources import Split, VideoRecord
 from videomae_jax.data.video import Video, VideoError
 from videomae_jax.data.video_torchcodec import TorchcodecVideo
 from videomae_jax.errors import InputError
 
 _ADDRESS = re.compile(r"(?P<folder>.+)#(?P<split>[A-Za-z0-9_.\-]+)/(?P<position>\d+)", re.DOTALL)
 _OPEN_SETS = 8
+
+_VALIDATION = ("val", "validation", "valid")
 
 Decoder = Literal["pyav", "torchcodec"]
 _DECODERS: dict[str, type[Video]] = {"pyav": Video, "torchcodec": TorchcodecVideo}
@@ -44,6 +46,24 @@ def is_set(source: str | os.PathLike[str]) -> bool:
         return (epath.Path(source) / "dataset_info.json").exists()
     except ImportError as error:
         raise InputError(f'{source}: {error}; pip install "videomae-jax[cloud]"') from error
+
+
+def choose_splits(folder: str, use: Split | None) -> tuple[str, ...]:
+    """The splits that are meant by a set which is named without one.
+
+    Raises InputError where the set has none for this use.
+    """
+    there = tuple(_builder(folder).info.splits)
+    if use is None:
+        return there
+    wanted = ("train",) if use == "train" else _VALIDATION
+    if found := [split for split in wanted if split in there]:
+        return (found[0],)
+    what = "training" if use == "train" else "validation"
+    raise InputError(
+        f"{folder} has no {what} split, only {', '.join(there)}: say which one is meant, as "
+        f"{folder}#{there[-1]}"
+    )
 
 
 def read_set(
@@ -158,17 +178,24 @@ def _data_source(folder: str, split: str) -> Any:
     """The random-access source of tensorflow-datasets over a split, in this process."""
     import tensorflow_datasets as tfds
 
-    if not is_set(folder):
-        unfinished = (epath.Path(folder) / ".prepare").exists()
-        what = "a set that `videomae-jax prepare` has not finished" if unfinished else "no dataset_info.json"
-        raise InputError(f"{folder} holds {what}; name the folder of a complete set")
-    builder = tfds.builder_from_directory(_copy_from_s3(folder) if folder.startswith("s3://") else folder)
+    builder = _builder(folder)
     if split not in builder.info.splits:
         raise InputError(f"{folder} has no split {split!r}, but {', '.join(sorted(builder.info.splits))}")
     features = builder.info.features
     if not isinstance(features, tfds.features.FeaturesDict) or not {"video", "frames"} & set(features):
         raise InputError(f"{folder} holds {features}; a set of encoded videos has `video` or `frames`")
     return builder.as_data_source(split)
+
+
+def _builder(folder: str) -> Any:
+    """What tensorflow-datasets knows of a set; raises InputError where there is none."""
+    import tensorflow_datasets as tfds
+
+    if not is_set(folder):
+        unfinished = (epath.Path(folder) / ".prepare").exists()
+        what = "a set that `videomae-jax prepare` has not finished" if unfinished else "no dataset_info.json"
+        raise InputError(f"{folder} holds {what}; name the folder of a complete set")
+    return tfds.builder_from_directory(_copy_from_s3(folder) if folder.startswith("s3://") else folder)
 
 
 def _copy_from_s3(folder: str) -> str:

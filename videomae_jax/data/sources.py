@@ -1,8 +1,9 @@
 """Lists, folders and prepared sets: which videos a run reads, with their labels and segments.
 
 A source is a folder of videos, a list, a video, or a set of encoded videos as `videomae-jax prepare` and
-tensorflow-datasets write them, FOLDER or FOLDER#SPLIT. Sources can have weights, `SOURCE:0.7`: so much of
-every epoch comes from them. A line of a list is one of
+tensorflow-datasets write them, FOLDER or FOLDER#SPLIT. A set without a split means the one that suits its
+use: its split `train` to train on, its validation split to validate and to test, else all of them. Sources
+can have weights, `SOURCE:0.7`: so much of every epoch comes from them. A line of a list is one of
 
     path                     a video without a label
     path label               as in the lists of VideoMAE; a comma may stand between the two
@@ -17,21 +18,24 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
+from videomae_jax.config import are_numbers
 from videomae_jax.errors import InputError, printable
 
 log = logging.getLogger(__name__)
+
+Split = Literal["train", "val"]
+"""What a source is read for: to train on, or to validate and test."""
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
     | {".mxf", ".ogv", ".rm", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
-# Names of classes in an error message.
-_SHOWN = 20
 _QUOTED = re.compile(r"""(?P<quote>["'])(?P<path>.*?)(?P=quote)(?P<numbers>.*)""")
 _PLAIN = re.compile(r"(?P<path>.+?)(?P<numbers>(?:(?:\s+|\s*,\s*)-?\d+)*)")
 # Only sets are read from elsewhere than the disk.
@@ -68,58 +72,39 @@ def as_records(videos: Iterable[VideoLike]) -> tuple[VideoRecord, ...]:
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """What was found in one source."""
 
     name: str
     entries: Sequence[tuple[str, VideoRecord]]
     """Each video with the place that named it."""
     classes: tuple[str, ...] | None = None
-    """The names that its labels stand for; None in lists, whose labels are numbers."""
+    """The names that its labels stand for; None where labels are only numbers."""
     is_folder: bool = False
     read_label: Callable[[VideoRecord], int | None] | None = None
     """Finds the label of a video that came without one."""
 
+    def with_labels(self) -> "Source":
+        """The same with the labels that have to be looked for in the videos' records."""
+        if self.read_label is None or all(record.label is not None for _, record in self.entries):
+            return self
+        labels = ((where, record, self.read_label(record)) for where, record in self.entries)
+        return replace(
+            self, entries=[(where, replace(record, label=label)) for where, record, label in labels]
+        )
+
 
 def read_videos(
-    sources: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str] | None = None
+    sources: Sequence[str | os.PathLike[str]],
+    root: str | os.PathLike[str] | None = None,
+    split: Split | None = "train",
 ) -> tuple[VideoRecord, ...]:
     """Read folders, lists, sets and single video files, in the order given.
 
-    Raises InputError when a source does not exist, holds no video, or has a line that makes no sense.
+    `split` is the one that is read of a set which is named without one; None for all of them. Raises
+    InputError when a source does not exist, holds no video, or has a line that makes no sense.
     """
-    return tuple(record for source in sources for _, record in _read_source(source, root).entries)
-
-
-def read_labelled(
-    sources: Sequence[str | os.PathLike[str]],
-    root: str | os.PathLike[str] | None,
-    classes: Sequence[str] | None,
-) -> tuple[tuple[VideoRecord, ...], tuple[str, ...]]:
-    """Read folders, lists and sets, in the order given: the videos with their labels, and the class names.
-
-    A list gives numbers. The folders directly in a folder are named like the classes, and a set knows its
-    classes by name: a label is the position of the name in `classes`. Without these, the names of the first
-    folder or set are the classes, and without one "0", "1" and so on up to the largest number. Raises
-    InputError for a video without a label and for a class that is not among those known.
-    """
-    found = [_with_labels(_read_source(source, root)) for source in sources]
-    names = tuple(classes) if classes is not None else _class_names(found)
-    numbers = {name: number for number, name in enumerate(names)}
-    videos = []
-    for source in found:
-        for where, record in source.entries:
-            if source.classes is not None:
-                record = replace(record, label=_label_by_name(record, source, numbers))
-            elif record.label is None:
-                raise InputError(f"{where}: {record.name!r} has no label; expected a line `path label`")
-            elif not 0 <= record.label < len(names):
-                raise InputError(
-                    f"{where}: label {record.label} of {record.name!r} is none of the {len(names)} classes, "
-                    f"which are numbered 0 to {len(names) - 1}"
-                )
-            videos.append(record)
-    return tuple(videos), names
+    return tuple(record for source in sources for _, record in read_source(source, root, split).entries)
 
 
 def split_weights(sources: Sequence[str]) -> tuple[tuple[str, ...], tuple[float, ...]]:
@@ -138,24 +123,6 @@ def split_weights(sources: Sequence[str]) -> tuple[tuple[str, ...], tuple[float,
     if min(weights) <= 0:
         raise InputError(f"{sources[weights.index(min(weights))]}: a weight must be above 0")
     return names, weights
-
-
-def read_classes(file: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The names of the classes from a file, one on a line, in the order of their numbers.
-
-    Raises InputError for a file that cannot be read or holds nothing, an empty line, a name that comes twice.
-    """
-    text = _read_text(Path(file), "name a file of class names")
-    lines = [line.strip() for line in text.rstrip().split("\n")]
-    seen: dict[str, int] = {}
-    for number, name in enumerate(lines, 1):
-        where = f"{file}, line {number}"
-        if not name:
-            raise InputError(f"{where}: the line is empty; every line is the name of a class")
-        if name in seen:
-            raise InputError(f"{where}: {name!r} stands in line {seen[name]} already; remove one")
-        seen[name] = number
-    return tuple(lines)
 
 
 def list_digest(videos: Iterable[VideoRecord]) -> str:
@@ -186,75 +153,54 @@ def format_record(video: VideoRecord, folder: str | os.PathLike[str]) -> str | N
     return line if read_back and not re.search(r"[\r\n]", line) else None
 
 
-def _with_labels(source: _Source) -> _Source:
-    """The source with the labels that have to be looked for in the videos' records."""
-    if source.read_label is None or all(record.label is not None for _, record in source.entries):
-        return source
-    labels = ((where, record, source.read_label(record)) for where, record in source.entries)
-    entries = [(where, replace(record, label=label)) for where, record, label in labels]
-    return replace(source, entries=entries)
-
-
-def _class_names(found: Sequence[_Source]) -> tuple[str, ...]:
-    """The classes of the first folder or set, or else a number for each label up to the largest."""
-    for source in found:
-        if source.classes is not None:
-            return source.classes
-    labels = [record.label or 0 for source in found for _, record in source.entries]
-    return tuple(map(str, range(max([0, *labels]) + 1)))
-
-
-def _label_by_name(record: VideoRecord, source: _Source, numbers: Mapping[str, int]) -> int:
-    assert source.classes is not None
-    if record.label is None:
-        mend = f"; move it into a folder of {source.name} named like its class" if source.is_folder else ""
-        raise InputError(f"{record.path} has no label{mend}")
-    name = source.classes[record.label]
-    if name not in numbers:
-        known = ", ".join([repr(each) for each in list(numbers)[:_SHOWN]])
-        more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
-        where = Path(source.name) / name if source.is_folder else source.name
-        raise InputError(
-            f"{where}: {name!r} is not the name of a class; known are {known}{more}. "
-            "Rename the folder, or give the names of all classes in a file"
-        )
-    return numbers[name]
-
-
-def _read_source(name: str | os.PathLike[str], root: str | os.PathLike[str] | None) -> _Source:
-    """The videos of a folder, a list or a set, or a video itself."""
+def read_source(
+    name: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    split: Split | None = "train",
+) -> Source:
+    """The videos of a folder, a list or a set, or a video itself; see `read_videos`."""
     name = os.fspath(name)
-    folder, split = set_address(name)
-    if split:
-        # Here, because sets are read by what this module defines, and few runs read one.
-        from videomae_jax.data.prepared import read_label, read_set
-
-        records, classes = read_set(folder, split)
-        return _Source(name, [(name, record) for record in records], classes or None, read_label=read_label)
+    folder, named_split = set_address(name)
+    if folder:
+        return _read_set(name, folder, named_split, split)
     source = Path(name)
     if os.path.isdir(name):  # Unlike Path.is_dir, it takes a name that is too long for no folder.
         found = list(_read_folder(source))
         classes = tuple(sorted({_class_folder(record) for record in found} - {""}))
         if not found:
             raise InputError(f"{source} holds no video file (any of {' '.join(sorted(VIDEO_SUFFIXES))})")
-        return _Source(name, [(name, record) for record in found], classes, is_folder=True)
+        return Source(name, [(name, record) for record in found], classes, is_folder=True)
     if source.suffix.lower() in VIDEO_SUFFIXES:
-        return _Source(name, [(name, VideoRecord(name, source.name))])
+        return Source(name, [(name, VideoRecord(name, source.name))])
     entries = list(_read_list(source, Path(root) if root is not None else source.parent))
     if not entries:
         raise InputError(f"{source} holds no entry")
-    return _Source(name, entries)
+    return Source(name, entries)
 
 
 def set_address(name: str) -> tuple[str, str]:
-    """The folder of a set and the split that is meant; an empty split where this is no set."""
+    """The folder of a set, empty where this is none, and the split that is named, empty where none is."""
     folder, _, split = name.rpartition("#")
-    for where, which in ((folder, split), (name, "train")):
+    for where, which in ((folder, split), (name, "")):
         # The latter is in a set that is not finished.
         signs = (os.path.join(where, sign) for sign in ("dataset_info.json", ".prepare"))
         if where and (_REMOTE.match(where) or any(map(os.path.exists, signs))):
             return where, which
-    return name, ""
+    return "", ""
+
+
+def _read_set(name: str, folder: str, named_split: str, split: Split | None) -> Source:
+    # Here, because sets are read by what this module defines, and few runs read one.
+    from videomae_jax.data.prepared import choose_splits, read_label, read_set
+
+    entries: list[tuple[str, VideoRecord]] = []
+    classes: tuple[str, ...] = ()
+    for each in [named_split] if named_split else choose_splits(folder, split):
+        records, classes = read_set(folder, each)
+        entries += [(name, record) for record in records]
+    # Sets of lists without names store the numbers as names.
+    named = None if are_numbers(classes) else classes
+    return Source(name, entries, named, read_label=read_label)
 
 
 def _class_folder(record: VideoRecord) -> str:
@@ -306,7 +252,8 @@ def _is_video(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _read_text(file: Path, instead: str) -> str:
+def read_text(file: Path, instead: str) -> str:
+    """The text of a file; raises InputError, with what to name instead, where it cannot be read."""
     try:
         return file.read_text("utf-8-sig", errors="surrogateescape")
     except OSError as error:
@@ -315,7 +262,7 @@ def _read_text(file: Path, instead: str) -> str:
 
 def _read_list(file: Path, root: Path) -> Iterator[tuple[str, VideoRecord]]:
     """The videos of a list, each with its line."""
-    text = _read_text(file, "name a folder of videos or a list file")
+    text = read_text(file, "name a folder of videos or a list file")
     if "\0" in text:
         raise InputError(f"{file} is no list: it is not text, and its suffix is not that of a video")
     for number, line in enumerate(text.split("\n"), 1):

@@ -72,7 +72,7 @@ def classify(args: Classify) -> int:
     for name in ("top_k", "batch_size"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be 1 or more")
-    records = read_videos(args.videos, args.root)
+    records = read_videos(args.videos, args.root, split=None)
     classifier = VideoClassifier.from_pretrained(
         args.checkpoint,
         sampling=args.sampling,

@@ -1,5 +1,6 @@
 """The command `videomae-jax evaluate`: accuracy on labelled videos, over several views of each."""
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,17 @@ from typing import Annotated
 import jax
 import tyro
 
+from videomae_jax.data.labels import read_videos_of_model
+from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.errors import InputError
 from videomae_jax.inference.evaluation import Evaluation, evaluate_videos
 from videomae_jax.inference.evaluation_files import FILES, describe_evaluation, write_evaluation
-from videomae_jax.inference.labels import read_videos_of_model
 from videomae_jax.inference.predictor import Predictor
 from videomae_jax.inference.scores import TOP
+from videomae_jax.inference.trained_videos import read_trained_videos
 from videomae_jax.inference.views import Sampling, choose_views
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,14 +74,22 @@ def evaluate_checkpoint(args: Evaluate) -> Evaluation:
         args.checkpoint, args.sampling, args.sampling_rate, args.num_segments, args.num_crops
     )
     predictor = Predictor.from_pretrained(args.checkpoint)
-    videos, names = read_videos_of_model(args.lists, predictor.config, args.root, args.classes)
+    videos, classes = read_videos_of_model(args.lists, predictor.config, args.root, args.classes)
     if jax.process_index() == 0:
+        if overlap := describe_overlap(read_trained_videos(args.checkpoint), {"evaluated": videos}):
+            log.warning("%s", overlap)
         try:
             args.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out {args.out} cannot be made: {error.strerror}; name another") from error
     evaluation = evaluate_videos(
-        predictor, videos, names, data, views, batch_size=args.batch_size, num_workers=args.num_workers
+        predictor,
+        videos,
+        classes.names,
+        data,
+        views,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
     )
     if jax.process_index() == 0:
         write_evaluation(

@@ -69,7 +69,7 @@ class ExtractFeatures:
 def extract_features(args: ExtractFeatures) -> int:
     """Extract, and say what was written; 1 when a video could not be read, as stderr then says, else 0."""
     args = _settled(args)
-    videos = read_videos(args.videos, args.root)
+    videos = read_videos(args.videos, args.root, split=None)
     files = _window_files(args, videos) if args.stride is not None else []
     data, views = choose_views(args.checkpoint, args.sampling, args.sampling_rate, args.num_segments, 1)
     clips = ClipEncoder.from_pretrained(

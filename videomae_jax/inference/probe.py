@@ -5,11 +5,12 @@ the probe is trained again on all of them, and the validation videos are looked 
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from videomae_jax.data.sources import VideoRecord, read_classes, read_labelled
+from videomae_jax.data.labels import read_classes, read_labelled
+from videomae_jax.data.overlap import shared_videos
+from videomae_jax.data.sources import VideoRecord
 from videomae_jax.errors import InputError
 from videomae_jax.inference.features import VideoEncoder
 from videomae_jax.inference.probe_choice import Kind, Method, ProbeResult, measure
@@ -82,8 +83,9 @@ def run_probe(args: Probe) -> tuple[str, ProbeResult]:
     Raises InputError when lists, checkpoint or settings will not do, RunError when no video can be read.
     """
     _check(args)
-    train_videos, names = _read(args.train, args)
-    val_videos, _ = _read(args.val, args, names)
+    given = read_classes(args.classes) if args.classes else None
+    train_videos, classes = read_labelled(args.train, args.root, given)
+    val_videos, _ = read_labelled(args.val, args.root, classes, split="val")
     _check_apart(train_videos, val_videos)
     encoder = VideoEncoder.from_pretrained(
         args.checkpoint,
@@ -100,7 +102,7 @@ def run_probe(args: Probe) -> tuple[str, ProbeResult]:
     val = probe_set(encoder, val_videos, folder, "val")
     method = Method(
         args.kind,
-        len(names),
+        len(classes.names),
         encoder.encoder.config.num_attention_heads,
         args.learning_rates,
         args.epochs,
@@ -142,21 +144,11 @@ def _check(args: Probe) -> None:
             raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be {need}")
 
 
-def _read(
-    sources: tuple[str, ...], args: Probe, names: tuple[str, ...] | None = None
-) -> tuple[tuple[VideoRecord, ...], tuple[str, ...]]:
-    """Labelled videos and the names of their classes, which are those given, where some are."""
-    if names is None and args.classes:
-        names = read_classes(args.classes)
-    return read_labelled(sources, args.root, names)
-
-
 def _check_apart(train: tuple[VideoRecord, ...], val: tuple[VideoRecord, ...]) -> None:
     """Raise InputError where videos are in both."""
-    places = [{(os.path.abspath(video.path), video.start) for video in videos} for videos in (train, val)]
-    if both := places[0] & places[1]:
+    if both := shared_videos(train, val):
         raise InputError(
-            f"{len(both)} videos are in --train and in --val, {min(both)[0]} for one: take them out of one "
+            f"{len(both)} videos are in --train and in --val, {both[0].path} for one: take them out of one "
             "of the two, or the accuracy means nothing"
         )
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.checkpoints.processing_json import read_processing
-from videomae_jax.config import VideoMAEConfig, class_names
+from videomae_jax.config import VideoMAEConfig, are_numbers, class_names
 from videomae_jax.errors import InputError
 from videomae_jax.models.encoder import Encoder, HiddenStates, all_tubelets
 from videomae_jax.models.layers import Params
@@ -34,6 +34,26 @@ class VideoMAEForVideoClassificationOutput:
 
     logits: jax.Array
     hidden_states: tuple[jax.Array, ...] | None = None
+
+
+def compare_classes(old: Sequence[str], new: Sequence[str]) -> tuple[bool, str]:
+    """Whether a head for the classes `old` serves as one for `new`, and why."""
+    named = [not are_numbers(names) for names in (old, new)]
+    if len(old) != len(new):
+        return False, f"the weights are for {len(old)} classes, these are {len(new)}"
+    if all(named):
+        if tuple(old) == tuple(new):
+            return True, f"the weights are for the same {len(new)} classes"
+        other = next(pair for pair in zip(old, new, strict=True) if pair[0] != pair[1])
+        how = "in another order" if sorted(old) == sorted(new) else "of other names"
+        return False, f"the weights are for as many classes {how}, such as {other[0]!r} where {other[1]!r} is"
+    if any(named):
+        which = "these have no names to compare: name them" if named[0] else "the weights know no names"
+        return False, f"the weights are for {len(old)} classes too, but {which}"
+    return True, (
+        f"neither the weights nor these {len(new)} classes have names, and the numbers are taken to mean the "
+        "same; if they do not, name the classes"
+    )
 
 
 class VideoMAEForVideoClassification(nn.Module):
@@ -112,6 +132,7 @@ class VideoMAEForVideoClassification(nn.Module):
         """
         config, tensors = load_weights(source, revision)
         processing = read_processing(source, revision)
+        old_names = config.id2label
         if num_labels is not None or id2label is not None:
             config = replace(config, num_labels=num_labels or 0, id2label=class_names(id2label or ()))
         head = tensors.get("head.weight")
@@ -119,6 +140,13 @@ class VideoMAEForVideoClassification(nn.Module):
             return cls._start_from(source, config, tensors, key, processing)
         if config.num_labels == 0:  # transformers does not write down the names of two nameless classes
             config = replace(config, num_labels=len(head))
+        if not are_numbers(old_names) and old_names != config.id2label:
+            log.warning(
+                "%s: its head is kept and its classes are renamed, %r to %r for one; draw another head where "
+                "they are other classes",
+                source,
+                *next(pair for pair in zip(old_names, config.id2label, strict=True) if pair[0] != pair[1]),
+            )
         if not config.use_mean_pooling:
             log.warning(
                 "%s says use_mean_pooling=false: it classifies by token 0, one corner patch of the first "
@@ -143,30 +171,36 @@ class VideoMAEForVideoClassification(nn.Module):
                 f"{source} has no classification head: train one with videomae-jax finetune --init-from, or "
                 "in Python pass num_labels=... or id2label=..., and key=jax.random.key(...)"
             )
+        if "head.weight" in tensors:
+            log.warning("%s: its head of %d classes is left out", source, len(tensors["head.weight"]))
         model = cls(replace(config, use_mean_pooling=True), processing=processing)
         return model, model._fit_encoder(source, tensors, key)
 
     @nn.nowrap
-    def start_from(self, source: str | Path, key: jax.Array) -> Params:
-        """Parameters with which to start fine-tuning: those of a checkpoint of any kind.
+    def start_from(self, source: str | Path, key: jax.Array) -> tuple[Params, str]:
+        """Parameters with which to start fine-tuning, from a checkpoint of any kind, and whose head it is.
 
-        The head is taken where it has as many classes, else drawn from `key`, as is a missing fc_norm; what
-        is left out or drawn is logged. Raises InputError, listing all that does not fit.
+        The head is taken where it is of the same classes, else drawn from `key`, as is a missing fc_norm;
+        what is left out or drawn is logged. Raises InputError, listing all that does not fit.
         """
         config, tensors = load_weights(source, None)
         kind: Kind = "classification" if "fc_norm.weight" in tensors else "encoder"
         compare_for_training(source, config, self.config, kind)
         head = tensors.get("head.weight")
-        if head is not None and len(head) == self.config.num_labels:
-            return fit(source, self, tensors, drop=_TRAINING_ONLY, fresh=("fc_norm",), key=key)
-        return self._fit_encoder(source, tensors, key)
+        if head is None:
+            return self._fit_encoder(source, tensors, key), "drawn anew: the weights have none"
+        names = config.id2label if len(config.id2label) == len(head) else tuple(map(str, range(len(head))))
+        kept, why = compare_classes(names, self.config.id2label)
+        said = f"{'kept' if kept else 'drawn anew'}: {why}"
+        log.warning("%s: the head is %s", source, said)
+        if kept:
+            return fit(source, self, tensors, drop=_TRAINING_ONLY, fresh=("fc_norm",), key=key), said
+        return self._fit_encoder(source, tensors, key), said
 
     @nn.nowrap
     def _fit_encoder(
         self, source: str | Path, tensors: dict[str, np.ndarray], key: jax.Array | None
     ) -> Params:
-        if "head.weight" in tensors:
-            log.warning("%s: its head of %d classes is left out", source, len(tensors["head.weight"]))
         kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
         return fit(source, self, kept, drop=_TRAINING_ONLY, fresh=("fc_norm", "head"), key=key)
 

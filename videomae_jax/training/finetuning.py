@@ -50,8 +50,9 @@ class Finetuning:
     def init_params(self, key: jax.Array) -> Params:
         return self.model.init_params(key)
 
-    def start_params(self, source: str, key: jax.Array) -> Params:
-        return self.model.start_from(source, key)
+    def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
+        params, head = self.model.start_from(source, key)
+        return params, {"head": head}
 
     def lr_scales(self, params: Params) -> Params:
         return layer_scales(params, self.config.layer_decay)
@@ -108,7 +109,6 @@ class Finetuning:
             else ""
         )
         return {
-            "classes": str(config.model.num_labels),
             "augmentation": f"{rand}crops of {augment.crop_scale[0]:.0%} to {augment.crop_scale[1]:.0%}, "
             f"{'flip' if augment.flip else 'no flip'}, erasing {augment.erase_prob:g}, mixup "
             f"{augment.mixup:g}, cutmix {augment.cutmix:g}, smoothing {augment.label_smoothing:g}",

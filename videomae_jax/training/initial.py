@@ -50,11 +50,12 @@ def _warn_of_other_pixels(source: str) -> None:
         )
 
 
-def initial_state(plan: RunPlan) -> TrainState:
-    """The state at step 0, with fresh weights or those named by `init_from`."""
+def initial_state(plan: RunPlan) -> tuple[TrainState, dict[str, str]]:
+    """The state at step 0, with fresh weights or those named by `init_from`, and lines for the plan on it."""
     params, source, key = None, plan.config.init_from, plan.key("weights")
+    facts: dict[str, str] = {}
     if source is not None:
-        params = plan.task.start_params(source, key)
+        params, facts = plan.task.start_params(source, key)
         _warn_of_other_pixels(source)
         orbax.compare_trees(f"init_from={source}", params, plan.state_shape.params)
-    return create_state(plan.task, plan.mesh, key, params)
+    return create_state(plan.task, plan.mesh, key, params), facts

@@ -158,7 +158,7 @@ class Journal:
         if share < _NOTICEABLE_WAIT:
             return ""
         data = self._plan.config.data
-        stored = all(set_address(source)[1] for source in split_weights(data.train)[0])
+        stored = all(set_address(source)[0] for source in split_weights(data.train)[0])
         return (
             f"{share:.0%} of the time goes by waiting for videos. Raise --data.num-workers (now "
             f"{data.num_workers}; {os.cpu_count()} cores here), or take more crops of each clip read "

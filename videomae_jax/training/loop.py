@@ -31,7 +31,7 @@ from videomae_jax.training.initial import initial_state, restored_state, split_s
 from videomae_jax.training.interrupts import stop_on_signals
 from videomae_jax.training.journal import Journal, Onlooker, TakenStep
 from videomae_jax.training.profile import Profile
-from videomae_jax.training.run_plan import RunPlan, describe_plan, make_plan
+from videomae_jax.training.run_plan import RunPlan, describe_plan, make_plan, plan_lines
 from videomae_jax.training.sharding import batch_sharding
 from videomae_jax.training.steps import Metrics
 from videomae_jax.training.tasks import Arrays, make_held_out_step, make_train_step
@@ -149,7 +149,10 @@ def _try_one_step(plan: RunPlan, hosts: Hosts) -> None:
     step = make_train_step(plan.task, plan.mesh, plan.schedule)
     with closing(_training_batches(plan, hosts, 0, 1)) as read:
         batch = hosts.agree(partial(next, read))
-    _, metrics = step(initial_state(plan), _to_devices(plan, batch.arrays), plan.key("training"))
+    state, facts = initial_state(plan)
+    if facts:
+        _say(hosts, plan_lines(facts))
+    _, metrics = step(state, _to_devices(plan, batch.arrays), plan.key("training"))
     shape, loss = batch.arrays["video"].shape, float(metrics["loss"])
     _say(
         hosts,
@@ -217,7 +220,9 @@ class _Run:
             best, self.scores = said.get("best"), said.get("held_out", {})
             self.best = best if best and best["videos"] == plan.val_digest else None
         else:
-            self.state = initial_state(plan)
+            self.state, facts = initial_state(plan)
+            if facts:
+                _say(hosts, plan_lines(facts))
         self.writer = CheckpointWriter(workdir, plan.config.checkpoint)
         self.journal: Journal | Onlooker = Onlooker()
         if hosts.first:

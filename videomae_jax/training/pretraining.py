@@ -36,8 +36,8 @@ class Pretraining:
     def init_params(self, key: jax.Array) -> Params:
         return init_params(self.config.model, key)
 
-    def start_params(self, source: str, key: jax.Array) -> Params:
-        return VideoMAEForPreTraining(self.config.model).start_from(source)
+    def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
+        return VideoMAEForPreTraining(self.config.model).start_from(source), {}
 
     def lr_scales(self, params: Params) -> None:
         return None

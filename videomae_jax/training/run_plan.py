@@ -1,7 +1,9 @@
 """Everything that is decided before the first step of a run, checked and put into words."""
 
 import hashlib
-from collections.abc import Iterator
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -13,16 +15,11 @@ from jax.sharding import Mesh
 
 from videomae_jax.checkpoints.comparison import size_change
 from videomae_jax.checkpoints.source import read_model
-from videomae_jax.config import FinetuneConfig, PretrainConfig
+from videomae_jax.config import FinetuneConfig, PretrainConfig, are_numbers
+from videomae_jax.data.labels import Classes, read_classes, read_labelled
+from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.pipeline import Share, steps_per_epoch
-from videomae_jax.data.sources import (
-    VideoRecord,
-    list_digest,
-    read_classes,
-    read_labelled,
-    read_videos,
-    split_weights,
-)
+from videomae_jax.data.sources import VideoRecord, list_digest, read_videos, split_weights
 from videomae_jax.errors import InputError
 from videomae_jax.models.flops import flops_per_clip, peak_flops
 from videomae_jax.models.layers import compute_dtype
@@ -35,14 +32,23 @@ from videomae_jax.training.tasks import Task, state_shapes
 from videomae_jax.training.workdir import describe
 from videomae_jax.versions import version_of
 
+log = logging.getLogger(__name__)
+
+Videos = tuple[VideoRecord, ...]
+# Names of classes in a line of the plan.
+_SHOWN = 10
+
 
 @dataclass(frozen=True)
 class RunPlan:
     """A checked run: its videos, its devices, its length."""
 
     task: Task
-    videos: tuple[VideoRecord, ...]
-    val_videos: tuple[VideoRecord, ...]
+    videos: Videos
+    val_videos: Videos
+    test_videos: Videos
+    classes: Classes | None
+    """Of fine-tuning."""
     shares: tuple[Share, ...]
     """Counts and weights of the sources of `videos`, where they have weights."""
     mesh: Mesh
@@ -71,6 +77,18 @@ class RunPlan:
         flops = clips_per_second * flops_per_clip(self.config).train / self.mesh.size
         peak = peak_flops(self.mesh.devices.flat[0].device_kind)
         return {"tflops": round(flops / 1e12, 4)} | ({"mfu": round(flops / peak, 4)} if peak else {})
+
+    @cached_property
+    def overlap(self) -> str:
+        """Which videos are both trained on and measured with, in words; empty for none."""
+        return describe_overlap(self.videos, {"validation": self.val_videos, "test": self.test_videos})
+
+    @cached_property
+    def unseen_classes(self) -> tuple[str, ...]:
+        """The classes of which there is no video to train on."""
+        counts = Counter(video.label for video in self.videos)
+        names = self.classes.names if self.classes else ()
+        return tuple(name for number, name in enumerate(names) if not counts[number])
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -122,10 +140,11 @@ def make_plan(config: PretrainConfig | FinetuneConfig) -> RunPlan:
     with _settings_checked():
         sources, weights = split_weights(config.data.train)
         if isinstance(config, FinetuneConfig):
-            config, videos, val_videos = _read_labelled(config, sources)
+            config, classes, videos, val_videos, test_videos = _read_labelled(config, sources)
         else:
+            classes, test_videos = None, ()
             videos = read_videos(sources, config.data.root)
-            val_videos = read_videos(config.data.val, config.data.root) if config.data.val else ()
+            val_videos = read_videos(config.data.val, config.data.root, "val")
             draw = partial(sample_mask, config.mask_type, batch=1, grid=config.model.grid)
             jax.eval_shape(lambda key: draw(key=key, ratio=config.mask_ratio), jax.random.key(0))
         counts = [len(read_videos([source], config.data.root)) for source in sources] if weights else []
@@ -147,26 +166,42 @@ def make_plan(config: PretrainConfig | FinetuneConfig) -> RunPlan:
         shapes,
         state_shardings(mesh, shapes),
     )
-    return RunPlan(task, videos, val_videos, shares, mesh, schedule, per_epoch, total, state_shape)
+    plan = RunPlan(
+        task, videos, val_videos, test_videos, classes, shares, mesh, schedule, per_epoch, total, state_shape
+    )
+    if plan.overlap and jax.process_index() == 0:
+        log.warning("%s", plan.overlap)
+    return plan
 
 
 def _read_labelled(
     config: FinetuneConfig, sources: tuple[str, ...]
-) -> tuple[FinetuneConfig, tuple[VideoRecord, ...], tuple[VideoRecord, ...]]:
-    """The configuration with its classes, the videos to train on and those held out."""
+) -> tuple[FinetuneConfig, Classes, Videos, Videos, Videos]:
+    """The configuration with its classes, these, and the videos to train on, to validate and to test."""
     data, model = config.data, config.model
-    given = read_classes(data.classes) if data.classes else None
-    videos, names = read_labelled(sources, data.root, given)
-    if model.num_labels:
-        if len(names) > model.num_labels:
-            raise InputError(
-                f"model.num_labels={model.num_labels}, but there are {len(names)} classes in "
-                f"{data.classes or ', '.join(data.train)}; change --model.num-labels"
-            )
-        names = (*names, *model.id2label[len(names) :])
-    val_videos = read_labelled(data.val, data.root, names)[0] if data.val else ()
-    model = replace(model, num_labels=len(names), id2label=names)
-    return replace(config, model=model), videos, val_videos
+    videos, classes = read_labelled(sources, data.root, _given_classes(config), num_labels=model.num_labels)
+    val_videos, test_videos = (
+        read_labelled(lists, data.root, classes, split="val").videos for lists in (data.val, data.test)
+    )
+    model = replace(model, num_labels=len(classes.names), id2label=classes.names)
+    return replace(config, model=model), classes, videos, val_videos, test_videos
+
+
+def _given_classes(config: FinetuneConfig) -> Classes | None:
+    """The classes that the user names; None where the videos are to say what there is."""
+    data, model = config.data, config.model
+    named = None if are_numbers(model.id2label) else Classes(model.id2label, "named by model.id2label")
+    if data.classes is None:
+        return named
+    classes = read_classes(data.classes)
+    if named and named.names != classes.names:
+        raise InputError(f"{data.classes} and model.id2label name other classes: leave one of them out")
+    if model.num_labels and len(classes.names) > model.num_labels:
+        raise InputError(
+            f"model.num_labels={model.num_labels}, but {data.classes} names {len(classes.names)} classes; "
+            "change --model.num-labels, or leave it out"
+        )
+    return classes.padded(model.num_labels)
 
 
 def _check_counts(config: PretrainConfig | FinetuneConfig) -> None:
@@ -197,6 +232,7 @@ def describe_plan(plan: RunPlan, first_step: int) -> str:
         "clips": f"{model.num_frames} frames {model.image_size}x{model.image_size}, {_spacing(config)}, "
         f"{model.num_tokens} tokens",
         **({} if first_step else _positions(config)),
+        **({"classes": _describe_classes(plan)} if plan.classes else {}),
         **plan.task.describe(),
         "devices": f"{plan.mesh.size} x {device.device_kind} ({mesh}), {compute_dtype(model)}"
         + (f", on {jax.process_count()} hosts" if jax.process_count() > 1 else ""),
@@ -204,11 +240,18 @@ def describe_plan(plan: RunPlan, first_step: int) -> str:
         + (f" in {optim.accumulation_steps} parts" if optim.accumulation_steps > 1 else ""),
         "learning rate": f"{lr:.3g} down to {floor:.3g} (base {optim.base_lr:.3g} x batch / 256), "
         f"warm-up {int(optim.warmup_epochs * plan.steps_per_epoch)} steps",
-        "videos": f"{len(plan.videos)} to train on, {len(plan.val_videos)} held out, "
-        f"{config.data.num_workers} decoding processes",
+        "videos": f"{len(plan.videos)} to train on, {len(plan.val_videos)} to validate"
+        + (f", {len(plan.test_videos)} to test" if plan.test_videos else "")
+        + f", {config.data.num_workers} decoding processes",
+        **({"OVERLAP": plan.overlap} if plan.overlap else {}),
         "steps": f"{plan.total_steps} = {config.epochs} epochs x {plan.steps_per_epoch}"
         + (f", continuing from step {first_step}" if first_step else ""),
     }
+    return plan_lines(facts)
+
+
+def plan_lines(facts: Mapping[str, str]) -> str:
+    """Facts by name, one a line."""
     return "\n".join(f"{name:>13}  {value}" for name, value in facts.items())
 
 
@@ -217,6 +260,15 @@ def _positions(config: PretrainConfig | FinetuneConfig) -> dict[str, str]:
     source = config.init_from
     said = size_change(source, read_model(source), config.model) if source else None
     return {"positions": said} if said else {}
+
+
+def _describe_classes(plan: RunPlan) -> str:
+    assert plan.classes
+    missing = plan.unseen_classes
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return f"{len(plan.classes.names)}, {plan.classes.origin}" + (
+        f"; no video to train on of {', '.join(missing[:_SHOWN])}{more}" if missing else ""
+    )
 
 
 def _spacing(config: PretrainConfig | FinetuneConfig) -> str:

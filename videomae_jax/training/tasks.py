@@ -54,8 +54,8 @@ class Task(Protocol):
         """Fresh parameters."""
         ...
 
-    def start_params(self, source: str, key: jax.Array) -> Params:
-        """Parameters from a checkpoint; raises InputError where it does not fit."""
+    def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
+        """Parameters from a checkpoint, and lines for the plan on them; raises InputError on a misfit."""
         ...
 
     def lr_scales(self, params: Params) -> Params:

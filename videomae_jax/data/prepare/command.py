@@ -1,6 +1,7 @@
 """The command `prepare`: settles a plan, writes the shards that are missing, finishes the set."""
 
 import json
+import logging
 import shutil
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from videomae_jax.data.map_processes import map_in_processes
+from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.prepare.metadata import CARD, finish
 from videomae_jax.data.prepare.plan import Plan, Shard, check_same, make_plan
 from videomae_jax.data.prepare.recode import Bad, Recode, Recoded, crashed
@@ -22,11 +24,16 @@ from videomae_jax.errors import InputError, RunError
 
 __all__ = ["Prepare", "prepare"]
 
+log = logging.getLogger(__name__)
+
 
 def prepare(args: Prepare) -> int:
     """Prepare a set, or finish one that was begun; 130 when stopped by Ctrl-C, else 0."""
     began = time.monotonic()
     plan = make_plan(args)
+    others = {split: videos for split, videos in plan.splits.items() if split != "train"}
+    if overlap := describe_overlap(plan.splits["train"], others):
+        log.warning("%s", overlap)
     if card := _finished_card(args.out, plan):
         print(f"{args.out} is complete already")
         _print_summary(args.out, card)

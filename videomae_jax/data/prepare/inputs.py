@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from videomae_jax.data.labelled import Splits, read_splits
+from videomae_jax.data.labels import Splits, read_splits
 from videomae_jax.data.layouts import read_layout
 from videomae_jax.data.prepare.settings import Prepare
 from videomae_jax.errors import InputError

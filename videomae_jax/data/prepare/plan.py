@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from videomae_jax.data.labelled import Splits
+from videomae_jax.data.labels import Splits
 from videomae_jax.data.prepare.inputs import read_inputs
 from videomae_jax.data.prepare.settings import Prepare, Storage
 from videomae_jax.data.sources import VideoRecord, list_digest

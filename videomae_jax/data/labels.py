@@ -1,0 +1,327 @@
+"""Labels and classes: which class each video has, how many classes there are, and what they are called.
+
+Folders and sets name the class of a video, lists number it. The names come from a file, from a model, or from
+the first folder or set that has some; where nothing names them, the numbers in lists are counted.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from videomae_jax.config import VideoMAEConfig, are_numbers
+from videomae_jax.data.images import find_image_folders
+from videomae_jax.data.sources import Source, Split, VideoRecord, read_source, read_text
+from videomae_jax.errors import InputError
+
+Splits = dict[str, tuple[VideoRecord, ...]]
+# Names of classes in a message.
+_SHOWN = 20
+# Numbers in lists of which fewer than this share have a video are no numbers of classes.
+_LEAST_SHARE_SEEN = 0.5
+_FILE = "--data.classes FILE in training, --classes FILE elsewhere"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a model or of labelled videos."""
+
+    names: tuple[str, ...]
+    """In the order of their numbers; the numbers themselves where nothing names them."""
+    origin: str
+    """How they came about, such as `named in FILE`."""
+    ordered: bool = True
+    """Whether the numbers in lists may count by this order; not where only folders give the names."""
+
+    @property
+    def known(self) -> bool:
+        """Whether the classes have names."""
+        return not are_numbers(self.names)
+
+    def padded(self, count: int) -> "Classes":
+        """The same with names for the rest of so many classes."""
+        more = tuple(f"LABEL_{number}" for number in range(len(self.names), count))
+        origin = f"{self.origin}, filled up with {more[0]} to {more[-1]}" if more else self.origin
+        return replace(self, names=self.names + more, origin=origin)
+
+
+class Labelled(NamedTuple):
+    """Videos, each with the number of its class."""
+
+    videos: tuple[VideoRecord, ...]
+    classes: Classes
+
+
+def read_classes(file: str | os.PathLike[str]) -> Classes:
+    """The names of the classes from a file, one on a line, in the order of their numbers.
+
+    Raises InputError for a file that cannot be read or holds nothing, an empty line, a name that comes twice.
+    """
+    text = read_text(Path(file), "name a file of class names")
+    lines = [line.strip() for line in text.rstrip().split("\n")]
+    seen: dict[str, int] = {}
+    for number, name in enumerate(lines, 1):
+        where = f"{file}, line {number}"
+        if not name:
+            raise InputError(f"{where}: the line is empty; every line is the name of a class")
+        if name in seen:
+            raise InputError(f"{where}: {name!r} stands in line {seen[name]} already; remove one")
+        seen[name] = number
+    return Classes(tuple(lines), f"named in {os.fspath(file)}")
+
+
+def read_labelled(
+    sources: Sequence[str | os.PathLike[str]],
+    root: str | os.PathLike[str] | None = None,
+    classes: Classes | None = None,
+    *,
+    split: Split = "train",
+    num_labels: int | None = None,
+) -> Labelled:
+    """Read folders, lists and sets, in the order given: the videos with their labels, and the classes.
+
+    Args:
+      classes: those that are known already; by default they are found in the sources.
+      split: the one that is read of a set which is named without.
+      num_labels: how many classes the user says there are, 0 for as many as there are in the sources, None
+        where the user has no way to say so.
+
+    Raises InputError for a video without a label, for a class that is not among those known, and for numbers
+    that cannot be those of classes.
+    """
+    found = [read_source(source, root, split).with_labels() for source in sources]
+    if classes is None:
+        classes = find_classes(found, num_labels)
+        if num_labels and len(classes.names) > num_labels:
+            raise InputError(
+                f"model.num_labels={num_labels}, but there are {len(classes.names)} classes, "
+                f"{classes.origin}; change --model.num-labels, or leave it out"
+            )
+    return Labelled(tuple(_numbered(found, classes)), classes)
+
+
+def read_splits(
+    named: Mapping[str, Sequence[str]], root: str | None = None, classes: Path | None = None
+) -> tuple[Splits, tuple[str, ...]]:
+    """The videos of each named split, and the class names, none of them when no video has a label.
+
+    Sources are folders, lists, sets, or folders of folders of images. The names of the first split's folders
+    count in every split. Raises InputError as `read_labelled` does, but videos may be without a label.
+    """
+    splits = {
+        split: [_read_with_images(source, root, split) for source in sources]
+        for split, sources in named.items()
+        if sources
+    }
+    found = [source for sources in splits.values() for source in sources]
+    if not any(record.label is not None for source in found for _, record in source.entries):
+        return {split: tuple(_unlabelled(sources)) for split, sources in splits.items()}, ()
+    first = next(iter(splits.values()))
+    has_names = any(source.classes for source in first)
+    known = read_classes(classes) if classes else find_classes(first if has_names else found, None)
+    numbered = {
+        split: tuple(_numbered(sources, known, need_label=False)) for split, sources in splits.items()
+    }
+    return numbered, known.names
+
+
+def read_videos_of_model(
+    sources: Sequence[str],
+    config: VideoMAEConfig,
+    root: str | None = None,
+    classes: str | None = None,
+) -> Labelled:
+    """Read lists, folders and sets: each video once, with the label of the model's class.
+
+    Names match the model's by name where it knows names. `classes` is a file with the names of the lists'
+    numbers: they match by name too where the model knows them, and else give the nameless their names.
+    Raises InputError for a label that the model has no class for, and for one video with two labels.
+    """
+    of_model = Classes(config.id2label, "those of the checkpoint")
+    given = read_classes(classes) if classes else None
+    found = [read_source(source, root, "val").with_labels() for source in sources]
+    if given is None:
+        named = next((source.classes for source in found if source.classes), None)
+        if named and not of_model.known:
+            _check_count(found, named, config)
+            of_model = replace(of_model, names=named)
+        videos = _numbered(found, of_model)
+    elif of_model.known:
+        _check_known(str(classes), given, of_model)
+        numbers = [of_model.names.index(name) for name in given.names]
+        videos = (replace(video, label=numbers[_label(video)]) for video in _numbered(found, given))
+    else:
+        if len(given.names) > config.num_labels:
+            raise InputError(
+                f"{classes} names {len(given.names)} classes, but the model has {config.num_labels}"
+            )
+        of_model = given.padded(config.num_labels)
+        videos = _numbered(found, of_model)
+    return Labelled(_distinct(videos), of_model)
+
+
+def find_classes(found: Sequence[Source], num_labels: int | None) -> Classes:
+    """The classes that a set or folders name, or else the numbers in lists, counted; see `read_labelled`."""
+    named = [source for source in found if source.classes is not None]
+    if not named:
+        return _count(found, num_labels)
+    if not named[0].is_folder:
+        classes = Classes(named[0].classes or (), f"named in {named[0].name}")
+    else:
+        folders = [source for source in named if source.is_folder]
+        names = sorted({name for source in folders for name in source.classes or ()})
+        origin = f"named by the folders of {', '.join(source.name for source in folders)}"
+        classes = Classes(tuple(names), origin, ordered=False)
+    return classes.padded(num_labels) if num_labels else classes
+
+
+def _count(found: Sequence[Source], num_labels: int | None) -> Classes:
+    """A class for each number from 0 to the largest; raises InputError where that cannot be meant."""
+    lists = ", ".join(source.name for source in found)
+    if num_labels:
+        return Classes(tuple(map(str, range(num_labels))), f"as --model.num-labels {num_labels} says")
+    labels = sorted({record.label or 0 for source in found for _, record in source.entries} - {-1}) or [0]
+    count = labels[-1] + 1
+    instead = f", or their number with --model.num-labels {count}" if num_labels is not None else ""
+    ask = f"If they are right, give the names of all classes ({_FILE}){instead}"
+    if labels[0] > 0:
+        raise InputError(
+            f"{lists}: labels count from 0, but the lowest is {labels[0]}: subtract {labels[0]} from each. "
+            f"{ask}"
+        )
+    if len(labels) < _LEAST_SHARE_SEEN * count:
+        raise InputError(
+            f"{lists}: labels up to {labels[-1]} make {count:,} classes, but only {len(labels):,} of them "
+            f"have a video: number the classes from 0 without gaps. {ask}"
+        )
+    return Classes(tuple(map(str, range(count))), f"counted in {lists}")
+
+
+def _numbered(found: Sequence[Source], classes: Classes, need_label: bool = True) -> Iterable[VideoRecord]:
+    """The videos with their labels as the classes count."""
+    numbers = {name: number for number, name in enumerate(classes.names)}
+    # Classes that are named by numbers in another order than theirs: folders 0, 1, 10, 2.
+    by_numeral = not are_numbers(classes.names) and all(name.isdecimal() for name in classes.names)
+    for source in found:
+        for where, record in source.entries:
+            if record.label is None and not need_label:
+                yield record
+            elif source.classes is not None:
+                yield replace(record, label=_label_by_name(record, source, numbers))
+            elif record.label is None:
+                raise InputError(f"{where}: {record.name!r} has no label; expected a line `path label`")
+            elif by_numeral and str(record.label) in numbers:
+                yield replace(record, label=numbers[str(record.label)])
+            elif not classes.ordered:
+                raise InputError(
+                    f"{where}: label {record.label} of {record.name!r} is a number, but the classes are "
+                    f"{classes.origin}: give their names in the order of the numbers ({_FILE})"
+                )
+            elif not 0 <= record.label < len(classes.names):
+                raise InputError(_out_of_range(where, record, source, classes))
+            else:
+                yield record
+
+
+def _out_of_range(where: str, record: VideoRecord, source: Source, classes: Classes) -> str:
+    count = len(classes.names)
+    labels = {each.label for _, each in source.entries}
+    from_one = min(label or 0 for label in labels) == 1 and record.label == count
+    why = (
+        f": {source.name} seems to count from 1, so subtract 1 from each label"
+        if from_one
+        else f", {classes.origin}"
+    )
+    return (
+        f"{where}: label {record.label} of {record.name!r} is none of the {count} classes, which are "
+        f"numbered 0 to {count - 1}{why}"
+    )
+
+
+def _label_by_name(record: VideoRecord, source: Source, numbers: Mapping[str, int]) -> int:
+    assert source.classes is not None
+    if record.label is None:
+        way_out = f"; move it into a folder of {source.name} named like its class" if source.is_folder else ""
+        raise InputError(f"{record.path} has no label{way_out}")
+    name = source.classes[record.label]
+    if name not in numbers:
+        where = Path(source.name) / name if source.is_folder else source.name
+        raise InputError(
+            f"{where}: {name!r} is not the name of a class; known are {_shorten(map(repr, numbers))}. "
+            "Rename the folder, or give the names of all classes in a file"
+        )
+    return numbers[name]
+
+
+def _read_with_images(name: str, root: str | None, split: str) -> Source:
+    """A source, which may also be a folder of folders of images."""
+    try:
+        return read_source(name, root, "train" if split == "train" else "val").with_labels()
+    except InputError:
+        videos = find_image_folders(Path(name)) if os.path.isdir(name) else ()
+        if not videos:
+            raise
+    classes = tuple(sorted({each.name.split("/")[0] for each in videos if each.label is not None}))
+    return Source(name, [(name, video) for video in videos], classes or None, is_folder=True)
+
+
+def _unlabelled(sources: Sequence[Source]) -> Iterable[VideoRecord]:
+    return (record for source in sources for _, record in source.entries)
+
+
+def _check_count(found: Sequence[Source], names: tuple[str, ...], config: VideoMAEConfig) -> None:
+    """Raise InputError where the names of folders cannot be those of a model that knows none."""
+    if len(names) != config.num_labels:
+        raise InputError(
+            f"{', '.join(source.name for source in found)}: {len(names)} classes, but the model has "
+            f"{config.num_labels} and knows no names: give those of its classes, in order, with --classes "
+            "FILE"
+        )
+
+
+def _check_known(file: str, given: Classes, of_model: Classes) -> None:
+    if missing := sorted(set(given.names) - set(of_model.names)):
+        raise InputError(
+            f"{file} names classes that the model does not know: {_shorten(missing)}. It knows "
+            f"{_shorten(of_model.names)}. Spell them alike, or leave --classes out if the numbers are the "
+            "model's"
+        )
+
+
+def _distinct(videos: Iterable[VideoRecord]) -> tuple[VideoRecord, ...]:
+    """Each video once, where lists name it more often."""
+    first: dict[tuple[str, int, int], VideoRecord] = {}
+    for video in videos:
+        kept = first.setdefault((os.path.abspath(video.path), video.start, video.total), video)
+        if kept.label != video.label:
+            raise InputError(
+                f"{video.path} is in the lists with the labels {kept.label} and {video.label}: remove one"
+            )
+    return tuple(first.values())
+
+
+def _label(video: VideoRecord) -> int:
+    assert video.label is not None
+    return video.label
+
+
+def _shorten(names: Iterable[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+__all__ = [
+    "Classes",
+    "Labelled",
+    "Splits",
+    "read_classes",
+    "read_labelled",
+    "read_splits",
+    "read_videos_of_model",
+]

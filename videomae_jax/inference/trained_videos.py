@@ -1,0 +1,19 @@
+"""The videos that a checkpoint of a run was trained on, so that an evaluation says which it meets."""
+
+from pathlib import Path
+
+from videomae_jax.checkpoints.orbax import find_evaluated_folder, read_description
+from videomae_jax.data.sources import VideoRecord, read_videos, split_weights
+from videomae_jax.errors import InputError
+
+
+def read_trained_videos(checkpoint: str) -> tuple[VideoRecord, ...]:
+    """As the run's lists and folders name them now; none where no run is recorded or they are gone."""
+    try:
+        data = read_description(find_evaluated_folder(Path(checkpoint)))["config"].get("data", {})
+        return read_videos(split_weights(data.get("train", ()))[0], data.get("root"))
+    except InputError:
+        return ()
+
+
+__all__ = ["read_trained_videos"]
