@@ -169,6 +169,8 @@ class DataConfig:
     """Decoding processes; 0 decodes in the training process. Never changes what is read."""
     max_failed_share: float = 0.1
     """Stop when more than this share of the videos asked for could not be read."""
+    max_pixels: int = 8192 * 8192
+    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,8 @@ class LabelledDataConfig:
     """Decoding processes; 0 decodes in the training process. Never changes what is read."""
     max_failed_share: float = 0.1
     """Stop when more than this share of the videos asked for could not be read."""
+    max_pixels: int = 8192 * 8192
+    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
 
 
 @dataclass(frozen=True)

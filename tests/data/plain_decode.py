@@ -157,6 +157,8 @@ def is_true(refusal: VideoError, plain: Plain) -> bool:
             return plain.opened and not plain.images
         case "mixed-sizes":
             return len(sizes) > 1
+        case "still-image":
+            return plain.packets <= 1
         case "not-a-video" | "empty":
             return not plain.opened
         case "no-video-stream" | "no-decoder":

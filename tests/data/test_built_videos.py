@@ -164,20 +164,6 @@ def numbers_expected(made):
 
 def fault(made):
     """The kind of fault for which the reader is not right yet."""
-    if made.times == "decoding" and made.codec in ("h264", "hevc", "mpeg4"):
-        return "B-frames whose times are those of decoding come in the wrong order"
-    if made.times == "repeated":
-        return "one repeated time throws all times away"
-    if made.turned_by_stream:
-        return "a turn that the stream holds is taken for each frame's own"
-    if any(made.turn[1:]):
-        return "mirrored frames come as they are stored"
-    if made.cut:
-        return "frames before the first one that decodes are counted"
-    if made.damage == "idx1":
-        return "a seek is believed where the index misses a frame"
-    if made.damage == "stss":
-        return "every frame is taken for a keyframe where the table of them is missing"
     if (made.codec, made.suffix) == ("mpeg1video", "wmv"):
         return "the frame rate is taken for twice what it is"
     return None

@@ -310,6 +310,18 @@ def test_pictures_are_no_videos(tmp_path):
         assert reason(tmp_path / f"{name}.mp4") == "still-image"
 
 
+def test_pictures_that_move_are_videos(tmp_path):
+    needs("gif")
+    with av.open(str(tmp_path / "a.gif"), "w") as container:
+        stream = container.add_stream("gif", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb8"
+        for image in moving_square(5):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="rgb8")))
+        container.mux(stream.encode(None))
+    assert each_alone_is_right(tmp_path / "a.gif") == 5
+
+
 def test_frames_with_too_many_pixels_are_refused(tmp_path):
     path = encode(tmp_path / "a.mp4", moving_square(4))
     assert reason(path, max_pixels=48 * 64 - 1) == "too-large"

@@ -21,7 +21,7 @@ from videomae_jax.data.cropping import (
     scale_short_side,
     view_boxes,
 )
-from videomae_jax.data.prepared import Decoder, open_record
+from videomae_jax.data.prepared import open_record
 from videomae_jax.data.sampling import (
     draw_end,
     draw_start,
@@ -68,7 +68,7 @@ class PretrainClips:
             return pretrain_indices(count, *shape, draw_start(rngs[0], count, *shape))[None]
 
         arrays, cuts = self.blank(), None
-        for frame, wanted in _read_frames(record, choose, self.data.decoder):
+        for frame, wanted in _read_frames(record, choose, self.data):
             if cuts is None:
                 cuts = [self._draw_cut(rng, *frame.shape) for rng in rngs]
             for clip, (box, mirror) in zip(arrays["video"], cuts, strict=True):
@@ -110,7 +110,7 @@ class FinetuneClips:
             return finetune_indices(*shape, draw_end(rng, *shape))[None]
 
         arrays = self.blank()
-        for frame, wanted in _read_frames(record, choose, self.data.decoder):
+        for frame, wanted in _read_frames(record, choose, self.data):
             scaled, transposed = fit_canvas(frame.rgb(), data.canvas)
             height, width = scaled.shape[:2]
             arrays["video"][:, wanted[0], :height, :width] = scaled
@@ -135,7 +135,7 @@ class CentreClip:
 
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
         arrays = self.blank()
-        for frame, wanted in _read_frames(record, self._choose, self.data.decoder):
+        for frame, wanted in _read_frames(record, self._choose, self.data):
             arrays["video"][wanted] = centre_square(frame.rgb(), self.model.image_size)
         return arrays | {"label": _labels(record, 1)}
 
@@ -163,7 +163,7 @@ class TestViews:
         segments, crops = self.views.num_segments, self.views.num_crops
         size, arrays = self.model.image_size, self.blank()
         views = arrays["video"].reshape(segments, crops, *arrays["video"].shape[1:])
-        for frame, wanted in _read_frames(record, self._choose, self.data.decoder):
+        for frame, wanted in _read_frames(record, self._choose, self.data):
             scaled = scale_short_side(frame.rgb(), size)
             for crop, (left, top, right, bottom) in enumerate(
                 view_boxes(scaled.shape[0], scaled.shape[1], crops)
@@ -191,10 +191,12 @@ def _labels(record: VideoRecord, num_sample: int) -> np.ndarray:
 
 
 def _read_frames(
-    record: VideoRecord, choose: Callable[[int], Int64[np.ndarray, "s T"]], decoder: Decoder
+    record: VideoRecord,
+    choose: Callable[[int], Int64[np.ndarray, "s T"]],
+    data: DataConfig | LabelledDataConfig,
 ) -> Iterator[tuple[Frame, Bool[np.ndarray, "s T"]]]:
     """Each frame that is needed, and where; `choose` gives frames of the segment by its length."""
-    with open_record(record, decoder) as video:
+    with open_record(record, data.decoder, data.max_pixels) as video:
         indices = record.start + choose(_frames_in_segment(record, len(video.timestamps)))
         for index, frame in video.read_frames(np.unique(indices).tolist()):
             yield frame, indices == index

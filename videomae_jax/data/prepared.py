@@ -24,7 +24,7 @@ from PIL import Image
 
 from videomae_jax.data.cropping import Frame, RgbFrame
 from videomae_jax.data.sources import Split, VideoRecord
-from videomae_jax.data.video import Video, VideoError
+from videomae_jax.data.video import MAX_PIXELS, Video, VideoError
 from videomae_jax.data.video_torchcodec import TorchcodecVideo
 from videomae_jax.errors import InputError
 
@@ -94,10 +94,16 @@ def read_set(
 class SetVideo:
     """A video of a set, open for reading; see `open_record`. Times are those of the video's source."""
 
-    def __init__(self, address: str, example: dict[str, Any], decoder: Decoder = "pyav") -> None:
+    def __init__(
+        self,
+        address: str,
+        example: dict[str, Any],
+        decoder: Decoder = "pyav",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self.path = address
         self._images: Sequence[bytes] = example.get("frames", ())
-        self._video = None if self._images else _DECODERS[decoder](address, example["video"])
+        self._video = None if self._images else _DECODERS[decoder](address, example["video"], max_pixels)
         if "timestamps_us" in example:
             self.timestamps: Float64[np.ndarray, " n"] = example["timestamps_us"] / 1e6
         elif self._video:
@@ -146,11 +152,13 @@ class SetVideo:
 
 
 @contextmanager
-def open_record(record: VideoRecord, decoder: Decoder = "pyav") -> Iterator[Video | SetVideo]:
-    """Open a video, whether it is a file or in a set; raises VideoError."""
+def open_record(
+    record: VideoRecord, decoder: Decoder = "pyav", max_pixels: int = MAX_PIXELS
+) -> Iterator[Video | SetVideo]:
+    """Open a video, a file or in a set, of frames with at most `max_pixels`; raises VideoError."""
     parts = _ADDRESS.fullmatch(record.path)
     if not parts or os.path.exists(record.path):
-        with closing(_DECODERS[decoder](record.path)) as video:
+        with closing(_DECODERS[decoder](record.path, max_pixels=max_pixels)) as video:
             yield video
         return
     source = _data_source(parts["folder"], parts["split"])
@@ -161,7 +169,7 @@ def open_record(record: VideoRecord, decoder: Decoder = "pyav") -> Iterator[Vide
         example = source[position]
     except (ValueError, RuntimeError, OSError) as error:  # What array_record raises for a damaged shard.
         raise VideoError(record.path, "damaged", f"the shard cannot be read: {error}") from error
-    with closing(SetVideo(record.path, example, decoder)) as video_of_set:
+    with closing(SetVideo(record.path, example, decoder, max_pixels)) as video_of_set:
         yield video_of_set
 
 

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from jaxtyping import Float64, UInt8
 
 from videomae_jax.data.cropping import Frame
@@ -43,6 +44,8 @@ _MARKS_UNREFERENCED = frozenset({"h264", "hevc", "mpeg4"})
 _TURNS_IN_PICTURES = frozenset({"mjpeg"})
 # Jumping to a keyframe flushes the decoder, which costs about as much as decoding this many frames.
 _FRAMES_WORTH_A_SEEK = 8
+# Neighbouring B-frames in display, as common encoders write them.
+_MOST_TWO_SIDED = 4
 # Formats of pictures, which are videos only where there are several in a file.
 _PICTURE_FORMATS = frozenset({"image2", "gif", "apng", "ico", "webp", "webp_anim"})
 _STILL = av.stream.Disposition.attached_pic | av.stream.Disposition.still_image
@@ -85,7 +88,7 @@ class Video:
         self.path = path
         self._content, self._max_pixels = content, max_pixels
         self._converters = Converters(path)
-        self._errors, self._sound = 0, True
+        self._errors, self._sound, self._furthest = 0, True, -1
         self._open()
         # As stored, before rotation.
         self.height: int = self._stream.codec_context.height
@@ -223,9 +226,7 @@ class Video:
         if self._content is None and (unreadable := why_not_readable(self.path)):
             raise VideoError(self.path, *unreadable)
         try:
-            # With the scheme spelled out, no path is taken for an address.
-            file = "file:" + self.path if self._content is None else io.BytesIO(self._content)
-            self._container = av.open(file, **_OPEN_OPTIONS)
+            self._container = self._open_container()
         except (*DECODER_ERRORS, OSError, ValueError) as error:
             if self._content is None:
                 raise VideoError(self.path, *_why_not_opened(Path(self.path), error)) from error
@@ -243,14 +244,20 @@ class Video:
             raise VideoError(self.path, *reason)
         self._stream.codec_context.thread_count = 1  # Processes share the cores; threads here only add cost.
 
+    def _open_container(self) -> Any:
+        # With the scheme spelled out, no path is taken for an address.
+        file = "file:" + self.path if self._content is None else io.BytesIO(self._content)
+        return av.open(file, **_OPEN_OPTIONS)
+
     def _is_one_picture(self) -> bool:
         name = self._container.format.name
         if name not in _PICTURE_FORMATS and not name.endswith("_pipe"):
             return False
-        packets = self._container.demux(self._stream)
         try:
-            return sum(packet.size > 0 for packet in islice(packets, 2)) < 2
-        except DECODER_ERRORS:
+            with self._open_container() as container:
+                packets = container.demux(container.streams[self._stream.index])
+                return sum(packet.size > 0 for packet in islice(packets, 2)) < 2
+        except (*DECODER_ERRORS, OSError, ValueError):
             return False
 
     def _check_size(self, height: int, width: int) -> None:
@@ -289,6 +296,8 @@ class Video:
             if not whole and order.get(key_pts, 0) - reached > _FRAMES_WORTH_A_SEEK:
                 frames = self._decode(start, needed)
             frame = _first_from(pts, frames)
+            if frame and not whole:
+                frames = _past_two_sided(frame, frames)
             if not whole and (frame is None or frame.pts != pts or not self._sound):
                 # Something on the way was damaged, or needs more than the packets since its keyframe.
                 frames, whole = self._decode(0), True
@@ -308,14 +317,16 @@ class Video:
         context = self._stream.codec_context
         marked = context.codec.canonical_name in _MARKS_UNREFERENCED
         # Pictures shown before the one where decoding starts are not asked for from there.
-        begin = self._packets.pts[start] if start else None
+        begin = awaited = self._packets.pts[start] if start else None
         for packet in self._demux(start):
             unneeded = marked and needed is not None and packet.size and packet.pts not in needed
             self._stream.codec_context.skip_frame = "NONREF" if unneeded else "DEFAULT"
             try:
                 for frame in packet.decode():
-                    if frame.is_corrupt and (begin is None or frame.pts is None or frame.pts >= begin):
-                        self._sound = False
+                    if begin is None or frame.pts is None or frame.pts >= begin:
+                        # The picture where decoding starts has to come first.
+                        self._sound &= not frame.is_corrupt and awaited in (None, frame.pts)
+                        awaited = None
                     yield frame
             except DECODER_ERRORS:
                 self._errors += 1
@@ -323,23 +334,32 @@ class Video:
 
     def _demux(self, start: int) -> Iterator[av.Packet]:
         """Packets from position `start` or an earlier one on, and at the end the one that flushes."""
+        if start <= self._furthest:
+            self._reopen()  # What a decoder was told by later packets outlives a jump back.
         packet, packets = self._seek(start)
         expected: Iterator[Identity] | None = None
+        position = 0
         if packet is None:
-            self.close()
-            self._open()
+            self._reopen()
             packets = self._container.demux(self._stream)
         else:
-            position = self._packets.positions[_identity(packet)]
+            position = self._furthest = self._packets.positions[_identity(packet)]
             expected = islice(self._packets.identities, position + 1, None)
             yield packet
         try:
             for packet in packets:
                 if expected and packet.size and _identity(packet) != next(expected, None):
                     self._sound = False  # After the jump the file reads differently.
+                position += 1
+                self._furthest = max(self._furthest, position)
                 yield packet
         except DECODER_ERRORS:
             self._errors += 1
+
+    def _reopen(self) -> None:
+        self.close()
+        self._open()
+        self._furthest = -1
 
     def _seek(self, start: int) -> tuple[av.Packet | None, Iterator[av.Packet]]:
         """The packet at `start` or an earlier start; None if seeking leads elsewhere."""
@@ -369,6 +389,18 @@ def _identity(packet: av.Packet) -> Identity:
 
 def _first_from(pts: int, frames: Iterator[av.VideoFrame]) -> av.VideoFrame | None:
     return next((frame for frame in frames if frame.pts is not None and frame.pts >= pts), None)
+
+
+def _past_two_sided(frame: av.VideoFrame, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """`frames`, decoded on to what `frame` is predicted from, so that damage there is seen."""
+    if frame.pict_type != PictureType.B:
+        return frames
+    ahead = []
+    for later in islice(frames, _MOST_TWO_SIDED):
+        ahead.append(later)
+        if later.pict_type != PictureType.B:
+            break
+    return chain(ahead, frames)
 
 
 def _why_not_opened(path: Path, error: Exception) -> tuple[str, str]:

@@ -25,6 +25,16 @@ class TorchcodecVideo(Video):
         be loaded.
         """
         wanted = self.check_indices(indices)
+        if self._times is None and not self.scan.tells_times:
+            raise VideoError(
+                self.path,
+                "needs-pyav",
+                "its times are not those of its frames, by which torchcodec finds them",
+            )
+        if self.orientation.mirrored or (self._turns_in_pictures and self.orientation.turns):
+            raise VideoError(
+                self.path, "needs-pyav", f"torchcodec does not undo this: {self.orientation.note}"
+            )
         times = self.timestamps[wanted]
         decoder_class = _load()
         try:

@@ -32,11 +32,13 @@ def read_timed_clip(
             times = video.timestamps
             start = centre_start(len(times), config.num_frames, sampling_rate)
             indices = pretrain_indices(len(times), config.num_frames, sampling_rate, start)
-            frames = video.frames(indices)
+            clip = np.empty((len(indices), config.image_size, config.image_size, 3), np.uint8)
+            for index, frame in video.read(np.unique(indices).tolist()):
+                clip[indices == index] = centre_clip(frame[None], config.image_size)
     except VideoError as error:
         raise InputError(str(error)) from error
     seconds = float(times[-1] - times[0]) / max(1, len(times) - 1) * sampling_rate
-    return centre_clip(frames, config.image_size), min(max(seconds, 0.05), 0.5)
+    return clip, min(max(seconds, 0.05), 0.5)
 
 
 __all__ = ["read_clip", "read_timed_clip"]
