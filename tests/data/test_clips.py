@@ -173,7 +173,7 @@ def test_a_segment_is_read_like_a_video_of_its_own_in_one_pass(video, read, monk
     path, _ = video
     segment = read(VideoRecord(path, "", 1, 10, 30), KEY)
     opened = Opened(decoded(path)[10:40])
-    monkeypatch.setattr(clips, "open_record", lambda record, decoder: nullcontext(opened))
+    monkeypatch.setattr(clips, "open_record", lambda record, *settings: nullcontext(opened))
     alone = read(VideoRecord("", "", 1), KEY)
     (asked,) = opened.asked
     assert asked == sorted(set(asked))

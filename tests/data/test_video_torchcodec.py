@@ -1,11 +1,14 @@
 """torchcodec beside PyAV: the same frames, for all kinds of files."""
 
 import importlib
+import struct
 from contextlib import closing
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from test_video import encode, moving_square
+from test_video_faults import ShownWhenDecoded, remux
 
 from videomae_jax.config import DataConfig, VideoMAEConfig
 from videomae_jax.data import video_torchcodec
@@ -122,3 +125,20 @@ def test_without_torchcodec_the_way_out_is_told(path, monkeypatch):
         pytest.raises(InputError, match=r"leave --data.decoder at pyav"),
     ):
         video.frames([0])
+
+
+@pytest.mark.parametrize("fault", ["order", "mirror"])
+def test_what_it_would_give_wrong_is_refused(tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(video_torchcodec, "_load", lambda: Decoder)
+    source = encode(tmp_path / "a.mp4", moving_square(20, 32, 48), options={"bf": "3", "b_strategy": "0"})
+    if fault == "order":
+        source = remux(source, tmp_path / "b.mp4", ShownWhenDecoded())
+    else:
+        content = bytearray(source.read_bytes())
+        struct.pack_into(">i", content, content.index(b"tkhd") + 44, -65536)
+        source.write_bytes(content)
+    with (
+        closing(TorchcodecVideo(str(source))) as video,
+        pytest.raises(VideoError, match=r"needs-pyav: .*(times|mirrored)"),
+    ):
+        video.frames([3, 9])
