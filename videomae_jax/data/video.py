@@ -13,14 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
-from av.video.frame import PictureType
 from jaxtyping import Float64, UInt8
 
 from videomae_jax.data.cropping import Frame
@@ -44,8 +43,6 @@ _MARKS_UNREFERENCED = frozenset({"h264", "hevc", "mpeg4"})
 _TURNS_IN_PICTURES = frozenset({"mjpeg"})
 # Jumping to a keyframe flushes the decoder, which costs about as much as decoding this many frames.
 _FRAMES_WORTH_A_SEEK = 8
-# Neighbouring B-frames in display, as common encoders write them.
-_MOST_TWO_SIDED = 4
 # Formats of pictures, which are videos only where there are several in a file.
 _PICTURE_FORMATS = frozenset({"image2", "gif", "apng", "ico", "webp", "webp_anim"})
 _STILL = av.stream.Disposition.attached_pic | av.stream.Disposition.still_image
@@ -296,8 +293,6 @@ class Video:
             if not whole and order.get(key_pts, 0) - reached > _FRAMES_WORTH_A_SEEK:
                 frames = self._decode(start, needed)
             frame = _first_from(pts, frames)
-            if frame and not whole:
-                frames = _past_two_sided(frame, frames)
             if not whole and (frame is None or frame.pts != pts or not self._sound):
                 # Something on the way was damaged, or needs more than the packets since its keyframe.
                 frames, whole = self._decode(0), True
@@ -389,18 +384,6 @@ def _identity(packet: av.Packet) -> Identity:
 
 def _first_from(pts: int, frames: Iterator[av.VideoFrame]) -> av.VideoFrame | None:
     return next((frame for frame in frames if frame.pts is not None and frame.pts >= pts), None)
-
-
-def _past_two_sided(frame: av.VideoFrame, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """`frames`, decoded on to what `frame` is predicted from, so that damage there is seen."""
-    if frame.pict_type != PictureType.B:
-        return frames
-    ahead = []
-    for later in islice(frames, _MOST_TWO_SIDED):
-        ahead.append(later)
-        if later.pict_type != PictureType.B:
-            break
-    return chain(ahead, frames)
 
 
 def _why_not_opened(path: Path, error: Exception) -> tuple[str, str]:
