@@ -35,8 +35,8 @@ BASES = [
         ("gif", "gif", ()),
     ]
 ]
-# A B-frame comes out before the frame after it, so that damage there is not seen yet; to look ahead would cost
-# some 2 % of every read.
+# A B-frame comes out before the frame after it, so that damage there is not seen yet; to look ahead would
+# cost some 2 % of every read.
 _LOOKS_AHEAD = {("h264", "mp4"), ("h264", "mkv")}
 # Tables of an earlier picture serve where those of a damaged one are lost, and the decoder does not say so.
 _USES_OLD_TABLES = {("mjpeg", "avi"), ("mjpeg", "mov")}
