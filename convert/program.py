@@ -44,6 +44,7 @@ class Convert:
     """The entry of a .pth with the weights, such as model_ema; by default model, module or state_dict."""
     architecture: Flat = field(default_factory=Architecture)
     dtype: Literal["keep", "float32", "float16", "bfloat16"] = "keep"
+    """Of the tensors that are written; by default that of each in the source."""
     label_map: Path | None = None
     """JSON list of the head's rows to keep: V2's label_710to400.json makes a K710 head one for K400."""
     verify: bool = False

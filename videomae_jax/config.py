@@ -18,26 +18,43 @@ class VideoMAEConfig:
     """
 
     image_size: int = 224
+    """Height and width of a clip in pixels; a multiple of the patch size."""
     patch_size: int = 16
+    """Height and width of a tubelet in pixels."""
     num_channels: int = 3
+    """Colour channels; 3 for RGB."""
     num_frames: int = 16
+    """Frames of a clip; a multiple of the tubelet size."""
     tubelet_size: int = 2
+    """Frames of a tubelet."""
     hidden_size: int = 768
+    """Width of the encoder; a multiple of its heads."""
     num_hidden_layers: int = 12
+    """Blocks of the encoder."""
     num_attention_heads: int = 12
+    """Attention heads of the encoder."""
     intermediate_size: int = 3072
+    """Width inside the encoder's MLPs."""
     decoder_hidden_size: int = 384
+    """Width of the decoder, which only pre-training has; a multiple of its heads."""
     decoder_num_hidden_layers: int = 4
+    """Blocks of the decoder."""
     decoder_num_attention_heads: int = 6
+    """Attention heads of the decoder."""
     decoder_intermediate_size: int = 1536
+    """Width inside the decoder's MLPs."""
     qv_bias: bool = True
+    """Learned biases on queries and values (never on keys)."""
     norm_pix_loss: bool = True
     """Predict pixels normalised per patch and channel; False predicts pixels in [0, 1]."""
     use_mean_pooling: bool = True
     """For classifiers: mean of all tokens, then fc_norm. Pre-training always has the encoder's norm."""
     layer_norm_eps: float = 1e-6
+    """Epsilon of the encoder's norms."""
     decoder_norm_eps: float = 1e-6
+    """Epsilon of the decoder's norms."""
     fc_norm_eps: float = 1e-6
+    """Epsilon of the norm before a classifier's head."""
     encoder_norm: bool = True
     """False only for a loaded Hugging Face pre-training checkpoint that has no encoder norm."""
     num_labels: int = 0
@@ -212,7 +229,9 @@ class AugmentConfig:
     rand_num_ops: int = 4
     """Operations of RandAugment, the same for all frames of a clip; 0 turns it off."""
     rand_magnitude: float = 7.0
+    """Level of RandAugment's operations, up to 10."""
     rand_magnitude_std: float = 0.5
+    """Standard deviation of the level from one operation to the next."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
     """Smallest and largest area of a crop, as shares of the frame's."""
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)
@@ -230,6 +249,7 @@ class AugmentConfig:
     mix_switch_prob: float = 0.5
     """Chance of cutmix rather than mixup where both are on."""
     label_smoothing: float = 0.1
+    """Share of each label that is spread over all classes."""
 
 
 @dataclass(frozen=True)
@@ -247,11 +267,17 @@ class OptimConfig:
     """AdamW and its schedule. Learning rates are per 256 videos in a batch."""
 
     base_lr: float = 1.5e-4
+    """Highest learning rate, for 256 videos in a batch; it grows with the batch."""
     min_lr: float = 1e-5
+    """Learning rate at the end of the cosine, for 256 videos in a batch."""
     warmup_epochs: float = 40
+    """Epochs in which the learning rate rises from near 0."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay of the mean of gradients and of their squares."""
     eps: float = 1e-8
+    """AdamW's epsilon."""
     weight_decay: float = 0.05
+    """AdamW's decay of weight matrices; biases, norms and tokens are not decayed."""
     clip_grad: float | None = None
     """Largest global gradient norm."""
     accumulation_steps: int = 1
@@ -263,7 +289,9 @@ class CheckpointConfig:
     """When checkpoints are written and which are kept."""
 
     every_steps: int = 1000
+    """Steps between checkpoints; the last step is always saved."""
     keep_last: int = 2
+    """How many of the newest checkpoints are kept, beside the best."""
     keep_every_steps: int | None = None
     """Also keep, for good, each checkpoint whose step is a multiple of this."""
 
@@ -278,11 +306,14 @@ class MeshConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
+    """What is written down of a run, and how often."""
+
     every_steps: int = 10
     """Steps between rows of metrics.jsonl."""
     val_every_steps: int | None = 1000
     """Steps between looks at the held-out videos; None for once an epoch."""
     tensorboard: bool = True
+    """Write the metrics for TensorBoard too."""
 
 
 @dataclass(frozen=True)
@@ -296,13 +327,17 @@ class PretrainConfig:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     log: LogConfig = field(default_factory=LogConfig)
     mask_type: Literal["tube", "random", "frame"] = "tube"
+    """What is masked: tubes (one spatial mask for all frames), random tubelets, or whole frames."""
     mask_ratio: float = 0.9
+    """Share of the tokens that is masked."""
     num_masks: int = 1
     """Masks drawn for each clip, each with a loss of its own: more learning from each clip that was read."""
     epochs: int = 800
+    """Passes over the videos."""
     batch_size: int = 1024
     """Videos per optimizer step, over all devices and accumulation steps."""
     seed: int = 0
+    """Of the weights, the order of videos, clips, crops and masks."""
     init_from: str | None = None
     """Start from these weights: a work folder, a step folder, a Hugging Face folder or a hub id."""
     max_nonfinite_steps: int = 20
@@ -332,9 +367,11 @@ class FinetuneConfig:
     ema_decay: float | None = None
     """Keep an average of the weights, renewed by 1 - this each step; it is what is evaluated and loaded."""
     epochs: int = 100
+    """Passes over the videos."""
     batch_size: int = 512
     """Videos per optimizer step, over all devices and accumulation steps."""
     seed: int = 0
+    """Of the head, the order of videos, clips, crops and augmentation."""
     init_from: str | None = None
     """Start from these weights: a work folder, a step folder, a Hugging Face folder or a hub id."""
     max_nonfinite_steps: int = 20

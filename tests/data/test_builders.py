@@ -221,7 +221,7 @@ def test_what_is_wrong_inside_official_files_is_told(tmp_path, content):
 def test_prepare_takes_a_layout_and_names_what_is_missing(tmp_path, content):
     splits, classes = kinetics(tmp_path / "k400", content)
     out = tmp_path / "out"
-    assert prepare(Prepare((str(tmp_path / "k400"),), out, layout="kinetics400", workers=1)) == 0
+    assert prepare(Prepare((str(tmp_path / "k400"),), out, layout="kinetics400", num_workers=1)) == 0
     for split, expected in splits.items():
         records, names = read_set(out, split)
         assert [(record.name, names[record.label]) for record in records] == expected

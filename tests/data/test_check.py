@@ -33,7 +33,7 @@ def test_verdicts_list_and_report(folder, capsys):
     out = folder / "out"
     out.mkdir()
     args = CheckData(
-        (str(folder / "list.txt"),), workers=1, write_list=out / "clean.txt", json=out / "r.json"
+        (str(folder / "list.txt"),), num_workers=1, write_list=out / "clean.txt", report=out / "r.json"
     )
     assert check_data(args) == 1
     printed = capsys.readouterr().out
@@ -53,12 +53,12 @@ def test_verdicts_list_and_report(folder, capsys):
 
 def test_a_list_written_under_a_root_is_read_under_it(folder, tmp_path_factory):
     clean = tmp_path_factory.mktemp("elsewhere") / "clean.list"
-    check_data(CheckData((str(folder / "list.txt"),), root=str(folder), workers=1, write_list=clean))
+    check_data(CheckData((str(folder / "list.txt"),), root=str(folder), num_workers=1, write_list=clean))
     assert clean.read_text().splitlines()[0] == "good.mp4 0"
 
 
 def test_all_good_is_exit_code_0(folder, capsys):
-    assert check_data(CheckData((str(folder / "good.mp4"),), workers=1)) == 0
+    assert check_data(CheckData((str(folder / "good.mp4"),), num_workers=1)) == 0
     assert capsys.readouterr().out == "1 videos: 1 good, 0 short, 0 odd, 0 bad\n"
     with pytest.raises(InputError, match="name at least one"):
         check_data(CheckData(()))

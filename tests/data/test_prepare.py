@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("set") / "small_set" / "2.1.0"
-    assert prepare(Prepare((str(folder),), out, videos_per_shard=4, workers=2)) == 0
+    assert prepare(Prepare((str(folder),), out, videos_per_shard=4, num_workers=2)) == 0
     return out
 
 
@@ -133,16 +133,16 @@ sys.exit("tensorflow" in sys.modules)
 
 def test_the_bytes_depend_on_the_videos_and_settings_alone(folder, prepared, tmp_path):
     out = tmp_path / "small_set" / "2.1.0"
-    assert prepare(Prepare((str(folder),), out, videos_per_shard=4, workers=1)) == 0
+    assert prepare(Prepare((str(folder),), out, videos_per_shard=4, num_workers=1)) == 0
     assert contents(out) == contents(prepared)
-    assert prepare(Prepare((str(folder),), out, videos_per_shard=4, workers=1)) == 0
+    assert prepare(Prepare((str(folder),), out, videos_per_shard=4, num_workers=1)) == 0
     assert contents(out) == contents(prepared)
 
 
 def run_until_killed(folder, out, seconds):
     """Start the command, kill it and see that its workers go with it; whether it was done before."""
     command = [sys.executable, "-m", "videomae_jax.cli", "prepare", str(folder), "--out", str(out)]
-    command += ["--videos-per-shard", "2", "--workers", "2"]
+    command += ["--videos-per-shard", "2", "--num-workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         process.wait(seconds)
@@ -158,7 +158,7 @@ def test_a_killed_run_continues_to_the_same_bytes(folder, tmp_path):
     undisturbed, out = tmp_path / "a" / "set", tmp_path / "b" / "set"
     assert run_until_killed(folder, undisturbed, None)
     command = [sys.executable, "-m", "videomae_jax.cli", "prepare", str(folder), "--out", str(out)]
-    command += ["--videos-per-shard", "2", "--workers", "2"]
+    command += ["--videos-per-shard", "2", "--num-workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list(out.glob("*.array_record-*")):
         time.sleep(0.005)
@@ -218,7 +218,7 @@ def test_other_settings_or_files_in_the_folder_are_refused(folder, prepared, tmp
 def test_a_set_of_bad_videos_alone_is_an_error(folder, tmp_path):
     (tmp_path / "list.txt").write_text(f"{folder}/run/broken.mp4\n{folder}/nowhere.mp4\n")
     with pytest.raises(RunError, match="no video of the split train can be stored: 1 missing, 1 not-a-video"):
-        prepare(Prepare((str(tmp_path / "list.txt"),), tmp_path / "out", workers=1))
+        prepare(Prepare((str(tmp_path / "list.txt"),), tmp_path / "out", num_workers=1))
 
 
 def test_splits_share_one_order_of_classes(folder, tmp_path, caplog):
@@ -226,7 +226,7 @@ def test_splits_share_one_order_of_classes(folder, tmp_path, caplog):
         for name in names:
             (tmp_path / split / name).mkdir(parents=True)
             (tmp_path / split / name / "x.mp4").write_bytes((folder / "run" / "1.mp4").read_bytes())
-    args = Prepare((str(tmp_path / "train"),), tmp_path / "out", val=(str(tmp_path / "val"),), workers=1)
+    args = Prepare((str(tmp_path / "train"),), tmp_path / "out", val=(str(tmp_path / "val"),), num_workers=1)
     assert prepare(args) == 0
     records, classes = read_set(tmp_path / "out", "val")
     assert [classes[record.label] for record in records] == ["c", "d"]
@@ -298,7 +298,7 @@ def test_folders_of_images_are_videos(tmp_path):
         for index, frame in enumerate(clip):
             Image.fromarray(frame).save(tmp_path / "frames" / name / f"img_{index + 1}.png")
             Image.fromarray(frame).save(tmp_path / "frames" / name / f"flow_x_{index + 1}.png")
-    args = Prepare((str(tmp_path / "frames"),), tmp_path / "out", preset="small", image_fps=10.0, workers=1)
+    args = Prepare((str(tmp_path / "frames"),), tmp_path / "out", preset="small", image_fps=10.0, num_workers=1)
     assert prepare(args) == 0
     records, classes = read_set(tmp_path / "out")
     assert [(record.name, classes[record.label]) for record in records] == [

@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
             classes=folder / "videos/classes.txt",
             preset=preset,
             videos_per_shard=5,
-            workers=2,
+            num_workers=2,
         )
         assert prepare(args) == 0
     return folder

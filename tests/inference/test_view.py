@@ -44,7 +44,7 @@ def video(tmp_path_factory):
 
 
 def test_reconstruct_writes_pictures_and_prints_scores(workdir, video, tmp_path, capsys):
-    assert cli.main(["reconstruct", str(video), "--checkpoint", str(workdir), "--output", str(tmp_path)]) == 0
+    assert cli.main(["reconstruct", str(video), "--checkpoint", str(workdir), "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "Tube mask hides 75%" in said  # As in the run's settings, not the 0.9 of no run.
     assert "guessed from visible" in said
@@ -67,7 +67,7 @@ def test_a_clip_is_the_middle_of_the_middle_frames(video, tmp_path):
 
 
 def test_true_statistics_change_the_picture_and_its_caption(workdir, video, tmp_path, capsys):
-    command = ["reconstruct", str(video), "--checkpoint", str(workdir), "--mask-ratio", "0.5", "--output"]
+    command = ["reconstruct", str(video), "--checkpoint", str(workdir), "--mask-ratio", "0.5", "--out"]
     assert cli.main([*command, str(tmp_path / "honest")]) == 0
     capsys.readouterr()
     assert cli.main([*command, str(tmp_path / "true"), "--true-statistics"]) == 0
@@ -90,7 +90,7 @@ def test_true_statistics_change_the_picture_and_its_caption(workdir, video, tmp_
 def test_what_a_user_can_mend_is_told_in_a_line(workdir, video, tmp_path, capsys, arguments, said):
     names = {"WORKDIR": str(workdir), "VIDEO": str(video), "EMPTY": str(tmp_path)}
     command = [names.get(each, each) for each in arguments]
-    assert cli.main(["reconstruct", *command, "--output", str(tmp_path)]) == 2
+    assert cli.main(["reconstruct", *command, "--out", str(tmp_path)]) == 2
     assert names.get(said, said) in capsys.readouterr().err
 
 

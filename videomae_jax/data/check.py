@@ -31,7 +31,7 @@ class CheckData:
     """List files, folders of videos, or single videos."""
     root: str | None = None
     """What relative paths in lists start from; by default the folder of the list."""
-    workers: int = 4
+    num_workers: int = 4
     """Processes that decode."""
     num_frames: int = 16
     """Frames in a clip."""
@@ -41,7 +41,7 @@ class CheckData:
     """Write a list of what is whole to this file, paths relative to `root` or else to the file's folder."""
     keep_damaged: bool = False
     """List damaged videos that can be read in part, too."""
-    json: Path | None = None
+    report: Path | None = None
     """Write what was found about each video to this file."""
 
 
@@ -69,16 +69,16 @@ def check_data(args: CheckData) -> int:
     if not args.sources:
         raise InputError("name at least one list or folder: videomae-jax check-data LIST [LIST ...]")
     videos = read_videos(args.sources, args.root, split=None)
-    reports = check_videos(videos, args.workers, args.num_frames * args.sampling_rate, args.sampling_rate)
+    reports = check_videos(videos, args.num_workers, args.num_frames * args.sampling_rate, args.sampling_rate)
     for report in reports:
         if report.verdict != "good":
             print(printable(f"{report.verdict:5}  {report.path}  {'; '.join(report.notes)}"))
     counts = Counter(report.verdict for report in reports)
     print(f"{len(reports)} videos: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS))
-    if args.json:
+    if args.report:
         rows = [asdict(report) for report in reports]
-        args.json.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
-        print(f"report: {args.json}")
+        args.report.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
+        print(f"report: {args.report}")
     if args.write_list:
         _write_list(args.write_list, args.root, args.keep_damaged, list(zip(videos, reports, strict=True)))
     return int(counts["bad"] > 0)

@@ -55,6 +55,7 @@ class Probe:
     held_out: float = 0.2
     """Share of the training videos, of each class alike, on which the free number is chosen."""
     seed: int = 0
+    """Of the part held out, of the weights and of the order."""
     batch_size: int = 8
     """Clips encoded at a time, over all devices."""
     num_workers: int = 4

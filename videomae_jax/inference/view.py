@@ -27,7 +27,7 @@ class ReconstructVideo:
     """A video file."""
     checkpoint: str
     """A work folder (its newest step counts), a step folder, a Hugging Face folder, or a hub id."""
-    output: Path = Path("reconstructions")
+    out: Path = Path("reconstructions")
     """Folder for NAME.png (a strip of frames) and NAME.gif (an animation)."""
     mask_type: Literal["tube", "random", "frame"] | None = None
     """Which patches are hidden; by default as in training, or tube."""
@@ -72,8 +72,8 @@ def draw_reconstruction(args: ReconstructVideo) -> tuple[Reconstruction, tuple[s
     )
     masking = f"{mask_type.capitalize()} mask hides {ratio:.0%} of the patches"
     caption = captions(result, config, masking, args.true_statistics)
-    args.output.mkdir(parents=True, exist_ok=True)
-    strip, animation = (args.output / f"{args.video.stem}.{kind}" for kind in ("png", "gif"))
+    args.out.mkdir(parents=True, exist_ok=True)
+    strip, animation = (args.out / f"{args.video.stem}.{kind}" for kind in ("png", "gif"))
     draw_strip(result, f"{args.video.name}, reconstructed by {args.checkpoint}", caption).save(strip)
     save_gif(animation, draw_animation(result, caption), seconds)
     return result, (*caption, f"Wrote {strip} and {animation}")

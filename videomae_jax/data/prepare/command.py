@@ -95,7 +95,7 @@ def _write_missing(args: Prepare, plan: Plan) -> None:
         write_shards(args.out, plan, missing, args.beam)
         return
     features = make_features(plan)
-    results = _recode_all(missing, plan, args.workers)
+    results = _recode_all(missing, plan, args.num_workers)
     for shard in missing:
         write_shard(args.out, shard, features, islice(results, len(shard.videos)))
 

@@ -68,8 +68,8 @@ class Plan:
 
 def make_plan(args: Prepare) -> Plan:
     """Read the lists and settle names and shards; raises InputError."""
-    if args.videos_per_shard < 1 or args.workers < 1:
-        raise InputError("videos_per_shard and workers must be at least 1")
+    if args.videos_per_shard < 1 or args.num_workers < 1:
+        raise InputError("--videos-per-shard and --num-workers must be at least 1")
     splits, classes = read_inputs(args)
     name, version = _name_and_version(args.out)
     return Plan(name, version, args.storage, classes, splits, args.videos_per_shard)

@@ -22,6 +22,7 @@ class Storage:
     keyframe_every: int = 12
     """Frames from keyframe to keyframe in the video form."""
     jpeg_quality: int = 90
+    """Of JPEG frames, 1 to 100."""
     max_fps: float = 0.0
     """Leave frames out where a video has more per second; 0 keeps all."""
     sampling_rate: int = 1
@@ -94,10 +95,10 @@ class Prepare:
     """Frames per second of videos that come as folders of images."""
     videos_per_shard: int = 64
     """A shard is written as a whole: what a restart repeats at most."""
-    workers: int = 4
+    num_workers: int = 4
     """Processes that decode and encode. Never changes what is written."""
     beam: tuple[str, ...] = ()
-    """Run on Apache Beam with these pipeline options, such as runner=DirectRunner; `workers` then counts
+    """Run on Apache Beam with these pipeline options, such as runner=DirectRunner; `num_workers` then counts
     for nothing, and `out` must be a folder that every machine sees."""
 
     @property
