@@ -1,12 +1,15 @@
 """The contract of the command: what comes first, what is printed, which exit code."""
 
 import logging
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import videomae_jax
 from videomae_jax import cli
 from videomae_jax.errors import InputError, RunError
 
@@ -49,6 +52,46 @@ def test_an_unknown_recipe_is_told_with_the_nearest(capsys):
     said = capsys.readouterr().err
     assert "did you mean k400_base_1600e" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "convert"])
+def test_every_setting_has_its_words(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    _, said = _help(command, capsys)
+    entries = re.split(r"\n\W*(?=--?[a-z])", said)[1:]
+    signs = r"-{1,2}[\w.-]+|\{[^}]*\}|\[[^\]]*\]|\((default|required)[\s\S]*?\)|\b[A-Z]+\b"
+    assert entries
+    assert not [entry for entry in entries if not re.search(r"[a-z]{3}", re.sub(signs, "", entry))]
+
+
+def _help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    return stop.value.code, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "plan", "show-batch"])
+def test_help_says_what_a_recipe_is_and_which_there_are(command, capsys):
+    code, said = _help(command, capsys)
+    assert code == 0
+    assert "CONFIG is a recipe" in said
+    assert ("k400_base_75e" in said) == (command != "pretrain")
+    assert ("k400_base_1600e" in said) == (command != "finetune")
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure():
+    command = [sys.executable, "-m", "videomae_jax.cli", "pretrain", "--help"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as run:
+        run.stdout.close()
+        assert run.stderr.read() == b""
+    assert run.returncode == 128 + 13
+
+
+def test_the_package_says_its_version_and_its_names():
+    assert re.fullmatch(r"\d+\.\d+.*|not installed", videomae_jax.__version__)
+    assert {*videomae_jax.__all__, "__version__"} <= set(dir(videomae_jax))
+    assert all(hasattr(videomae_jax, name) for name in videomae_jax.__all__)
 
 
 def test_pretrain_help_shows_every_field_with_its_default(capsys):

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from videomae_jax.config import VideoMAEConfig as VideoMAEConfig
     from videomae_jax.config import load_config as load_config
     from videomae_jax.data.synthetic import write_synthetic_videos as write_synthetic_videos
@@ -37,10 +38,16 @@ _WHERE = {
     "task_of": "training.run_plan",
     "write_synthetic_videos": "data.synthetic",
 }
-__all__ = sorted(_WHERE)
+__all__ = ["__version__", *sorted(_WHERE)]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module(f"{__name__}.versions").version_of("videomae-jax")
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -7,8 +7,10 @@ SIGTERM, 130 for Ctrl-C). Modules are imported only by the command that needs th
 import importlib.util
 import io
 import logging
+import os
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -18,16 +20,17 @@ from typing import Annotated, Any, Literal
 
 from videomae_jax.config import SIZES, FinetuneConfig, PretrainConfig, are_numbers, load_config
 from videomae_jax.errors import InputError, RunError, printable
+from videomae_jax.recipes import recipe_files
 
 Arguments = Sequence[str]
 Config = PretrainConfig | FinetuneConfig
 
 
-def _parse(kind: type[Any], command: str, arguments: Arguments) -> Any:
+def _parse(kind: type[Any], command: str, arguments: Arguments, description: str | None = None) -> Any:
     """Read a dataclass from the command line; tyro explains and exits with 2 when that fails."""
     import tyro
 
-    return tyro.cli(kind, prog=f"videomae-jax {command}", args=list(arguments))
+    return tyro.cli(kind, prog=f"videomae-jax {command}", description=description, args=list(arguments))
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def _train(command: str, default: Config, example: str) -> Callable[[Arguments],
     def run(arguments: Arguments) -> int:
         import tyro
 
-        recipe, arguments = _take_recipe(arguments, command, default, example)
+        recipe, arguments, about = _take_recipe(arguments, command, default, example)
 
         @dataclass(frozen=True)
         class Train:
@@ -62,7 +65,7 @@ def _train(command: str, default: Config, example: str) -> Callable[[Arguments],
             Perfetto."""
             hosts: Annotated[HostSettings, tyro.conf.arg(name="", prefix_name=False)] = HostSettings()
 
-        chosen = _parse(Train, f"{command} CONFIG", arguments)
+        chosen = _parse(Train, f"{command} CONFIG", arguments, about)
 
         from videomae_jax.training.hosts import connected
 
@@ -115,7 +118,7 @@ def _show_batch(arguments: Arguments) -> int:
     import tyro
 
     default = FinetuneConfig(SIZES["base"])
-    recipe, arguments = _take_recipe(arguments, "show-batch", default, "k400_base_75e")
+    recipe, arguments, about = _take_recipe(arguments, "show-batch", default, "k400_base_75e")
 
     @dataclass(frozen=True)
     class ShowBatch:
@@ -125,7 +128,7 @@ def _show_batch(arguments: Arguments) -> int:
         steps: int = 1
         """How many steps of the run are shown."""
 
-    chosen = _parse(ShowBatch, "show-batch CONFIG", arguments)
+    chosen = _parse(ShowBatch, "show-batch CONFIG", arguments, about)
 
     from videomae_jax.inference.batch_sheet import show_batch
 
@@ -137,7 +140,7 @@ def _plan(arguments: Arguments) -> int:
     import tyro
 
     default = PretrainConfig(SIZES["base"])
-    recipe, arguments = _take_recipe(arguments, "plan", default, "k400_base_1600e")
+    recipe, arguments, about = _take_recipe(arguments, "plan", default, "k400_base_1600e")
 
     @dataclass(frozen=True)
     class Plan:
@@ -150,7 +153,7 @@ def _plan(arguments: Arguments) -> int:
         search: bool = False
         """Find the cheapest settings that fit, and the largest batch with them; takes some minutes."""
 
-    chosen = _parse(Plan, "plan CONFIG", arguments)
+    chosen = _parse(Plan, "plan CONFIG", arguments, about)
 
     from videomae_jax.plan.command import plan
 
@@ -159,18 +162,23 @@ def _plan(arguments: Arguments) -> int:
 
 def _take_recipe(
     arguments: Arguments, command: str, default: Config, example: str
-) -> tuple[Config, Arguments]:
-    """The recipe that the first argument names, and the other arguments; `default` stands in for --help."""
+) -> tuple[Config, Arguments, str]:
+    """The recipe that the first argument names, the other arguments, and what --help says of the recipe.
+
+    `default` stands in where --help comes first.
+    """
+    kind = Config if command in ("show-batch", "plan") else type(default)
+    what = f"{COMMANDS[command][0].capitalize()}."
     if arguments and arguments[0] in ("-h", "--help"):
-        return default, arguments
+        return default, arguments, f"{what}\n\n{_recipes_in_words(kind)}"
     if not arguments or arguments[0].startswith("-"):
         raise InputError(
             f"the recipe comes first: videomae-jax {command} CONFIG --data.train LIST ..., where CONFIG is "
             f"the path or the bare name of a recipe, such as {example}"
         )
-    kind = Config if command in ("show-batch", "plan") else type(default)
     recipe = _load_config(arguments[0], kind, command)
-    return recipe if command == "plan" else _classes_of_data(recipe), arguments[1:]
+    about = f"{what} Defaults are those of the recipe {arguments[0]}."
+    return recipe if command == "plan" else _classes_of_data(recipe), arguments[1:], about
 
 
 def _classes_of_data(recipe: Config) -> Config:
@@ -178,6 +186,18 @@ def _classes_of_data(recipe: Config) -> Config:
     if not are_numbers(recipe.model.id2label):
         return recipe
     return replace(recipe, model=replace(recipe.model, num_labels=0, id2label=()))
+
+
+def _recipes_in_words(kind: Any) -> str:
+    """What CONFIG is, and the recipes of a kind that come with the package."""
+    names = [name for name in recipe_files() if isinstance(load_config(name), kind)]
+    return textwrap.fill(
+        "CONFIG is a recipe, a Python file of settings: the bare name of one that comes with the package, or "
+        "the path of one of your own, such as ./mine.py. What it sets is the default of the options below. "
+        f"The recipes: {', '.join(names)}.",
+        width=100,
+        break_on_hyphens=False,
+    )
 
 
 def _final_test(config: FinetuneConfig, workdir: Path) -> int:
@@ -348,6 +368,9 @@ def main(arguments: Arguments | None = None) -> int:
             return _dispatch(sys.argv[1:] if arguments is None else arguments)
     except InputError as error:
         code, failure = 2, str(error)
+    except BrokenPipeError:  # Whoever read the output, such as head, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (RunError, OSError) as error:  # OSError: a full disk, a folder that may not be written to.
         code, failure = 1, str(error)
     except KeyboardInterrupt:

@@ -120,7 +120,7 @@ def test_a_list_has_no_damaged_videos_unless_asked(folder, capsys):
     damage(folder / "good.mp4")
     write_video(folder / "fine.mp4", np.random.default_rng(1).integers(0, 256, (70, 32, 32, 3), np.uint8), 25)
     sources = tuple(str(folder / name) for name in ("good.mp4", "fine.mp4"))
-    args = CheckData(sources, workers=1, num_frames=4, write_list=folder / "clean.txt")
+    args = CheckData(sources, num_workers=1, num_frames=4, write_list=folder / "clean.txt")
     assert check_data(args) == 0
     assert (folder / "clean.txt").read_text() == "fine.mp4\n"
     assert "damaged and left out of it: 1; --keep-damaged lists these, too" in capsys.readouterr().out
@@ -145,7 +145,9 @@ def test_a_list_holds_what_can_be_read_back_from_it(folder, capsys):
     names = [*ODD_NAMES, os.fsdecode(b"caf\xe9.mp4")]
     for name in names:
         os.link(folder / "short one.mp4", folder / name)
-    args = CheckData(tuple(str(folder / name) for name in names), workers=1, write_list=folder / "clean.txt")
+    args = CheckData(
+        tuple(str(folder / name) for name in names), num_workers=1, write_list=folder / "clean.txt"
+    )
     check_data(args)
     listed = [record.name for record in read_videos([folder / "clean.txt"])]
     assert listed == [name for name in names if name not in UNLISTABLE]

@@ -298,7 +298,9 @@ def test_folders_of_images_are_videos(tmp_path):
         for index, frame in enumerate(clip):
             Image.fromarray(frame).save(tmp_path / "frames" / name / f"img_{index + 1}.png")
             Image.fromarray(frame).save(tmp_path / "frames" / name / f"flow_x_{index + 1}.png")
-    args = Prepare((str(tmp_path / "frames"),), tmp_path / "out", preset="small", image_fps=10.0, num_workers=1)
+    args = Prepare(
+        (str(tmp_path / "frames"),), tmp_path / "out", preset="small", image_fps=10.0, num_workers=1
+    )
     assert prepare(args) == 0
     records, classes = read_set(tmp_path / "out")
     assert [(record.name, classes[record.label]) for record in records] == [

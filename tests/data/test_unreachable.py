@@ -94,7 +94,7 @@ def test_a_frame_that_is_a_pipe(folder):
 def test_check_data_names_each_and_goes_on(folder, capsys):
     names = ["good.mp4", *(name for name in REASONS if "\0" not in name)]
     (folder / "list.txt").write_text("\n".join(names))
-    assert check_data(CheckData((str(folder / "list.txt"),), workers=1)) == 1
+    assert check_data(CheckData((str(folder / "list.txt"),), num_workers=1)) == 1
     said = capsys.readouterr().out
     assert all(REASONS[name] in said for name in names[1:])
     assert f"{len(names)} videos: 0 good, 1 short, 0 odd, {len(names) - 1} bad" in said
