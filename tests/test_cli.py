@@ -160,9 +160,9 @@ def test_the_command_starts_without_jax():
 
 def test_what_is_logged_is_a_line_of_the_command(monkeypatch, capsys):
     def warn(arguments):
-        logging.getLogger("videomae_jax.models.loading").warning("the head is freshly drawn")
+        logging.getLogger("videomae_jax.models.loading").info("the decoder is left out")
         return 0
 
     monkeypatch.setitem(cli.COMMANDS, "pretrain", ("", warn))
     assert cli.main(["pretrain"]) == 0
-    assert capsys.readouterr().err == "videomae-jax: the head is freshly drawn\n"
+    assert capsys.readouterr().err == "videomae-jax: the decoder is left out\n"

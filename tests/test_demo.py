@@ -27,7 +27,7 @@ def small_demo(monkeypatch):
     monkeypatch.setattr(
         demo,
         "write_synthetic_videos",
-        lambda folder, few_per_class: write_synthetic_videos(folder, 1, 1, 1, side=32, num_frames=34),
+        lambda folder, **_: write_synthetic_videos(folder, 1, 1, 1, side=32, num_frames=34),
     )
 
 

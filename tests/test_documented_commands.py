@@ -108,7 +108,11 @@ class World:
         _needs(arguments[0])
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
-            assert cli.main(shortened(arguments)) == 0, f"{block}: {' '.join(words)}"
+            try:
+                code = cli.main(shortened(arguments))
+            except SystemExit as ended:  # Of --help, or where arguments are wrong.
+                code = ended.code
+            assert code == 0, f"{block}: {' '.join(words)}"
 
 
 def shortened(arguments: list[str]) -> list[str]:

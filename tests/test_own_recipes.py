@@ -11,6 +11,7 @@ import pytest
 
 from videomae_jax import cli
 from videomae_jax.config import PretrainConfig, load_config
+from videomae_jax.data.synthetic import write_synthetic_videos
 
 IMPORTS = """
 from dataclasses import replace
@@ -91,6 +92,17 @@ def test_a_recipe_beside_you_is_named_by_its_path(tmp_path, monkeypatch, capsys)
     assert cli.main(["pretrain", "mine", "--workdir", "run"]) == 2
     assert "give its path, mine.py" in capsys.readouterr().err
     assert isinstance(load_config("mine.py"), PretrainConfig)
+
+
+@pytest.mark.parametrize("recipe", ["laptop", "laptop_finetune"])
+def test_the_recipes_for_a_laptop_take_a_step_as_they_are(recipe, tmp_path, capsys):
+    write_synthetic_videos(tmp_path, 1, 0, 1, side=32, num_frames=34)
+    command = "finetune" if recipe.endswith("finetune") else "pretrain"
+    arguments = [recipe, "--data.train", str(tmp_path / "train.csv"), "--workdir", str(tmp_path / "run")]
+    assert cli.main([command, *arguments, "--dry-run", "--data.num-workers", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "6 layers of width 192" in said
+    assert "took one step" in said
 
 
 def test_a_whole_number_is_a_number(tmp_path):

@@ -231,7 +231,7 @@ def _final_test(config: FinetuneConfig, workdir: Path) -> int:
 def _convert(arguments: Arguments) -> int:
     """Convert checkpoints; the package is beside this one in a checkout and inside it in the wheel."""
     if importlib.util.find_spec("torch") is None:
-        raise InputError("convert reads and writes PyTorch's files: pip install 'videomae-jax[convert]'")
+        raise InputError("convert reads and writes PyTorch's files: pip install torch")
     name, folder = "videomae_jax.convert", Path(__file__).parents[1] / "convert"
     if importlib.util.find_spec(name) is None:
         spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
@@ -351,10 +351,12 @@ def _log_on_stderr() -> Iterator[None]:
     log, handler = logging.getLogger("videomae_jax"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("videomae-jax: %(message)s"))
     log.addHandler(handler)
-    log.propagate = False
+    log.propagate, level = False, log.level
+    log.setLevel(logging.INFO)
     try:
         yield
     finally:
+        log.setLevel(level)
         log.propagate = True
         log.removeHandler(handler)
 

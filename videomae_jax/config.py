@@ -75,14 +75,17 @@ class VideoMAEConfig:
 
     def __post_init__(self) -> None:
         self._settle_labels()
-        for name, value, divisor in (
-            ("image_size", self.image_size, self.patch_size),
-            ("num_frames", self.num_frames, self.tubelet_size),
-            ("hidden_size", self.hidden_size, self.num_attention_heads),
-            ("decoder_hidden_size", self.decoder_hidden_size, self.decoder_num_attention_heads),
+        for name, part in (
+            ("image_size", "patch_size"),
+            ("num_frames", "tubelet_size"),
+            ("hidden_size", "num_attention_heads"),
+            ("decoder_hidden_size", "decoder_num_attention_heads"),
         ):
+            value, divisor = getattr(self, name), getattr(self, part)
             if value % divisor:
-                raise ValueError(f"{name}={value} is not a multiple of {divisor}; change one of the two")
+                raise ValueError(
+                    f"{name}={value} is not a multiple of {part}={divisor}; change one of the two"
+                )
 
     def _settle_labels(self) -> None:
         """Let `id2label` and `num_labels` agree, whichever was given."""

@@ -13,16 +13,16 @@ from signal import Signals
 from videomae_jax.checkpoints.orbax import find_step_folder
 from videomae_jax.config import FinetuneConfig, PretrainConfig, load_config
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
-from videomae_jax.errors import RunError
+from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.curve import draw_curves
 from videomae_jax.inference.evaluate import Evaluate, Evaluation, evaluate_checkpoint
-from videomae_jax.inference.view import ReconstructVideo, draw_reconstruction
+from videomae_jax.inference.view import ReconstructVideo, draw_reconstructions
 from videomae_jax.training.loop import train
 from videomae_jax.training.workdir import METRICS, read_rows
 
 PRETRAIN, FINETUNE = "moving_shapes", "moving_shapes_finetune"
-NUM_FEW = 8
-"""Labelled clips of each motion."""
+NUM_TRAIN, NUM_FEW = 100, 16
+"""Clips of each motion to pre-train on, and those of them that have a label."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,12 @@ def demo(args: Demo) -> int:
     if signal := _pretrain(videos, pretrained):
         return 128 + signal
     print("\n3. Reconstructing held-out clips, one of each class\n")
-    for motion in MOTIONS:
-        video = videos / "val" / f"{motion}_000.mp4"
-        result, _ = draw_reconstruction(ReconstructVideo(video, str(pretrained), args.workdir / "pictures"))
+    clips = tuple(str(videos / "val" / f"{motion}_000.mp4") for motion in MOTIONS)
+    drawn = draw_reconstructions(ReconstructVideo(clips, str(pretrained), args.workdir / "pictures"))
+    for motion, found in zip(MOTIONS, drawn, strict=True):
+        if isinstance(found, InputError):
+            raise found
+        result, _ = found
         print(f"{motion:>13}  loss {result.loss:.4f}, squared pixel error {result.pixel_error:.4f}")
     evaluations = []
     for number, (name, init_from) in enumerate((("finetuned", str(pretrained)), ("scratch", None)), 4):
@@ -64,7 +67,7 @@ def _videos(folder: Path) -> None:
         return
     print(f"1. Writing videos of {len(MOTIONS)} motions to {folder} ...", flush=True)
     began = time.monotonic()
-    write_synthetic_videos(folder, few_per_class=NUM_FEW)
+    write_synthetic_videos(folder, train_per_class=NUM_TRAIN, few_per_class=NUM_FEW, side=32)
     print(f"   {len(list(folder.rglob('*.mp4')))} mp4 files in {time.monotonic() - began:.0f} s")
 
 
@@ -123,7 +126,7 @@ def _summary(workdir: Path, evaluations: list[Evaluation], seconds: float) -> li
         f"Loss on the hidden patches of held-out clips: {loss:.4f}; predicting zero scores {zero:.4f}.",
         f"Accuracy on {finetuned.read} held-out clips, with {NUM_FEW} labelled ones of each motion:",
         f"  pre-trained {finetuned.share:.1%}, from scratch {scratch.share:.1%}, chance {chance:.1%}",
-        "  (as many steps of fine-tuning for both; from scratch it takes many more, see docs/learning.md)",
+        "  (as many steps of fine-tuning for both; how far seeds differ: docs/learning.md)",
         "",
         f"Look at  {workdir / 'pictures'}  (original | masked | reconstruction, as PNG and GIF)",
         f"         {workdir / 'pretrained' / 'loss.png'}, {workdir / 'finetuned' / 'loss.png'}  (the curves)",

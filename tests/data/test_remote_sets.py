@@ -116,5 +116,5 @@ def test_what_is_missing_is_said(monkeypatch):
     monkeypatch.setitem(registry.known_implementations, "s3", {"class": "not_there.S3", "err": "no s3fs"})
     monkeypatch.delitem(registry._registry, "s3", raising=False)
     fsspec_backend._get_filesystem.cache_clear()
-    with pytest.raises(InputError, match=r"no s3fs; pip install \"videomae-jax\[cloud\]\""):
+    with pytest.raises(InputError, match=r"no s3fs; pip install gcsfs s3fs"):
         read_videos(["s3://elsewhere/set"])

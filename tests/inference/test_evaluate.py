@@ -149,6 +149,10 @@ def test_the_command_writes_its_files_and_prints_a_summary(videos, run, tmp_path
     assert result["views"]["sampling_rate"] == 2
     assert (result["views"]["num_segments"], result["views"]["num_crops"]) == (2, 3)
     assert sum(each["correct"] for each in result["classes"]) == sum(correct)
+    classes = list(csv.DictReader((out / "classes.csv").open()))
+    assert [row["name"] for row in classes] == [each["name"] for each in result["classes"]]
+    assert [int(row["correct"]) for row in classes] == [each["correct"] for each in result["classes"]]
+    assert {row["top1"] == "" for row in classes if row["videos"] == "0"} <= {True}
     assert [row["reason"] for row in csv.DictReader((out / "failures.csv").open())] == ["missing"]
     with Image.open(out / "confusion.png") as picture:
         assert picture.width > 500

@@ -1,5 +1,6 @@
 """The command `reconstruct`, from the command line to the files it leaves."""
 
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -54,6 +55,22 @@ def test_reconstruct_writes_pictures_and_prints_scores(workdir, video, tmp_path,
         assert strip.width > strip.height
         assert animation.n_frames == TINY.model.num_frames
         assert animation.info["duration"] == 200  # Every second frame of 10 a second.
+
+
+def test_reconstruct_takes_folders_and_goes_on_past_a_bad_video(workdir, video, tmp_path, capsys):
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    (folder / "b").mkdir(parents=True)
+    for name in ("a.mp4", "b/a.mp4"):
+        shutil.copy(video, folder / name)
+    (folder / "bad.mp4").write_text("no video")
+    assert cli.main(["reconstruct", str(folder), "--checkpoint", str(workdir), "--out", str(out)]) == 1
+    said = capsys.readouterr()
+    assert said.out.count("Masked loss") == 2
+    assert "bad.mp4" in said.err
+    assert {str(path.relative_to(out)) for path in out.rglob("*.png")} == {"a.png", "b/a.png"}
+    shutil.copy(video, folder / "a.mov")
+    assert cli.main(["reconstruct", str(folder), "--checkpoint", str(workdir), "--out", str(out)]) == 2
+    assert "would both be" in capsys.readouterr().err
 
 
 def test_a_clip_is_the_middle_of_the_middle_frames(video, tmp_path):

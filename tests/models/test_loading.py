@@ -1,6 +1,7 @@
 """from_pretrained and save_pretrained: every tensor comes back, in every form a folder may have."""
 
 import json
+import logging
 from dataclasses import asdict, replace
 
 import jax
@@ -102,7 +103,9 @@ def test_hidden_states_cost_nothing_when_not_asked_for(pretrained, classifier):
 def test_the_encoder_of_a_pre_trained_model(tmp_path, pretrained, caplog):
     model, params = pretrained
     model.save_pretrained(tmp_path / "a", params)
-    bare, bare_params = VideoMAEModel.from_pretrained(tmp_path / "a")
+    with caplog.at_level(logging.INFO, "videomae_jax"):
+        bare, bare_params = VideoMAEModel.from_pretrained(tmp_path / "a")
+    assert not [record for record in caplog.records if record.levelno > logging.INFO], "an ordinary load"
     assert same(bare_params["encoder"], params["encoder"])  # use_mean_pooling is false there: the norm stays
     for part in ("mask_token", "encoder_to_decoder", "decoder"):
         assert part in caplog.text

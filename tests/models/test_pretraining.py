@@ -152,7 +152,7 @@ def test_a_mask_of_another_grid_is_refused(params, clip):
 
 
 def test_sizes_that_do_not_divide_are_refused_by_the_config():
-    with pytest.raises(ValueError, match="hidden_size=770 is not a multiple of 12"):
+    with pytest.raises(ValueError, match="hidden_size=770 is not a multiple of num_attention_heads=12"):
         VideoMAEConfig(hidden_size=770)
 
 

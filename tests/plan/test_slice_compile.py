@@ -11,7 +11,7 @@ from videomae_jax.plan.slice_compile import compile_elsewhere
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
-    reason='needs the TPU compiler, though no TPU: pip install "videomae-jax[tpu]"',
+    reason='needs the TPU compiler, though no TPU: pip install "jax[tpu]"',
 )
 
 

@@ -122,7 +122,7 @@ def test_compiled_survives_json():
 
 def test_without_the_tpu_compiler(monkeypatch):
     monkeypatch.setattr(slice_compile.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r'pip install "videomae-jax\[tpu\]"'):
+    with pytest.raises(InputError, match=r'pip install "jax\[tpu\]"'):
         compile_elsewhere(make_step())
 
 

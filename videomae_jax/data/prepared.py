@@ -45,7 +45,7 @@ def is_set(source: str | os.PathLike[str]) -> bool:
     try:
         return (epath.Path(source) / "dataset_info.json").exists()
     except ImportError as error:
-        raise InputError(f'{source}: {error}; pip install "videomae-jax[cloud]"') from error
+        raise InputError(f"{source}: {error}; pip install gcsfs s3fs") from error
 
 
 def choose_splits(folder: str, use: Split | None) -> tuple[str, ...]:

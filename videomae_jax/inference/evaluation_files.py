@@ -23,15 +23,16 @@ from videomae_jax.inference.predictor import Predictor, params_digest
 from videomae_jax.inference.scores import TOP, Accuracy, best_classes, confusion_matrix
 from videomae_jax.versions import version_of
 
-FILES = ("evaluation.json", "predictions.csv", "confusion.png", "failures.csv")
+FILES = ("evaluation.json", "predictions.csv", "classes.csv", "confusion.png", "failures.csv")
 _PACKAGES = ("videomae-jax", "jax", "flax", "av", "numpy", "pillow")
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, facts: Mapping[str, Any]) -> None:
     """Write all files; evaluation.json, which holds `facts` too, comes last."""
-    summary, predictions, confusion, failures = (folder / name for name in FILES)
+    summary, predictions, classes, confusion, failures = (folder / name for name in FILES)
     summary.unlink(missing_ok=True)
     _write_rows(predictions, _predictions(evaluation))
+    _write_rows(classes, _classes(evaluation))
     _write_rows(failures, _failures(evaluation))
     read, top1 = evaluation.read, evaluation.top1
     draw_confusion(
@@ -120,6 +121,15 @@ def _predictions(evaluation: Evaluation) -> list[Sequence[Any]]:
         ranked = [value for number in order for value in (number, f"{scores[number]:.9f}")]
         first = (order[0], names[order[0]], int(order[0] == label))
         rows.append((video.path, video.start, video.total, label, names[label], *first, *ranked))
+    return rows
+
+
+def _classes(evaluation: Evaluation) -> list[Sequence[Any]]:
+    """A row for each class, in the order of the model's; no share where no video of it could be read."""
+    rows: list[Sequence[Any]] = [("number", "name", "videos", "correct", "top1")]
+    for each in evaluation.classes:
+        share = "" if each.share is None else f"{each.share:.6f}"
+        rows.append((each.number, each.name, each.videos, each.correct, share))
     return rows
 
 

@@ -1,7 +1,9 @@
-"""The command `videomae-jax reconstruct`: a video and a checkpoint in, pictures and numbers out."""
+"""The command `videomae-jax reconstruct`: videos and a checkpoint in, pictures and numbers out."""
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
 import jax
@@ -9,6 +11,7 @@ import tyro
 
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import VideoMAEConfig
+from videomae_jax.data.sources import VideoRecord, read_videos
 from videomae_jax.errors import InputError
 from videomae_jax.inference.clip import read_timed_clip
 from videomae_jax.inference.pictures import draw_animation, draw_strip, save_gif
@@ -21,10 +24,10 @@ from videomae_jax.processing import Processing
 
 @dataclass(frozen=True)
 class ReconstructVideo:
-    """Hide most of a video's middle clip and draw what a pre-trained model makes of it."""
+    """Hide most of each video's middle clip and draw what a pre-trained model makes of it."""
 
-    video: Annotated[Path, tyro.conf.Positional]
-    """A video file."""
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Video files, folders of videos, or list files."""
     checkpoint: str
     """A work folder (its newest step counts), a step folder, a Hugging Face folder, or a hub id."""
     out: Path = Path("reconstructions")
@@ -43,17 +46,34 @@ class ReconstructVideo:
 
 
 def reconstruct_video(args: ReconstructVideo) -> int:
-    """Draw, and print what the pictures say; returns the exit code."""
-    _, said = draw_reconstruction(args)
-    print("\n".join(said))
-    return 0
+    """Draw, and print what the pictures say; 1 when some video could not be read (stderr says which), else 0.
 
-
-def draw_reconstruction(args: ReconstructVideo) -> tuple[Reconstruction, tuple[str, ...]]:
-    """Write NAME.png and NAME.gif; returns what is in them, their caption, and where they are.
-
-    Raises InputError when the video, the checkpoint or the mask asked for will not do.
+    Raises InputError where nothing could be drawn.
     """
+    failures, count = [], 0
+    for drawn in draw_reconstructions(args):
+        if isinstance(drawn, InputError):
+            failures.append(drawn)
+        else:
+            count += 1
+            print("\n".join(drawn[1]), flush=True)
+    if failures and not count:
+        raise failures[0]
+    for failure in failures:
+        print(f"videomae-jax: {failure}", file=sys.stderr)
+    return int(bool(failures))
+
+
+def draw_reconstructions(
+    args: ReconstructVideo,
+) -> Iterator[tuple[Reconstruction, tuple[str, ...]] | InputError]:
+    """Write NAME.png and NAME.gif of each video: what is in them, with their caption and where they are.
+
+    Gives the reason in place of a video that cannot be read. Raises InputError when the names, the checkpoint
+    or the mask asked for will not do.
+    """
+    if not args.videos:
+        raise InputError("name at least one video or folder: videomae-jax reconstruct VIDEO --checkpoint C")
     if args.sampling_rate is not None and args.sampling_rate < 1:
         raise InputError(f"--sampling-rate {args.sampling_rate} must be 1 or more: every n-th frame is taken")
     model, params = VideoMAEForPreTraining.from_pretrained(args.checkpoint)
@@ -62,21 +82,44 @@ def draw_reconstruction(args: ReconstructVideo) -> tuple[Reconstruction, tuple[s
     mask_type = args.mask_type or trained.mask_type or "tube"
     ratio = next(each for each in (args.mask_ratio, trained.mask_ratio, 0.9) if each is not None)
     rate = args.sampling_rate or trained.sampling_rate or 4
-    clip, seconds = read_timed_clip(args.video, config, rate)
+    places = _places(args)
     try:
         mask = sample_mask(mask_type, jax.random.key(args.seed), 1, config.grid, ratio)
     except ValueError as error:
         raise InputError(f"--mask-ratio {ratio}: {error}") from error
-    result = reconstruct(
-        config, params, clip, mask, args.true_statistics, read_normalization(args.checkpoint)
-    )
     masking = f"{mask_type.capitalize()} mask hides {ratio:.0%} of the patches"
-    caption = captions(result, config, masking, args.true_statistics)
-    args.out.mkdir(parents=True, exist_ok=True)
-    strip, animation = (args.out / f"{args.video.stem}.{kind}" for kind in ("png", "gif"))
-    draw_strip(result, f"{args.video.name}, reconstructed by {args.checkpoint}", caption).save(strip)
-    save_gif(animation, draw_animation(result, caption), seconds)
-    return result, (*caption, f"Wrote {strip} and {animation}")
+    normalization = read_normalization(args.checkpoint)
+    for place, video in places.items():
+        try:
+            clip, seconds = read_timed_clip(video.path, config, rate)
+        except InputError as error:
+            yield error
+            continue
+        result = reconstruct(config, params, clip, mask, args.true_statistics, normalization)
+        caption = captions(result, config, masking, args.true_statistics)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        strip, animation = (place.with_name(f"{place.name}.{kind}") for kind in ("png", "gif"))
+        title = f"{Path(video.name).name}, reconstructed by {args.checkpoint}"
+        draw_strip(result, title, caption).save(strip)
+        save_gif(animation, draw_animation(result, caption), seconds)
+        yield result, (*caption, f"Wrote {strip} and {animation}")
+
+
+def _places(args: ReconstructVideo) -> dict[Path, VideoRecord]:
+    """Where the pictures of each video go, without a suffix; raises InputError when two would share one."""
+    places: dict[Path, VideoRecord] = {}
+    for video in read_videos(args.videos):
+        name = PurePath(video.name)
+        if name.is_absolute() or ".." in name.parts:
+            name = PurePath(name.name)
+        place = args.out / name.with_name(name.stem)
+        if place in places:
+            raise InputError(
+                f"the pictures of {places[place].path} and {video.path} would both be {place}.png; draw them "
+                "into two folders, with --out"
+            )
+        places[place] = video
+    return places
 
 
 def captions(
@@ -97,4 +140,4 @@ def captions(
     )
 
 
-__all__ = ["ReconstructVideo", "captions", "draw_reconstruction", "reconstruct_video"]
+__all__ = ["ReconstructVideo", "captions", "draw_reconstructions", "reconstruct_video"]

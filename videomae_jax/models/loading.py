@@ -112,7 +112,10 @@ def fit(
     if drawn:
         tree |= _draw(model, {name.partition(".")[0] for name in drawn}, key, source)
     if dropped or drawn:
-        log.warning(
+        log.log(
+            logging.WARNING
+            if drawn
+            else logging.INFO,  # An encoder without its decoder is what was asked for.
             "%s: %s from %s. Left out: %s. Freshly drawn: %s.",
             type(model).__name__,
             f"{len(wanted) - len(drawn)} tensors taken",

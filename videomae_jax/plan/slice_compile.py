@@ -29,6 +29,7 @@ _ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # Takes no device, so it need not wait for whoever has one.
     "TPU_STDERR_LOG_LEVEL": "3",
 }
+SECONDS_BETWEEN_WORDS = 10.0
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -39,25 +40,40 @@ def compile_elsewhere(step: Step) -> Compiled:
     that the step does not fit.
     """
     if importlib.util.find_spec("libtpu") is None:
-        raise InputError('plan needs the TPU compiler, though no TPU: pip install "videomae-jax[tpu]"')
+        raise InputError('plan needs the TPU compiler, though no TPU: pip install "jax[tpu]"')
     with tempfile.TemporaryDirectory(prefix="videomae_jax_plan_") as folder:
         given, result = Path(folder, "step.pickle"), Path(folder, "compiled.json")
         given.write_bytes(pickle.dumps(step))
-        done = subprocess.run(
-            [sys.executable, "-m", "videomae_jax.plan.slice_compile", str(given), str(result)],
-            env=os.environ | _ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        command = [sys.executable, "-m", "videomae_jax.plan.slice_compile", str(given), str(result)]
+        what = f"compiling the {step.kind} step for {step.slice.topology}"
+        code, said = _run(command, what)
         if not result.exists():
-            said = "\n".join(done.stderr.strip().splitlines()[-15:])
-            raise RunError(
-                f"compiling the {step.kind} step for {step.slice.topology} ended with exit code "
-                f"{done.returncode}:\n{said}"
-            )
+            said = "\n".join(said.strip().splitlines()[-15:])
+            raise RunError(f"{what} ended with exit code {code}:\n{said}")
         return Compiled.from_json(json.loads(result.read_text("utf-8")))
+
+
+def _run(command: list[str], what: str) -> tuple[int, str]:
+    """Run a command, saying on stderr how long it has taken so far; its exit code and what it wrote there."""
+    print(f"{what}: from ten seconds to some minutes", file=sys.stderr, flush=True)
+    began, environment = time.monotonic(), os.environ | _ENVIRONMENT
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            while True:
+                try:
+                    said = process.communicate(timeout=SECONDS_BETWEEN_WORDS)[1]
+                    return process.returncode, said
+                except subprocess.TimeoutExpired:
+                    print(f"{what}: {time.monotonic() - began:.0f} s so far", file=sys.stderr, flush=True)
+        finally:
+            process.kill()  # Where it was interrupted; else it has ended.
 
 
 def compile_step(step: Step) -> Compiled:

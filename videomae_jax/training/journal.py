@@ -5,9 +5,10 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 from tqdm import tqdm
@@ -59,6 +60,8 @@ class Journal:
         self._began = time.monotonic()
         self._pace = Pace()
         self._waits: list[float] = []
+        self._scores = _live_scores(self._last_row)
+        """What the live line says of the latest look at the validation videos."""
         self.problem: RunError | None = None
         """Why the run must stop, once it must: videos cannot be read, or steps in a row were not finite."""
 
@@ -81,7 +84,9 @@ class Journal:
             pace = self._pace.read(taken.at)
             values |= {**pace, **self._plan.utilization(pace["clips_per_second"]), "skipped": self.skipped}
             if validate:
-                values |= validate()
+                scores = validate()
+                values |= scores
+                self._scores = _live_scores(scores) or self._scores
                 self._pace.restart(time.perf_counter())
             if taken.step > self._first + 1:  # Before it, workers start and the step is compiled.
                 self._waits.append(values["data_wait"])
@@ -108,6 +113,7 @@ class Journal:
             if "mfu" in self._last_row:
                 facts["MFU"] = f"{self._last_row['mfu']:.1%}"
             facts["data wait"] = f"{self._last_row['data_wait']:.0%}"
+        facts |= self._scores
         self._progress.show(step, facts | {"skipped": str(self.skipped)})
 
     def _check_steps_finite(self, taken: TakenStep, streak: int) -> None:
@@ -189,6 +195,13 @@ class Journal:
         self._skipped.close()
         if self._board:
             self._board.close()
+
+
+def _live_scores(row: Mapping[str, Any]) -> dict[str, str]:
+    """The score of a row that the live line shows, where it has one."""
+    if row.get("val_top1") is not None:
+        return {"val top-1": f"{row['val_top1']:.1%}"}
+    return {"val loss": f"{row['val_loss']:.4f}"} if row.get("val_loss") is not None else {}
 
 
 class Onlooker:

@@ -26,6 +26,7 @@ from videomae_jax.models.layers import compute_dtype
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.optim import Schedule, effective_lr, warmup_cosine
+from videomae_jax.training.pace import pace_in_words
 from videomae_jax.training.pretraining import Pretraining
 from videomae_jax.training.sharding import make_mesh, state_shardings
 from videomae_jax.training.tasks import Task, state_shapes
@@ -237,16 +238,20 @@ def describe_plan(plan: RunPlan, first_step: int) -> str:
         "devices": f"{plan.mesh.size} x {device.device_kind} ({mesh}), {compute_dtype(model)}"
         + (f", on {jax.process_count()} hosts" if jax.process_count() > 1 else ""),
         "batch": f"{config.batch_size} videos x {config.data.num_sample} clips"
-        + (f" in {optim.accumulation_steps} parts" if optim.accumulation_steps > 1 else ""),
+        + (f" in {optim.accumulation_steps} parts" if optim.accumulation_steps > 1 else "")
+        + _repeats(config.batch_size, len(plan.videos)),
         "learning rate": f"{lr:.3g} down to {floor:.3g} (base {optim.base_lr:.3g} x batch / 256), "
         f"warm-up {int(optim.warmup_epochs * plan.steps_per_epoch)} steps",
         "videos": f"{len(plan.videos)} to train on, {len(plan.val_videos)} to validate"
         + (f", {len(plan.test_videos)} to test" if plan.test_videos else "")
         + f", {config.data.num_workers} decoding processes",
         **({"OVERLAP": plan.overlap} if plan.overlap else {}),
+        **_sources(plan),
         "steps": f"{plan.total_steps} = {config.epochs} epochs x {plan.steps_per_epoch}"
         + (f", continuing from step {first_step}" if first_step else ""),
     }
+    if device.platform == "cpu" and (pace := pace_in_words(config, plan.total_steps - first_step)):
+        facts["pace"] = pace
     return plan_lines(facts)
 
 
@@ -271,7 +276,29 @@ def _describe_classes(plan: RunPlan) -> str:
     )
 
 
+def _repeats(batch_size: int, videos: int) -> str:
+    """A word on batches that are larger than the set."""
+    if batch_size <= videos:
+        return ""
+    return (
+        f"; there are only {videos} videos, so each comes {batch_size / videos:.2g} times in a batch: "
+        f"--batch-size {videos} or less takes each once"
+    )
+
+
+def _sources(plan: RunPlan) -> dict[str, str]:
+    """How much of an epoch comes from each source, where they have weights."""
+    if not plan.shares:
+        return {}
+    names, total = split_weights(plan.config.data.train)[0], sum(weight for _, weight in plan.shares)
+    parts = [
+        f"{weight / total:.3g} of {name} ({count} videos)"
+        for name, (count, weight) in zip(names, plan.shares, strict=True)
+    ]
+    return {"mixture": ", ".join(parts)}
+
+
 def _spacing(config: PretrainConfig | FinetuneConfig) -> str:
     if isinstance(config, FinetuneConfig) and config.data.sampling == "uniform":
         return "evenly over the video"
-    return f"every {config.data.sampling_rate}. frame"
+    return f"sampling rate {config.data.sampling_rate}"

@@ -30,7 +30,7 @@ def write_shards(folder: Path, plan: Plan, shards: Sequence[Shard], options: Seq
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
-        raise InputError("--beam needs Apache Beam: pip install 'videomae-jax[beam]'") from error
+        raise InputError("--beam needs Apache Beam: pip install apache-beam") from error
     # The videos are in the elements; the plan goes along without them.
     light = Plan(plan.name, plan.version, plan.storage, plan.classes, {}, plan.videos_per_shard)
     with beam.Pipeline(options=PipelineOptions([f"--{option}" for option in options])) as pipeline:
