@@ -62,8 +62,8 @@ def interrupt(arguments, folder, workers):
 def test_ctrl_c(videos, run, tmp_path, name):
     lists, checkpoint = [videos / "val.csv"], ["--checkpoint", run]
     rest, flag = {
-        "check-data": ([], "--workers"),
-        "prepare": (["--out", tmp_path / "out" / "set"], "--workers"),
+        "check-data": ([], "--num-workers"),
+        "prepare": (["--out", tmp_path / "out" / "set"], "--num-workers"),
         "features": ([*checkpoint, "--out", tmp_path / "out" / "a.npz"], "--num-workers"),
         "evaluate": ([*checkpoint, "--out", tmp_path / "out"], "--num-workers"),
         "classify": (checkpoint, "--num-workers"),
