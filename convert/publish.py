@@ -1,5 +1,6 @@
 """Putting a finished result in place at once, or leaving nothing behind."""
 
+import glob
 import json
 import os
 import shutil
@@ -12,8 +13,10 @@ from types import FrameType
 from typing import Any
 
 from videomae_jax.errors import InputError
+from videomae_jax.files import beside, file_lock, locked_file, remove, write_text
 
 RECORD = "conversion.json"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -25,30 +28,36 @@ def publishing(target: Path, force: bool) -> Iterator[Path]:
     in a callback of JAX's. From the rename on they wait until it is done.
     """
     check_free(target, force)
-    partial = target.with_name(f".partial-{target.name}")
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        for path in (partial, *target.parent.glob(f".{partial.name}.partial-*")):
-            remove_for_good(path)
-        os.write(2, b"ended by a signal; nothing was written\n")
-        os._exit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove(partial)
-        yield partial
-        signal.pthread_sigmask(signal.SIG_BLOCK, before)
-        _replace(partial, target)
+        with locked_file(target, "target"), beside(target) as partial, _cleaned_up(target, partial):
+            yield partial
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            _replace(partial, target)
     except OSError as error:
         raise InputError(
             f"{target} could not be written: {error}. Nothing was left there; make room or name another place"
         ) from error
+
+
+@contextmanager
+def _cleaned_up(target: Path, partial: Path) -> Iterator[None]:
+    """End by a signal only after what is half-written was removed."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        for path in (partial, *target.parent.glob(f".partial-*-{glob.escape(partial.name)}")):
+            remove_for_good(path)
+        for path in (target, partial):  # That of `partial` is of a folder which is written whole itself.
+            file_lock(path).unlink(missing_ok=True)
+        os.write(2, b"ended by a signal; nothing was written\n")
+        os._exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in _SIGNALS}
+    try:
+        yield
     finally:
-        remove(partial)
         for number, handler in before.items():
             signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 def check_free(target: Path, force: bool) -> None:
@@ -70,15 +79,7 @@ def record_beside(target: Path) -> Path:
 
 
 def write_json(file: Path, content: Any) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if there is one."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    write_text(file, json.dumps(content, indent=2) + "\n")
 
 
 def remove_for_good(path: Path, quiet: float = 0.5) -> None:

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "videomae_jax"
 FLOORS = {
     "config": 0,
     "errors": 0,
+    "files": 0,
     "recipes": 0,
     "processing": 0,
     "versions": 0,

@@ -137,9 +137,9 @@ def test_parts_of_relatives_are_named(refused, tmp_path, tensors, name, said):
     ("flags", "said"),
     [
         (("--model", "base", *ALL), "hidden_size = 768"),
-        (("--num-heads", "5", *FLAGS[2:], *DECODER), "not a multiple of 5"),
+        (("--num-heads", "5", *FLAGS[2:], *DECODER), "not a multiple of num_attention_heads=5"),
         (("--tubelet-size", "4", *ALL), "tubelet_size = 4"),
-        (("--image-size", "20", *DECODER, *FLAGS[:2]), "not a multiple of 8"),
+        (("--image-size", "20", *DECODER, *FLAGS[:2]), "not a multiple of patch_size=8"),
         ((), "--num-heads N and --decoder-num-heads N"),
         (FLAGS, "--decoder-num-heads N"),
     ],

@@ -64,7 +64,7 @@ def test_classifiers(converted, videos, tmp_path):
 def test_pre_trained_models(converted, videos, tmp_path):
     folder = converted(PRETRAINED, "pretraining")
     video, train, val = videos / "val/up_000.mp4", videos / "train.csv", videos / "val.csv"
-    assert command("reconstruct", video, "--checkpoint", folder, "--output", tmp_path / "pictures") == 0
+    assert command("reconstruct", video, "--checkpoint", folder, "--out", tmp_path / "pictures") == 0
     where = ("--out", tmp_path / "features.npz", "--num-workers", 0)
     assert command("features", video, "--checkpoint", folder, *where) == 0
     where = ("--out", tmp_path / "probe", "--num-workers", 0, "--kind", "knn")

@@ -12,9 +12,10 @@ from videomae_jax import cli
 from videomae_jax.config import load_config
 from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError
+from videomae_jax.files import locked_file
 from videomae_jax.inference.encoder import ClipEncoder
 from videomae_jax.inference.extract import ExtractFeatures, extract_features
-from videomae_jax.inference.feature_files import FeatureWriter, read_about, read_features
+from videomae_jax.inference.feature_files import FeatureWriter, read_features
 from videomae_jax.inference.features import VideoEncoder
 
 TINY = load_config("tiny")
@@ -61,7 +62,6 @@ def test_every_form_holds_the_same(tmp_path, form):
     for name, column in columns.items():
         np.testing.assert_array_equal(found.columns[name], column)
     assert found.names == tuple(names)
-    assert found.about == read_about(path)
     assert found.about["what"] == "noise"
     assert found.about["sha256"] == hashlib.sha256(np.concatenate(parts).tobytes()).hexdigest()
     left = {each.name for each in path.parent.iterdir()}
@@ -97,7 +97,7 @@ def test_a_finished_file_is_kept_and_its_failures_are_told_again(settings, capsy
     with pytest.raises(InputError, match=r"made otherwise \(what .*--overwrite"):
         extract_features(replace(settings, layer=1))
     assert extract_features(replace(settings, layer=1, overwrite=True)) == 1
-    assert "block 1 of 2" in read_about(settings.out)["what"]
+    assert "block 1 of 2" in read_features(settings.out).about["what"]
 
 
 def test_windows_become_a_file_for_each_video(settings, videos, tmp_path, capsys):
@@ -124,12 +124,13 @@ def test_windows_become_a_file_for_each_video(settings, videos, tmp_path, capsys
 def test_nothing_half_written_is_left(settings, tmp_path, monkeypatch, failure):
     args = replace(settings, out=tmp_path / "windows", stride=2, batch_size=2)
     (args.out / "val").mkdir(parents=True)
-    (args.out / "val/up_000.npz.partial").write_text("what a killed process left")
+    (args.out / "val/.partial-01234567-up_000.npz").mkdir()
+    (args.out / "val/.partial-01234567-up_000.npz/rows").write_text("what a killed process left")
     whole = ClipEncoder.encode
 
     def encode(encoder, clips):
         yield next(whole(encoder, clips))
-        assert (args.out / "val/up_000.npz.rows.partial").exists()
+        assert len(list((args.out / "val").glob(".partial-*-up_000.npz"))) == 1
         raise failure
 
     with monkeypatch.context() as patched:
@@ -144,6 +145,33 @@ def test_nothing_half_written_is_left(settings, tmp_path, monkeypatch, failure):
     assert not [path for path in args.out.rglob("*") if path.is_file()]
     assert extract_features(args) == 1
     assert len(list(args.out.rglob("*.npz"))) == 2
+
+
+def test_two_runs_with_one_out_do_not_share_a_file(settings):
+    with (
+        locked_file(settings.out, "--out"),
+        pytest.raises(InputError, match=r"another process is writing to .*out\.npz; wait for it"),
+    ):
+        extract_features(settings)
+    assert extract_features(settings) == 1
+
+
+@pytest.mark.parametrize("form", ["npz", "npy"])
+def test_features_that_are_not_those_written_are_no_finished_file(settings, form):
+    args = replace(settings, out=settings.out.with_suffix(f".{form}"))
+    extract_features(args)
+    found = read_features(args.out)
+    before = np.array(found.features)
+    rows = np.zeros_like(before)
+    if form == "npy":
+        np.save(args.out, rows)
+    else:
+        with np.load(args.out) as archive:
+            np.savez(args.out, **{**archive, "features": rows})
+    with pytest.raises(InputError, match=r"is damaged: .*do it again with --overwrite"):
+        extract_features(args)
+    extract_features(replace(args, overwrite=True))
+    np.testing.assert_array_equal(read_features(args.out).features, before)
 
 
 def test_a_writer_that_ends_early_leaves_nothing(tmp_path):

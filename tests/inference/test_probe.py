@@ -225,7 +225,7 @@ def test_damaged_features_are_extracted_again(settings, tmp_path, capsys):
     capsys.readouterr()
     first = run_probe(replace(settings, kind="knn"))
     said = capsys.readouterr().out
-    assert "is damaged: extracting again" in said
+    assert "is damaged: its features are not those" in said
     assert "is no file of features" in said
     assert run_probe(replace(settings, kind="knn")) == first
 

@@ -10,8 +10,9 @@ import pytest
 
 from videomae_jax.config import PretrainConfig, VideoMAEConfig
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.files import locked_folder
 from videomae_jax.training.interrupts import stop_on_signals
-from videomae_jax.training.workdir import Rows, changed_draws, check_same_run, describe, locked, read_rows
+from videomae_jax.training.workdir import Rows, changed_draws, check_same_run, describe, read_rows
 
 CONFIG = PretrainConfig(VideoMAEConfig())
 
@@ -86,18 +87,18 @@ def test_a_run_that_drew_other_frames_for_each_sample_is_told():
 
 def test_a_second_run_is_kept_out(tmp_path):
     with (
-        locked(tmp_path / "run"),
-        pytest.raises(InputError, match="another run is using"),
-        locked(tmp_path / "run"),
+        locked_folder(tmp_path / "run", "--workdir"),
+        pytest.raises(InputError, match="another process is writing to"),
+        locked_folder(tmp_path / "run", "--workdir"),
     ):
         pass
-    with locked(tmp_path / "run"):
+    with locked_folder(tmp_path / "run", "--workdir"):
         pass
 
 
 def test_a_file_is_no_work_folder(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="is a file"), locked(tmp_path / "file"):
+    with pytest.raises(InputError, match="is a file"), locked_folder(tmp_path / "file", "--workdir"):
         pass
 
 

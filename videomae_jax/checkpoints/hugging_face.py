@@ -2,8 +2,6 @@
 
 import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from videomae_jax.checkpoints.config_json import config_json, read_config
 from videomae_jax.checkpoints.names import original_names
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.files import beside, flush, locked_file
 from videomae_jax.processing import FILES, Processing
 
 log = logging.getLogger(__name__)
@@ -200,26 +199,23 @@ def write_folder(
     processing = (processing or Processing.for_size(config.image_size)).fitted(config.image_size)
     texts = {"config.json": config_json(config, architecture), FILES[0]: processing.to_dict()}
     folder = folder.absolute()
-    partial = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
-        partial.chmod(0o755)
-        save_file(whole, partial / WEIGHTS, metadata={"format": "pt"})
-        (partial / WEIGHTS).chmod(0o644)  # safetensors leaves it to the owner alone
-        for name, content in texts.items():
-            (partial / name).write_text(json.dumps(content, indent=2) + "\n")
-        if folder.exists():
+        with locked_file(folder, "folder"), beside(folder) as partial:
+            partial.mkdir()
+            save_file(whole, partial / WEIGHTS, metadata={"format": "pt"})
+            (partial / WEIGHTS).chmod(0o644)  # safetensors leaves it to the owner alone
+            for name, content in texts.items():
+                (partial / name).write_text(json.dumps(content, indent=2) + "\n")
             for file in partial.iterdir():
-                file.replace(folder / file.name)
-            _remove_replaced(folder)
-        else:
-            partial.rename(folder)
+                flush(file)
+            if folder.exists():
+                for file in partial.iterdir():
+                    file.replace(folder / file.name)
+                _remove_replaced(folder)
+            else:
+                partial.rename(folder)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder} could not be written, and nothing was left there: {error}") from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _remove_replaced(folder: Path) -> None:

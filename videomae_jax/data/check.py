@@ -19,6 +19,7 @@ from videomae_jax.data.sampling import pretrain_indices
 from videomae_jax.data.sources import VideoRecord, format_record, read_videos
 from videomae_jax.data.video import Video, VideoError
 from videomae_jax.errors import InputError, printable
+from videomae_jax.files import write_text
 
 VERDICTS = ("good", "short", "odd", "bad")
 
@@ -77,7 +78,7 @@ def check_data(args: CheckData) -> int:
     print(f"{len(reports)} videos: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS))
     if args.report:
         rows = [asdict(report) for report in reports]
-        args.report.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
+        write_text(args.report, json.dumps(rows, indent=1, allow_nan=False) + "\n")
         print(f"report: {args.report}")
     if args.write_list:
         _write_list(args.write_list, args.root, args.keep_damaged, list(zip(videos, reports, strict=True)))
@@ -92,7 +93,7 @@ def _write_list(
     if not keep_damaged:
         usable = [video for video, report in checked if report.verdict != "bad" and not report.damaged]
     lines = {video: format_record(video, root or file.parent) for video in usable}
-    file.write_text("".join(f"{line}\n" for line in lines.values() if line), "utf-8", "surrogateescape")
+    write_text(file, "".join(f"{line}\n" for line in lines.values() if line), "surrogateescape")
     print(f"list of the {sum(line is not None for line in lines.values())} usable videos: {file}")
     damaged = sum(report.damaged and report.verdict != "bad" for _, report in checked)
     if damaged and not keep_damaged:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from videomae_jax.data.video_writing import write_video
+from videomae_jax.files import write_text
 
 MOTIONS = {
     "left": (-1, 0, 0, 0),
@@ -114,7 +115,7 @@ def write_synthetic_videos(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in MOTIONS))
+    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in MOTIONS))
 
     def write(split: str, label: int, number: int) -> str:
         motion = list(MOTIONS)[label]
@@ -131,9 +132,9 @@ def write_synthetic_videos(
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             lines = list(pool.map(lambda job: write(*job), jobs))
         lists.append(folder / f"{split}.csv")
-        lists[-1].write_text("".join(lines))
+        write_text(lists[-1], "".join(lines))
         if split == "train":
-            (folder / "few.csv").write_text("".join(lines[: few_per_class * len(MOTIONS)]))
+            write_text(folder / "few.csv", "".join(lines[: few_per_class * len(MOTIONS)]))
     return lists[0], lists[1]
 
 

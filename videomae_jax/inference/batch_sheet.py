@@ -12,7 +12,7 @@ from PIL import ImageDraw
 
 from videomae_jax.config import FinetuneConfig, PretrainConfig
 from videomae_jax.data.pipeline import ClipBatch, batches
-from videomae_jax.inference.pictures import GAP, LINE, MARGIN, TEXT, blank_paper, enlarge, font
+from videomae_jax.inference.pictures import GAP, LINE, MARGIN, TEXT, blank_paper, enlarge, font, save_picture
 from videomae_jax.inference.reconstruct import GREY
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.models.patches import patchify, unpatchify
@@ -51,7 +51,6 @@ def show_batch(config: PretrainConfig | FinetuneConfig, out: Path, steps: int = 
             for clip, title in _as_seen(plan, batch, key):
                 clips.append(clip)
                 titles.append(f"step {batch.step}: {title}")
-    out.parent.mkdir(parents=True, exist_ok=True)
     draw_batch(out, np.stack(clips), titles)
     print(f"Wrote {out} with {len(clips)} rows of {FRAMES} frames")
     return 0
@@ -73,7 +72,7 @@ def draw_batch(path: Path, clips: Float[np.ndarray, "b T H W 3"], titles: Sequen
         draw.text((MARGIN, top), title, TEXT, font(13))
         for column, frame in enumerate(shown):
             paper.paste(enlarge(clip[frame], scale), (MARGIN + column * (width + GAP), top + LINE))
-    paper.save(path, format="PNG")
+    save_picture(path, paper)
 
 
 def _as_seen(plan: RunPlan, batch: ClipBatch, key: jax.Array) -> Iterator[tuple[np.ndarray, str]]:

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from videomae_jax.files import replacing
+
 _NAMED, _NUMBERED = 30, 12
 """Up to so many classes names stand at the axes, and shares in the cells."""
 _LONGEST_NAME = 24
@@ -37,7 +39,8 @@ def draw_confusion(
             share = shares[row, column]
             colour = "white" if share > 0.4 else "black"
             axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour, fontsize=9)
-    figure.savefig(path)
+    with replacing(path) as partial:
+        figure.savefig(partial)
 
 
 __all__ = ["draw_confusion"]

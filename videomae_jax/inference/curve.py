@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from videomae_jax.files import replacing
 from videomae_jax.training.workdir import METRICS, read_rows
 
 _Lines = dict[str, tuple[str, dict[str, Any]]]
@@ -44,7 +45,8 @@ def draw_curves(workdir: Path) -> Path | None:
     axes[-1].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes[-1].grid(alpha=0.3)
     picture = workdir / "loss.png"
-    figure.savefig(picture)
+    with replacing(picture) as partial:
+        figure.savefig(partial)
     return picture
 
 

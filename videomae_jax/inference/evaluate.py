@@ -2,6 +2,8 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +14,14 @@ import tyro
 from videomae_jax.data.labels import read_videos_of_model
 from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.errors import InputError
+from videomae_jax.files import locked_folder
 from videomae_jax.inference.evaluation import Evaluation, evaluate_videos
 from videomae_jax.inference.evaluation_files import FILES, describe_evaluation, write_evaluation
 from videomae_jax.inference.predictor import Predictor
 from videomae_jax.inference.scores import TOP
 from videomae_jax.inference.trained_videos import read_trained_videos
 from videomae_jax.inference.views import Sampling, choose_views
+from videomae_jax.training.hosts import Hosts
 
 log = logging.getLogger(__name__)
 
@@ -75,27 +79,34 @@ def evaluate_checkpoint(args: Evaluate) -> Evaluation:
     )
     predictor = Predictor.from_pretrained(args.checkpoint)
     videos, classes = read_videos_of_model(args.lists, predictor.config, args.root, args.classes)
-    if jax.process_index() == 0:
-        if overlap := describe_overlap(read_trained_videos(args.checkpoint), {"evaluated": videos}):
+    with _out_folder(args.out) as first:
+        if first and (
+            overlap := describe_overlap(read_trained_videos(args.checkpoint), {"evaluated": videos})
+        ):
             log.warning("%s", overlap)
-        try:
-            args.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out {args.out} cannot be made: {error.strerror}; name another") from error
-    evaluation = evaluate_videos(
-        predictor,
-        videos,
-        classes.names,
-        data,
-        views,
-        batch_size=args.batch_size,
-        num_workers=args.num_workers,
-    )
-    if jax.process_index() == 0:
-        write_evaluation(
-            evaluation, args.out, describe_evaluation(args, args.checkpoint, predictor, data, views)
+        evaluation = evaluate_videos(
+            predictor,
+            videos,
+            classes.names,
+            data,
+            views,
+            batch_size=args.batch_size,
+            num_workers=args.num_workers,
         )
+        if first:
+            write_evaluation(
+                evaluation, args.out, describe_evaluation(args, args.checkpoint, predictor, data, views)
+            )
     return evaluation
+
+
+@contextmanager
+def _out_folder(out: Path) -> Iterator[bool]:
+    """Keep others off the folder, on the first host, which writes; all hosts fail where it is refused."""
+    hosts = Hosts()
+    with ExitStack() as held:
+        hosts.agree(lambda: held.enter_context(locked_folder(out, "--out")) if hosts.first else None)
+        yield hosts.first
 
 
 def summary(evaluation: Evaluation) -> list[str]:

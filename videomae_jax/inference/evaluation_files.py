@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import shlex
 import sys
@@ -17,6 +18,7 @@ from videomae_jax.checkpoints.orbax import find_evaluated_folder
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.sources import list_digest
 from videomae_jax.errors import InputError
+from videomae_jax.files import write_text
 from videomae_jax.inference.confusion import draw_confusion
 from videomae_jax.inference.evaluation import Evaluation
 from videomae_jax.inference.predictor import Predictor, params_digest
@@ -42,7 +44,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, facts: Mapping[str, A
         f"top-1 {top1.share:.1%} of {top1.read} videos",
     )
     text = json.dumps(_result(evaluation) | dict(facts), indent=2, default=str)
-    summary.write_text(text + "\n", "utf-8", "surrogateescape")
+    write_text(summary, text + "\n", "surrogateescape")
 
 
 def describe_evaluation(
@@ -142,8 +144,9 @@ def _failures(evaluation: Evaluation) -> list[Sequence[Any]]:
 
 
 def _write_rows(path: Path, rows: list[Sequence[Any]]) -> None:
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        csv.writer(file).writerows(rows)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    write_text(path, text.getvalue(), "surrogateescape")
 
 
 __all__ = ["FILES", "describe_evaluation", "write_evaluation"]

@@ -16,7 +16,7 @@ from videomae_jax.data.sources import VideoRecord, list_digest, read_videos
 from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.encoder import ClipEncoder
-from videomae_jax.inference.feature_files import FORMS, FeatureWriter, read_about
+from videomae_jax.inference.feature_files import FORMS, FeatureWriter, read_features
 from videomae_jax.inference.features import VideoEncoder
 from videomae_jax.inference.views import Sampling, choose_views
 from videomae_jax.inference.windows import Fit
@@ -113,7 +113,10 @@ def _finished(path: Path, about: dict[str, Any], overwrite: bool) -> dict[str, A
     """What a finished file says, None where there is none; raises InputError when it was made otherwise."""
     if overwrite or not path.exists():
         return None
-    there = read_about(path)
+    try:
+        there = read_features(path).about
+    except InputError as error:
+        raise InputError(f"{error}; do it again with --overwrite") from error
     for name, value in about.items():
         if name != "version" and there.get(name) != value:
             raise InputError(

@@ -10,7 +10,7 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +20,7 @@ from jaxtyping import Float32, Shaped
 from safetensors import SafetensorError, safe_open
 
 from videomae_jax.errors import InputError
+from videomae_jax.files import beside, flush, locked_file
 
 FORMS = (".npz", ".npy", ".safetensors")
 _TYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
@@ -43,27 +44,27 @@ class FeatureFile:
 class FeatureWriter:
     """Takes rows of features, keeps them on disk, and makes a file of them when all are there.
 
-    A context manager: what is half-written is removed at its end. Until `finish` nothing is under the file's
-    own name; what a killed process leaves is called NAME.partial, and the next one writes over it.
+    A context manager: what is half-written is removed at its end, and until `finish` nothing is under the
+    file's own name. Raises InputError where another process is writing the same file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._rows_path = path.with_name(path.name + ".rows.partial")
-        self._partial = path.with_name(path.name + ".partial")
-        self._json_partial = path.with_suffix(".json.partial")
         self._shape: tuple[int, ...] | None = None
         self._digest = hashlib.sha256()
 
     def __enter__(self) -> "FeatureWriter":
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._rows: IO[bytes] = self._rows_path.open("wb")
+        with ExitStack() as held:
+            held.enter_context(locked_file(self._path, "--out"))
+            self._folder = held.enter_context(beside(self._path))
+            self._folder.mkdir()
+            self._rows: IO[bytes] = held.enter_context((self._folder / "rows").open("wb"))
+            self._held = held.pop_all()
+        self._partial = self._folder / self._path.name
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._rows.close()
-        for path in (self._rows_path, self._partial, self._json_partial):
-            path.unlink(missing_ok=True)
+        self._held.close()
 
     def append(self, rows: Float32[np.ndarray, "n ..."]) -> None:
         """Add rows, all of one shape."""
@@ -82,9 +83,14 @@ class FeatureWriter:
         about = {**about, "sha256": self._digest.hexdigest()}
         description = {"names": list(names), "about": about}
         write = {".npz": self._npz, ".npy": self._npy, ".safetensors": self._safetensors}[self._path.suffix]
-        with self._rows_path.open("rb") as rows:
+        with (self._folder / "rows").open("rb") as rows:
             write(rows, self._shape, columns, description)
+        flush(self._partial)
         self._partial.replace(self._path)
+        # The description of a .npy after it: that of other features would be refused, by their digest.
+        for partial in self._folder.glob("*.json"):
+            flush(partial)
+            partial.replace(self._path.with_suffix(".json"))
 
     def _npz(self, rows: IO[bytes], shape: tuple[int, ...], columns: Columns, description: dict) -> None:
         small = dict(columns) | {
@@ -102,8 +108,7 @@ class FeatureWriter:
         with self._partial.open("wb") as file:
             _write_npy(file, rows, shape)
         described = description | {name: array.tolist() for name, array in columns.items()}
-        self._json_partial.write_text(json.dumps(described) + "\n")
-        self._json_partial.replace(self._path.with_suffix(".json"))
+        self._partial.with_suffix(".json").write_text(json.dumps(described) + "\n")
 
     def _safetensors(
         self, rows: IO[bytes], shape: tuple[int, ...], columns: Columns, description: dict
@@ -132,7 +137,19 @@ def _write_npy(file: Any, rows: IO[bytes], shape: tuple[int, ...]) -> None:
 
 
 def read_features(path: Path) -> FeatureFile:
-    """Read a file written here; raises InputError when it is none."""
+    """Read a file written here; raises InputError when it is none, or its features are not those written."""
+    found = _read(path)
+    digest = hashlib.sha256()
+    for row in found.features:
+        digest.update(np.ascontiguousarray(row).data)
+    if digest.hexdigest() != found.about.get("sha256"):
+        raise InputError(
+            f"{path} is damaged: its features are not those that its description gives the SHA-256 of"
+        )
+    return found
+
+
+def _read(path: Path) -> FeatureFile:
     with _understood(path):
         if path.suffix == ".npy":
             described = json.loads(path.with_suffix(".json").read_text())
@@ -150,18 +167,6 @@ def read_features(path: Path) -> FeatureFile:
         return FeatureFile(columns.pop("features"), tuple(names), columns, about)
 
 
-def read_about(path: Path) -> dict[str, Any]:
-    """Only `about` of a file, without reading its features; raises InputError when it is none."""
-    with _understood(path):
-        if path.suffix == ".npy":
-            return json.loads(path.with_suffix(".json").read_text())["about"]
-        if path.suffix == ".npz":
-            with np.load(path) as archive:
-                return json.loads(str(archive["about"]))
-        with safe_open(path, "numpy") as file:
-            return json.loads(file.metadata()["about"])
-
-
 @contextmanager
 def _understood(path: Path) -> Iterator[None]:
     try:
@@ -170,4 +175,4 @@ def _understood(path: Path) -> Iterator[None]:
         raise InputError(f"{path} is no file of features written by videomae-jax: {error!r}") from error
 
 
-__all__ = ["FORMS", "FeatureFile", "FeatureWriter", "read_about", "read_features"]
+__all__ = ["FORMS", "FeatureFile", "FeatureWriter", "read_features"]

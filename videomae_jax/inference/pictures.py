@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from videomae_jax.files import replacing
 from videomae_jax.inference.reconstruct import Reconstruction
 
 _ROWS = ("original", "masked", "reconstruction")
@@ -63,7 +64,14 @@ def save_gif(path: Path, frames: Sequence[Image.Image], seconds_per_frame: float
     palette = everything.quantize(256, Image.Quantize.MEDIANCUT)
     drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     milliseconds = round(1000 * seconds_per_frame)
-    drawn[0].save(path, save_all=True, append_images=drawn[1:], duration=milliseconds, loop=0)
+    with replacing(path) as partial:
+        drawn[0].save(partial, save_all=True, append_images=drawn[1:], duration=milliseconds, loop=0)
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a PNG."""
+    with replacing(path) as partial:
+        picture.save(partial, format="PNG")
 
 
 def _enlargement(result: Reconstruction, smallest: int) -> int:
@@ -103,4 +111,5 @@ __all__ = [
     "enlarge",
     "font",
     "save_gif",
+    "save_picture",
 ]

@@ -12,6 +12,7 @@ from videomae_jax.data.labels import read_classes, read_labelled
 from videomae_jax.data.overlap import shared_videos
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.errors import InputError
+from videomae_jax.files import locked_folder, write_text
 from videomae_jax.inference.features import VideoEncoder
 from videomae_jax.inference.probe_choice import Kind, Method, ProbeResult, measure
 from videomae_jax.inference.probe_features import probe_set
@@ -64,16 +65,13 @@ class Probe:
 
 def probe(args: Probe) -> int:
     """Probe, print a table, write probe.json; returns the exit code."""
-    what, result = run_probe(args)
-    print("\n".join(table(what, result)))
-    args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "probe.json"
     settings = json.loads(json.dumps(asdict(args), default=str))
-    partial_file = file.with_name("probe.json.partial")
-    partial_file.write_text(
-        json.dumps({"features": what, **asdict(result), "settings": settings}, indent=1) + "\n"
-    )
-    partial_file.replace(file)
+    with locked_folder(args.out, "--out"):
+        what, result = run_probe(args)
+        print("\n".join(table(what, result)))
+        found = {"features": what, **asdict(result), "settings": settings}
+        write_text(file, json.dumps(found, indent=1) + "\n")
     print(f"wrote {file}")
     return 0
 

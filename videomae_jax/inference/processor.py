@@ -4,7 +4,6 @@ import importlib
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.errors import InputError
+from videomae_jax.files import write_text
 from videomae_jax.processing import FILES, Processing
 
 log = logging.getLogger(__name__)
@@ -66,13 +66,9 @@ class VideoMAEImageProcessor(Processing):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write preprocessor_config.json, which transformers loads as the class of this name."""
         file = Path(folder) / FILES[0]
-        partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-            partial.replace(file)
+            write_text(file, json.dumps(self.to_dict(), indent=2) + "\n")
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise InputError(f"{file} could not be written: {error}") from error
 
     def __call__(

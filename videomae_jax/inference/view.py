@@ -14,7 +14,7 @@ from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data.sources import VideoRecord, read_videos
 from videomae_jax.errors import InputError
 from videomae_jax.inference.clip import read_timed_clip
-from videomae_jax.inference.pictures import draw_animation, draw_strip, save_gif
+from videomae_jax.inference.pictures import draw_animation, draw_strip, save_gif, save_picture
 from videomae_jax.inference.predictor import read_normalization
 from videomae_jax.inference.reconstruct import Reconstruction, reconstruct
 from videomae_jax.models.masking import sample_mask
@@ -97,10 +97,9 @@ def draw_reconstructions(
             continue
         result = reconstruct(config, params, clip, mask, args.true_statistics, normalization)
         caption = captions(result, config, masking, args.true_statistics)
-        place.parent.mkdir(parents=True, exist_ok=True)
         strip, animation = (place.with_name(f"{place.name}.{kind}") for kind in ("png", "gif"))
         title = f"{Path(video.name).name}, reconstructed by {args.checkpoint}"
-        draw_strip(result, title, caption).save(strip)
+        save_picture(strip, draw_strip(result, title, caption))
         save_gif(animation, draw_animation(result, caption), seconds)
         yield result, (*caption, f"Wrote {strip} and {animation}")
 

@@ -25,6 +25,7 @@ from videomae_jax.checkpoints.orbax import (
 from videomae_jax.config import FinetuneConfig, PretrainConfig
 from videomae_jax.data.pipeline import ClipBatch, Failure, batches, each_video
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.files import folder_lock, locked_folder
 from videomae_jax.training.compilation import announced
 from videomae_jax.training.hosts import Hosts
 from videomae_jax.training.initial import initial_state, restored_state, split_state
@@ -40,8 +41,6 @@ from videomae_jax.training.workdir import (
     SETTINGS,
     changed_draws,
     check_same_run,
-    is_locked,
-    locked,
     write_json,
 )
 
@@ -118,11 +117,13 @@ def _open(plan: RunPlan, workdir: Path, hosts: Hosts, held: ExitStack) -> int:
     def take() -> int:
         if not hosts.first:
             return 0
-        held.enter_context(locked(workdir))
+        held.enter_context(locked_folder(workdir, "--workdir"))
         return _first_step(plan, workdir, hosts)
 
     def look() -> None:
-        if not is_locked(workdir) or (first_step and not step_folder(workdir, first_step).is_dir()):
+        if not folder_lock(workdir).exists() or (
+            first_step and not step_folder(workdir, first_step).is_dir()
+        ):
             raise InputError(
                 f"--workdir {workdir} is not that of host 0: it must be on a storage shared by all"
             )

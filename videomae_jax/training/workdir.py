@@ -5,49 +5,20 @@ settings.json   the settings of the latest start   nonfinite.json   the batches 
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from videomae_jax.config import FREE_ON_RESUME, FinetuneConfig, PretrainConfig, VideoMAEConfig
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.files import write_text
 
 METRICS = "metrics.jsonl"
 SKIPPED = "skipped.jsonl"
 NONFINITE = "nonfinite.json"
 SETTINGS = "settings.json"
-_LOCK = ".lock"
-
-
-@contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Create the work folder and keep other runs out of it; the lock dies with the process that holds it."""
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"--workdir {workdir} is a file; name a folder")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--workdir {workdir} cannot be made: {error.strerror}; name another") from error
-    lock = FileLock(workdir / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            f"another run is using {workdir}; wait for it, stop it, or choose another --workdir"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def is_locked(workdir: Path) -> bool:
-    """Whether a run has, or had, taken this work folder: on a host with other storage it cannot have."""
-    return (workdir / _LOCK).exists()
 
 
 class Rows:
@@ -59,9 +30,7 @@ class Rows:
         self._rewrite(self.kept)
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        partial = self._path.with_name(self._path.name + ".partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        partial.replace(self._path)
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = self._path.open("a")
 
     def replace_last(self, row: dict[str, Any]) -> None:
@@ -109,7 +78,7 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def describe(config: PretrainConfig | FinetuneConfig) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from videomae_jax.data.map_processes import map_in_processes
@@ -19,8 +18,9 @@ from videomae_jax.data.prepare.metadata import CARD, finish
 from videomae_jax.data.prepare.plan import Plan, Shard, check_same, make_plan
 from videomae_jax.data.prepare.recode import Bad, Recode, Recoded, crashed
 from videomae_jax.data.prepare.settings import Prepare
-from videomae_jax.data.prepare.shards import WORK_FOLDER, make_features, read_report, write_shard, write_whole
+from videomae_jax.data.prepare.shards import WORK_FOLDER, make_features, read_report, write_shard
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.files import locked_folder, remove, write_text
 
 __all__ = ["Prepare", "prepare"]
 
@@ -39,13 +39,12 @@ def prepare(args: Prepare) -> int:
         _print_summary(args.out, card)
         return 0
     work = args.out / WORK_FOLDER
-    _begin(args.out, plan)
+    _check_free(args.out)
     try:
-        with FileLock(work / "lock", timeout=0):
+        with locked_folder(work, "--out"):
+            _begin(work / "plan.json", plan, args.out)
             _write_missing(args, plan)
             card = _finish(args.out, plan)
-    except Timeout:
-        raise InputError(f"another process is preparing {args.out}") from None
     except KeyboardInterrupt:
         print(f"\nstopped; the same command continues from the shards in {args.out}")
         return 130
@@ -69,22 +68,25 @@ def _as_plan(card: dict[str, Any]) -> dict[str, Any]:
     return card | {"splits": splits}
 
 
-def _begin(out: Path, plan: Plan) -> None:
+def _check_free(out: Path) -> None:
+    """Raise InputError unless a set is begun in a folder, or nothing else is there."""
+    begun = (out / WORK_FOLDER / "plan.json").exists()
+    if not begun and out.exists() and any(entry.name != WORK_FOLDER for entry in out.iterdir()):
+        raise InputError(f"{out} holds other files; choose an empty or new folder")
+
+
+def _begin(path: Path, plan: Plan, out: Path) -> None:
     """Write down the plan, or check that the one begun here is the same."""
-    path = out / WORK_FOLDER / "plan.json"
     if path.exists():
         check_same(plan, json.loads(path.read_text("utf-8")), out)
-        return
-    if out.exists() and any(entry.name != WORK_FOLDER for entry in out.iterdir()):
-        raise InputError(f"{out} holds other files; choose an empty or new folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(plan.as_json(), indent=1))
+    else:
+        write_text(path, json.dumps(plan.as_json(), indent=1))
 
 
 def _write_missing(args: Prepare, plan: Plan) -> None:
     """Write every shard that is not there yet, here or on Beam."""
-    for left_over in (args.out / WORK_FOLDER).glob("*.partial"):
-        left_over.unlink()
+    for left_over in (args.out / WORK_FOLDER).glob(".partial-*"):
+        remove(left_over)
     shards = plan.shards
     missing = [shard for shard in shards if read_report(args.out, shard) is None]
     if len(missing) < len(shards):

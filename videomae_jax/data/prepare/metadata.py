@@ -14,7 +14,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from videomae_jax.data.prepare.plan import Plan, Shard
-from videomae_jax.data.prepare.shards import WORK_FOLDER, ShardReport, make_features, write_whole
+from videomae_jax.data.prepare.shards import WORK_FOLDER, ShardReport, make_features
+from videomae_jax.files import write_text
 from videomae_jax.versions import version_of
 
 Reports = Sequence[tuple[Shard, ShardReport]]
@@ -26,8 +27,8 @@ def finish(folder: Path, plan: Plan, reports: Reports) -> dict[str, Any]:
     _write_tables(folder, reports)
     _write_tfds_metadata(folder, plan, reports)
     card = make_card(plan, reports)
-    write_whole(folder / "README.md", _readme(card))
-    write_whole(folder / CARD, json.dumps(card, indent=1) + "\n")
+    write_text(folder / "README.md", _readme(card))
+    write_text(folder / CARD, json.dumps(card, indent=1) + "\n")
     shutil.rmtree(folder / WORK_FOLDER)
     return card
 
@@ -68,9 +69,9 @@ def _write_tables(folder: Path, reports: Reports) -> None:
         for shard, report in reports
         for video in report.stored
     ]
-    write_whole(folder / "videos.csv", _table(["split", *columns], stored))
+    write_text(folder / "videos.csv", _table(["split", *columns], stored))
     bad = [[s.split, video.name, video.reason, video.detail] for s, r in reports for video in r.bad]
-    write_whole(folder / "bad.csv", _table(["split", "name", "reason", "detail"], bad))
+    write_text(folder / "bad.csv", _table(["split", "name", "reason", "detail"], bad))
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

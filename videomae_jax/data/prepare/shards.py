@@ -19,6 +19,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from videomae_jax.data.prepare.plan import Plan, Shard
 from videomae_jax.data.prepare.recode import Bad, Recoded
 from videomae_jax.data.sources import VideoRecord
+from videomae_jax.files import beside, flush, write_text
 
 WORK_FOLDER = ".prepare"
 
@@ -83,9 +84,24 @@ def write_shard(
     folder: Path, shard: Shard, features: tfds.features.FeaturesDict, recoded: Iterable[Recoded | Bad]
 ) -> ShardReport:
     """Write a shard of `recoded`, one for each of its videos, whole or not at all."""
-    partial = folder / WORK_FOLDER / f"{shard.split}-{shard.number:05d}.partial"
+    # Several machines may write a shard at the same time, where Beam starts it again.
+    with beside(folder / WORK_FOLDER / shard.file) as partial:
+        stored, bad, example_bytes = _write_examples(partial, shard, features, recoded)
+        flush(partial)
+        with partial.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        report = ShardReport(sha256, partial.stat().st_size, example_bytes, tuple(stored), tuple(bad))
+        write_text(_report_path(folder, shard), json.dumps(asdict(report)))
+        partial.replace(folder / shard.file)
+    return report
+
+
+def _write_examples(
+    path: Path, shard: Shard, features: tfds.features.FeaturesDict, recoded: Iterable[Recoded | Bad]
+) -> tuple[list[StoredVideo], list[BadVideo], int]:
+    """Write the videos of a shard: those stored, those left out, and the bytes of the former."""
     # Videos are compressed already; one record per group, so that reading one reads no other.
-    writer = ArrayRecordWriter(str(partial), "group_size:1,uncompressed,max_parallelism:1")
+    writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed,max_parallelism:1")
     serialize = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info()).get_tf_example
     stored, bad, example_bytes = [], [], 0
     try:
@@ -101,13 +117,7 @@ def write_shard(
             stored.append(_describe(record, result))
     finally:
         writer.close()
-    with partial.open("rb+") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-    report = ShardReport(sha256, partial.stat().st_size, example_bytes, tuple(stored), tuple(bad))
-    write_whole(_report_path(folder, shard), json.dumps(asdict(report)))
-    os.replace(partial, folder / shard.file)
-    return report
+    return stored, bad, example_bytes
 
 
 def read_report(folder: Path, shard: Shard) -> ShardReport | None:
@@ -116,18 +126,10 @@ def read_report(folder: Path, shard: Shard) -> ShardReport | None:
     if not path.exists() or not (folder / shard.file).exists():
         return None
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if found["file_bytes"] != (folder / shard.file).stat().st_size:
+        return None
     stored = tuple(StoredVideo(**video) for video in found.pop("stored"))
     return ShardReport(stored=stored, bad=tuple(BadVideo(**video) for video in found.pop("bad")), **found)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it is never seen in part, whatever happens meanwhile."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def _report_path(folder: Path, shard: Shard) -> Path:

@@ -1,0 +1,146 @@
+"""Writes results whole or not at all, and keeps a second writer off them. Everything that writes uses it.
+
+What is being written has a name of its own beside its target, `.partial-TOKEN-NAME`, and gets the target's
+by a rename. What a killed process leaves under such a name goes when the next one takes the target's lock.
+"""
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from videomae_jax.errors import InputError
+
+_PARTIAL = ".partial-"
+_TOKEN = 8
+_LONGEST = 200
+"""Bytes of a target's name that are kept beside it: names may be at most 255 bytes long."""
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """Give a new path beside `target`, with its suffix; what is there at the end is removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{_PARTIAL}{secrets.token_hex(_TOKEN // 2)}-{_short_name(target)}")
+    try:
+        yield partial
+    finally:
+        remove(partial)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a new path beside `target`, with its suffix; the file written there becomes `target`.
+
+    Whatever goes wrong leaves `target` as it was and nothing beside it.
+    """
+    with beside(target) as partial:
+        yield partial
+        flush(partial)
+        partial.replace(target)
+
+
+def flush(file: Path) -> None:
+    """Let a file reach the disk, which a rename could otherwise reach before it."""
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def write_text(target: Path, text: str, errors: str = "strict") -> None:
+    """Write a text file in UTF-8, whole."""
+    with replacing(target) as partial:
+        partial.write_text(text, "utf-8", errors)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked_folder(folder: Path, option: str) -> Iterator[None]:
+    """Make a folder and keep other processes off it; the lock ends with the process that holds it.
+
+    Raises InputError, naming the `option` of the folder, when it cannot be made or another one writes there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{option} {folder} is a file; name a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{option} {folder} cannot be made: {error.strerror}; name another") from error
+    with _locked(folder_lock(folder), folder, option):
+        yield
+
+
+def folder_lock(folder: Path) -> Path:
+    """The file that is locked while a folder is written; it stays there."""
+    return folder / ".lock"
+
+
+@contextmanager
+def locked_file(target: Path, option: str) -> Iterator[None]:
+    """Keep other processes from writing a file or a folder that is written whole; as `locked_folder`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = file_lock(target)
+    with _locked(lock, target, option):
+        try:
+            _remove_left_over(target)
+            yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()  # While it is held: who has opened it meanwhile finds it gone, and starts over.
+
+
+def file_lock(target: Path) -> Path:
+    """The file that is there and locked while a target is written."""
+    return target.with_name(f".{_short_name(target)}.lock")
+
+
+@contextmanager
+def _locked(lock: Path, target: Path, option: str) -> Iterator[None]:
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another process is writing to {target}; wait for it, stop it, or choose another {option}"
+        ) from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _remove_left_over(target: Path) -> None:
+    """Remove what a killed process left half-written; nobody else writes it while the lock is held."""
+    for path in target.parent.glob(f"{_PARTIAL}*"):
+        if path.name[len(_PARTIAL) + _TOKEN + 1 :] == _short_name(target):
+            remove(path)
+
+
+def _short_name(target: Path) -> str:
+    if len(os.fsencode(target.name)) <= _LONGEST:
+        return target.name
+    return hashlib.sha256(os.fsencode(target.name)).hexdigest() + target.suffix[-_TOKEN:]
+
+
+__all__ = [
+    "beside",
+    "file_lock",
+    "flush",
+    "folder_lock",
+    "locked_file",
+    "locked_folder",
+    "remove",
+    "replacing",
+    "write_text",
+]
