@@ -31,7 +31,7 @@ from videomae_jax.data.sampling import (
     uniform_test_indices,
 )
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import open_video
+from videomae_jax.data.video import Video, open_video
 from videomae_jax.data.video_writing import write_video
 
 MODEL = VideoMAEConfig(image_size=32, num_frames=4)
@@ -156,7 +156,7 @@ def test_one_view_is_what_validation_sees(video, data):
     assert one["label"] == validation["label"]
 
 
-class Opened:
+class Opened(Video):
     """In place of an open video: some frames, and what was asked for."""
 
     def __init__(self, frames):

@@ -129,7 +129,7 @@ def test_a_set_without_a_split_means_the_one_for_its_use(folder):
 @pytest.fixture(scope="module")
 def nameless(folder):
     """A set of a list without names of classes, and without a validation split."""
-    args = Prepare((str(folder / "videos/train.csv"),), folder / "nameless", preset="small", workers=2)
+    args = Prepare((str(folder / "videos/train.csv"),), folder / "nameless", preset="small", num_workers=2)
     assert prepare(args) == 0
     return str(folder / "nameless")
 

@@ -15,6 +15,8 @@ def test_every_form_of_a_line(tmp_path):
     records = read(
         tmp_path,
         "\ufeff# a comment\r\n"
+        "#\r\n"
+        "#1.mp4 5\r\n"
         "a/b.mp4 3\r\n"
         "\n"
         "   clip.avi   12  64 \n"
@@ -29,6 +31,7 @@ def test_every_form_of_a_line(tmp_path):
         '"12 3" 1',
     )
     assert [(r.name, r.label, r.start, r.total) for r in records] == [
+        ("#1.mp4", 5, 0, -1),
         ("a/b.mp4", 3, 0, -1),
         ("clip.avi", None, 12, 64),
         ("whole.webm", None, 0, -1),
@@ -41,8 +44,8 @@ def test_every_form_of_a_line(tmp_path):
         ("id_000010_000020", 2, 0, -1),
         ("12 3", 1, 0, -1),
     ]
-    assert records[0].path == str(tmp_path / "a" / "b.mp4")
-    assert records[7].path == "/absolute/x.mp4"
+    assert records[1].path == str(tmp_path / "a" / "b.mp4")
+    assert records[8].path == "/absolute/x.mp4"
 
 
 def test_root_comes_before_the_folder_of_the_list(tmp_path):
@@ -68,6 +71,9 @@ def test_names_that_are_not_utf_8_survive(tmp_path):
         ("path,label", "'path,label' does not end like a video"),
         ('"a.mp4" cat', "'cat' is not a whole number"),
         ("two words 3", "'two words' does not end like a video"),
+        ("a.mp4,,3", "'a.mp4,,3' does not end like a video"),
+        ("#old 3", "a comment begins with `# ` at the start of a line"),
+        ("https://host/a.mp4 3", "videos are read from files and not from addresses"),
     ],
 )
 def test_errors_name_the_file_the_line_and_the_text(tmp_path, line, message):
@@ -79,13 +85,56 @@ def test_errors_name_the_file_the_line_and_the_text(tmp_path, line, message):
     assert repr(line) in text
 
 
+def test_comments_are_counted_and_long_lines_cut(tmp_path, caplog):
+    with caplog.at_level("INFO", "videomae_jax"):
+        read(tmp_path, "a.mp4 1\n# one\n  # two\n")
+    assert caplog.messages == [f"{tmp_path / 'list.txt'}: 2 lines are comments"]
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, f"a.mp4 {'word ' * 100}\n")
+    assert "(506 characters)" not in str(caught.value)
+    assert "... (505 characters)" in str(caught.value)
+    assert len(str(caught.value)) < 500 + len(str(tmp_path))
+
+
+def test_reading_a_line_takes_as_long_as_the_line_is(tmp_path):
+    """A hundred times the numbers that took half a minute; nor does a gap of spaces take the square."""
+    with pytest.raises(InputError, match="799999 numbers after the path"):
+        read(tmp_path, "1 " * 800_000)
+    (record,) = read(tmp_path, f"a.mp4{' ' * 1_000_000}3")
+    assert record.label == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("train.json", '{"a.mp4": 3}', "is JSON and not a list of videos; expected `path`"),
+        ("list.txt", '[\n  {"id": 1}]', "is JSON and not a list of videos"),
+        ("train.jsonl", "1", "is JSON"),
+        ("train.csv", "label,youtube_id,time_start,time_end,split\nx,a,1,2,train", "is a table of Kinetics"),
+    ],
+)
+def test_files_that_are_something_else_are_named(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        read_videos([tmp_path / name])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["https://host/list.csv", "https://host/a.mp4", "ftp://host/set#train"])
+def test_addresses_are_refused_where_no_set_can_be(source):
+    with pytest.raises(
+        InputError, match=r"://host/.*: only prepared sets at gs:// or s3:// are read from els"
+    ):
+        read_videos([source])
+
+
 def test_sources_that_hold_nothing(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         read_videos([tmp_path / "nowhere.txt"])
     with pytest.raises(InputError, match="holds no entry"):
         read(tmp_path, "# nothing\n")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no video file .*\.mp4"):
+    with pytest.raises(InputError, match=r"holds no video file .*\.mp4.* and no folder of frames"):
         read_videos([tmp_path / "empty"])
     with pytest.raises(InputError, match="it is not text"):
         read(tmp_path, "a\0b")
@@ -111,6 +160,33 @@ def test_a_folder_is_read_in_order_with_its_classes(tmp_path):
         ("top.mkv", None),
     ]
     assert records[2].path == str(tmp_path / "jump" / "deep" / "a.MP4")
+
+
+def make_folder(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_a_folder_counts_once_however_links_go_round(tmp_path, frames):
+    """And by the way without a link, whatever is first in the alphabet, so that its class is its own."""
+    ending = "/img_1.jpg" if frames else ".mp4"
+    make_folder(tmp_path, f"jump/a{ending}", f"walk/deep/b{ending}")
+    (tmp_path / "jump" / "again").symlink_to(tmp_path / "walk")
+    (tmp_path / "bend").symlink_to(tmp_path / "jump")
+    (tmp_path / "walk" / "up").symlink_to(tmp_path)
+    found = [(record.name, record.label) for record in read_videos([tmp_path])]
+    assert found == [(f"jump/a{'' if frames else ending}", 0), (f"walk/deep/b{'' if frames else ending}", 1)]
+    outside = (
+        make_folder(tmp_path / "other", "c.mp4") if not frames else make_folder(tmp_path / "other", "c/1.png")
+    )
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "wave").symlink_to(outside)
+    assert [record.name for record in read_videos([tmp_path / "links"])] == [
+        f"wave/c{'' if frames else '.mp4'}"
+    ]
 
 
 def test_sources_add_up_in_order(tmp_path):

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from tqdm import tqdm
 
 from videomae_jax.data.map_processes import map_in_processes
-from videomae_jax.data.prepared import SetVideo, open_record
+from videomae_jax.data.prepared import OpenVideo, find_segment, open_record
 from videomae_jax.data.sampling import pretrain_indices
 from videomae_jax.data.sources import VideoRecord, format_record, read_videos
 from videomae_jax.data.video import Video, VideoError
@@ -29,7 +29,7 @@ class CheckData:
     """Say which videos are good, short (the last frame is repeated), odd (usable, but look) or bad."""
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """List files, folders of videos, or single videos."""
+    """List files, folders of videos or of frames, prepared sets, or single videos."""
     root: str | None = None
     """What relative paths in lists start from; by default the folder of the list."""
     num_workers: int = 4
@@ -143,16 +143,12 @@ class _Whole:
     """What else a user should know of a video that can be used."""
 
 
-def _judge(record: VideoRecord, video: Video | SetVideo, clip_span: int, sampling_rate: int) -> VideoReport:
-    whole = _decode(video) if isinstance(video, Video) else _decode_of_set(video)
+def _judge(record: VideoRecord, video: OpenVideo, clip_span: int, sampling_rate: int) -> VideoReport:
+    whole = _decode(video) if isinstance(video, Video) else _decode_images(video)
     if not len(whole.times):
         raise VideoError(record.path, "no-frames", "nothing in it decodes")
-    frames = len(video.timestamps) - record.start
-    if frames < 1:
-        detail = f"the segment starts at frame {record.start}, but it has {len(video.timestamps)} frames"
-        raise VideoError(record.path, "segment-outside", detail)
-    frames = frames if record.total == -1 else min(frames, record.total)
-    refused = _unreadable_clips(record, video, frames, clip_span, sampling_rate)
+    first, frames = find_segment(record, video)
+    refused = _unreadable_clips(video, first, frames, clip_span, sampling_rate)
     short = [f"{frames} of the {clip_span} frames that a clip spans"] if frames < clip_span else []
     seconds = round(float(whole.times[-1] - whole.times[0]), 3)
     return VideoReport(
@@ -168,8 +164,8 @@ def _judge(record: VideoRecord, video: Video | SetVideo, clip_span: int, samplin
     )
 
 
-def _decode_of_set(video: SetVideo) -> _Whole:
-    """Of a set only what `prepare` or tensorflow-datasets stored can be judged."""
+def _decode_images(video: OpenVideo) -> _Whole:
+    """Of a set only what `prepare` or tensorflow-datasets stored can be judged, and of frames the images."""
     height, width = 0, 0
     for _, frame in video.read_frames(range(len(video.timestamps))):
         height, width = frame.rgb().shape[:2]
@@ -177,7 +173,7 @@ def _decode_of_set(video: SetVideo) -> _Whole:
 
 
 def _unreadable_clips(
-    record: VideoRecord, video: Video | SetVideo, frames: int, clip_span: int, sampling_rate: int
+    video: OpenVideo, first: int, frames: int, clip_span: int, sampling_rate: int
 ) -> list[str]:
     """Which of three clips, from the middle, the start and the end, cannot be read as training reads them.
 
@@ -186,7 +182,7 @@ def _unreadable_clips(
     last, wanted = max(0, frames - clip_span), -(-clip_span // sampling_rate)
     errors = {}
     for start in (starts := dict.fromkeys((last // 2, 0, last))):
-        indices = record.start + pretrain_indices(frames, wanted, sampling_rate, start)
+        indices = first + pretrain_indices(frames, wanted, sampling_rate, start)
         try:
             for _, frame in video.read_frames(np.unique(indices).tolist()):
                 frame.rgb()
@@ -195,7 +191,7 @@ def _unreadable_clips(
     if len(errors) == len(starts):
         raise next(iter(errors.values()))
     return [
-        f"a clip from frame {record.start + start} on cannot be read: {error.reason}: {error.detail}"
+        f"a clip from frame {first + start} on cannot be read: {error.reason}: {error.detail}"
         for start, error in sorted(errors.items())
     ]
 

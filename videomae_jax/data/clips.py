@@ -21,7 +21,7 @@ from videomae_jax.data.cropping import (
     scale_short_side,
     view_boxes,
 )
-from videomae_jax.data.prepared import open_record
+from videomae_jax.data.prepared import find_segment, open_record
 from videomae_jax.data.sampling import (
     draw_end,
     draw_start,
@@ -31,7 +31,6 @@ from videomae_jax.data.sampling import (
     segment_indices,
 )
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import VideoError
 
 Arrays = dict[str, np.ndarray]
 Key = tuple[int, ...]
@@ -197,14 +196,7 @@ def _read_frames(
 ) -> Iterator[tuple[Frame, Bool[np.ndarray, "s T"]]]:
     """Each frame that is needed, and where; `choose` gives frames of the segment by its length."""
     with open_record(record, data.decoder, data.max_pixels) as video:
-        indices = record.start + choose(_frames_in_segment(record, len(video.timestamps)))
+        first, count = find_segment(record, video)
+        indices = first + choose(count)
         for index, frame in video.read_frames(np.unique(indices).tolist()):
             yield frame, indices == index
-
-
-def _frames_in_segment(record: VideoRecord, frames: int) -> int:
-    count = frames - record.start
-    if count < 1:
-        detail = f"the segment starts at frame {record.start}, but it has {frames} frames"
-        raise VideoError(record.path, "segment-outside" if frames else "no-frames", detail)
-    return count if record.total == -1 else min(count, record.total)

@@ -1,54 +1,78 @@
 """Videos that come as folders of images, one file per frame."""
 
-import os
-import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 from PIL import Image
 
+from videomae_jax.data.cropping import Frame, RgbFrame
+from videomae_jax.data.folders import number_frames
 from videomae_jax.data.regular_files import why_not_readable
-from videomae_jax.data.sources import VideoRecord
 from videomae_jax.data.video import StreamedFrame, VideoError, fit_size
 
-IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
+FRAME_RATE = 25.0
+"""Frames per second that folders of images are taken to have; only times depend on it."""
 
 
-def find_image_folders(folder: Path) -> tuple[VideoRecord, ...]:
-    """Each folder below `folder` that holds images is a video; the folders directly in it are the classes.
+class FrameFolder:
+    """A folder of images as an open video, its frames in the order of the last number in their names."""
 
-    Without another level in between there are no classes.
-    """
-    names = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if any(_is_frame(name) for name in files):
-            names.append(Path(parent).relative_to(folder).as_posix())
-    classes = sorted({name.split("/")[0] for name in names if "/" in name})
-    labels = {name: label for label, name in enumerate(classes)}
-    return tuple(
-        VideoRecord(str(folder / name), name, labels.get(name.split("/")[0]) if "/" in name else None)
-        for name in sorted(names)
-    )
+    def __init__(self, folder: str) -> None:
+        """Raises VideoError where it holds no images, or several with one number."""
+        self.path = folder
+        numbered = _list_frames(folder)
+        self.files = [Path(folder, name) for _, name in numbered]
+        self.timestamps: Float64[np.ndarray, " n"] = np.arange(len(numbered)) / FRAME_RATE
+        self._positions = {number: position for position, (number, _) in enumerate(numbered)}
+
+    def close(self) -> None:
+        """Nothing is open between two frames."""
+
+    def position(self, number: int) -> int:
+        """Where the frame with this number in its name stands, and the first where none is asked for (0).
+
+        Raises VideoError where there is no such frame.
+        """
+        if number and number not in self._positions:
+            first, last = min(self._positions), max(self._positions)
+            detail = f"the segment starts at the frame number {number}, but frames go from {first} to {last}"
+            raise VideoError(self.path, "segment-outside", detail)
+        return self._positions[number] if number else 0
+
+    def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "n h w 3"]:
+        """RGB frames at these positions, in any order, repeats allowed."""
+        found = dict(self.read([int(index) for index in indices]))
+        return np.stack([found[int(index)] for index in indices])
+
+    def read(self, indices: Sequence[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+        """Yield (position, RGB frame) for each different position, rising; raises VideoError."""
+        wanted, count = sorted(set(indices)), len(self.files)
+        if wanted and (wanted[0] < 0 or wanted[-1] >= count):
+            raise IndexError(f"{self.path}: frame {wanted[-1]} asked for, but it has frames 0 to {count - 1}")
+        for frame in stream_images(self.path, self.files, wanted):
+            yield frame.position, frame.image
+
+    def read_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        """As `read`, in the form that videos give."""
+        return ((index, RgbFrame(image)) for index, image in self.read(indices))
 
 
-def list_frames(folder: str) -> list[Path]:
-    """The frames of a video in the order of the last number in their names; raises VideoError."""
+def _list_frames(folder: str) -> list[tuple[int, str]]:
+    """The frames of a video with their numbers, in order; raises VideoError."""
     try:
-        names = [name for name in os.listdir(folder) if _is_frame(name)]
+        numbered = number_frames(folder)
     except OSError as error:
         raise VideoError(folder, "unreadable", str(error.strerror)) from error
-    if not names:
-        raise VideoError(folder, "no-frames", "the folder holds no image")
-    numbered = sorted((_number(name), name) for name in names)
+    if not numbered:
+        raise VideoError(folder, "not-a-file", "it is a folder that holds no image")
     numbers = [number for number, _ in numbered]
     if len(set(numbers)) < len(numbers):
         twice = next(a for a, b in pairwise(numbered) if a[0] == b[0])
         raise VideoError(folder, "mixed-frames", f"several images have the number {twice[0]}: {twice[1]}")
-    return [Path(folder, name) for _, name in numbered]
+    return numbered
 
 
 def read_image(path: Path, short_side: int | None, *, even: bool = False) -> UInt8[np.ndarray, "h w 3"]:
@@ -67,7 +91,12 @@ def read_image(path: Path, short_side: int | None, *, even: bool = False) -> UIn
 
 
 def stream_images(
-    folder: str, files: list[Path], wanted: Sequence[int], short_side: int | None, *, even: bool
+    folder: str,
+    files: list[Path],
+    wanted: Sequence[int],
+    short_side: int | None = None,
+    *,
+    even: bool = False,
 ) -> Iterator[StreamedFrame]:
     """The frames at these positions, one by one; raises VideoError (mixed-sizes) when their sizes differ."""
     first = None
@@ -78,13 +107,3 @@ def stream_images(
             size, before = f"{image.shape[1]}x{image.shape[0]}", f"{first[1]}x{first[0]}"
             raise VideoError(folder, "mixed-sizes", f"{files[index].name} is {size}, earlier ones {before}")
         yield StreamedFrame(index, image, False)
-
-
-def _is_frame(name: str) -> bool:
-    # flow_x and flow_y beside the frames are optical flow, as MMAction's tools write it.
-    return not name.startswith((".", "flow_")) and Path(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _number(name: str) -> int:
-    found = re.findall(r"\d+", Path(name).stem)
-    return int(found[-1]) if found else -1

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from videomae_jax.config import VideoMAEConfig, are_numbers
-from videomae_jax.data.images import find_image_folders
 from videomae_jax.data.sources import Source, Split, VideoRecord, read_source, read_text
 from videomae_jax.errors import InputError
 
@@ -113,7 +112,10 @@ def read_splits(
     count in every split. Raises InputError as `read_labelled` does, but videos may be without a label.
     """
     splits = {
-        split: [_read_with_images(source, root, split) for source in sources]
+        split: [
+            read_source(source, root, "train" if split == "train" else "val").with_labels()
+            for source in sources
+        ]
         for split, sources in named.items()
         if sources
     }
@@ -255,18 +257,6 @@ def _label_by_name(record: VideoRecord, source: Source, numbers: Mapping[str, in
             "Rename the folder, or give the names of all classes in a file"
         )
     return numbers[name]
-
-
-def _read_with_images(name: str, root: str | None, split: str) -> Source:
-    """A source, which may also be a folder of folders of images."""
-    try:
-        return read_source(name, root, "train" if split == "train" else "val").with_labels()
-    except InputError:
-        videos = find_image_folders(Path(name)) if os.path.isdir(name) else ()
-        if not videos:
-            raise
-    classes = tuple(sorted({each.name.split("/")[0] for each in videos if each.label is not None}))
-    return Source(name, [(name, video) for video in videos], classes or None, is_folder=True)
 
 
 def _unlabelled(sources: Sequence[Source]) -> Iterable[VideoRecord]:

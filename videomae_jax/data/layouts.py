@@ -6,7 +6,6 @@ always missing, and who reads them says so.
 
 import csv
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from videomae_jax.data.folders import find_videos
 from videomae_jax.data.labels import Splits, read_splits
-from videomae_jax.data.sources import VIDEO_SUFFIXES, VideoRecord
+from videomae_jax.data.sources import VideoRecord
 from videomae_jax.errors import InputError
 
 Read = tuple[Splits, tuple[str, ...]]
@@ -190,11 +190,8 @@ def _first_file(folder: Path, names: Iterable[str]) -> Path | None:
 def _files_by_stem(folder: Path) -> dict[str, Path]:
     """Every video below a folder by its name without suffix."""
     found: dict[str, Path] = {}
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in sorted(files):
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES:
-                found.setdefault(Path(name).stem, Path(parent, name))
+    for name in find_videos(folder)[0]:
+        found.setdefault(Path(name).stem, folder / name)
     return found
 
 

@@ -23,6 +23,7 @@ from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
 from videomae_jax.data.cropping import Frame, RgbFrame
+from videomae_jax.data.images import FrameFolder
 from videomae_jax.data.sources import Split, VideoRecord
 from videomae_jax.data.video import MAX_PIXELS, Video, VideoError
 from videomae_jax.data.video_torchcodec import TorchcodecVideo
@@ -151,11 +152,21 @@ class SetVideo:
             raise VideoError(self.path, "damaged", f"frame {position} does not decode: {error}") from error
 
 
+OpenVideo = Video | SetVideo | FrameFolder
+
+
 @contextmanager
 def open_record(
     record: VideoRecord, decoder: Decoder = "pyav", max_pixels: int = MAX_PIXELS
-) -> Iterator[Video | SetVideo]:
-    """Open a video, a file or in a set, of frames with at most `max_pixels`; raises VideoError."""
+) -> Iterator[OpenVideo]:
+    """Open a video, be it a file, a folder of frames or in a set; raises VideoError.
+
+    Frames of files and sets have at most `max_pixels`.
+    """
+    if os.path.isdir(record.path):
+        with closing(FrameFolder(record.path)) as folder:
+            yield folder
+        return
     parts = _ADDRESS.fullmatch(record.path)
     if not parts or os.path.exists(record.path):
         with closing(_DECODERS[decoder](record.path, max_pixels=max_pixels)) as video:
@@ -171,6 +182,20 @@ def open_record(
         raise VideoError(record.path, "damaged", f"the shard cannot be read: {error}") from error
     with closing(SetVideo(record.path, example, decoder, max_pixels)) as video_of_set:
         yield video_of_set
+
+
+def find_segment(record: VideoRecord, video: OpenVideo, frames: int | None = None) -> tuple[int, int]:
+    """The position of the record's first frame in its video, and how many frames there are.
+
+    `frames` is the length of the video where that is known better. Raises VideoError where none is there.
+    """
+    frames = len(video.timestamps) if frames is None else frames
+    first = video.position(record.start) if isinstance(video, FrameFolder) else record.start
+    if first >= frames:
+        detail = f"the segment starts at frame {first}, but it has {frames} frames"
+        raise VideoError(record.path, "segment-outside" if frames else "no-frames", detail)
+    count = frames - first
+    return first, count if record.total == -1 else min(count, record.total)
 
 
 def read_label(record: VideoRecord) -> int | None:

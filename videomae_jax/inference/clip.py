@@ -7,8 +7,10 @@ from jaxtyping import UInt8
 
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data.cropping import centre_clip
+from videomae_jax.data.prepared import open_record
 from videomae_jax.data.sampling import centre_start, pretrain_indices
-from videomae_jax.data.video import VideoError, open_video
+from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError
 
 
@@ -28,7 +30,7 @@ def read_timed_clip(
 ) -> tuple[UInt8[np.ndarray, "T H W c"], float]:
     """As `read_clip`, with the seconds between its frames."""
     try:
-        with open_video(path) as video:
+        with open_record(VideoRecord(os.fspath(path), "")) as video:
             times = video.timestamps
             start = centre_start(len(times), config.num_frames, sampling_rate)
             indices = pretrain_indices(len(times), config.num_frames, sampling_rate, start)

@@ -15,8 +15,9 @@ from jaxtyping import Float32, Float64, UInt8
 
 from videomae_jax.config import LabelledDataConfig, VideoMAEConfig
 from videomae_jax.data.pipeline import Failure, each_video
+from videomae_jax.data.prepared import find_segment, open_record
 from videomae_jax.data.sources import VideoLike, VideoRecord, as_records
-from videomae_jax.data.video import VideoError, open_video
+from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError
 from videomae_jax.inference.encoder import ClipEncoder
 from videomae_jax.inference.views import Sampling, choose_views
@@ -25,7 +26,6 @@ from videomae_jax.inference.windows import (
     SegmentClips,
     Windows,
     read_clips,
-    segment_length,
     square,
 )
 
@@ -174,11 +174,11 @@ class VideoEncoder:
         self, record: VideoRecord, windows: Windows, fit: Fit = "centre"
     ) -> Iterator[WindowFeatures]:
         """The features of a video's windows, some at a time; raises VideoError where it cannot be read."""
-        with open_video(record.path) as video:
+        with open_record(record) as video:
             times = video.timestamps
-            count = segment_length(record, len(times))
-            indices = windows.indices(record.start, count)
-            seconds = windows.seconds(times, record.start, count)
+            first, count = find_segment(record, video)
+            indices = windows.indices(first, count)
+            seconds = windows.seconds(times, first, count)
             prepare = partial(square, size=self.encoder.config.image_size, fit=fit)
             done = 0
             for rows in self.encoder.encode(read_clips(video, indices, prepare)):

@@ -14,10 +14,10 @@ from jaxtyping import Float64, Int64, UInt8
 
 from videomae_jax.config import LabelledDataConfig, VideoMAEConfig
 from videomae_jax.data.cropping import centre_square
+from videomae_jax.data.prepared import OpenVideo, find_segment, open_record
 from videomae_jax.data.resizing import interpolate
 from videomae_jax.data.sampling import segment_indices
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import Video, VideoError, open_video
 
 Fit = Literal["centre", "squash"]
 """How a frame becomes a square: its short side scaled and the middle cut out, as for the single view of a
@@ -57,15 +57,6 @@ def clip_seconds(
     return np.stack([times[first], times[end]], axis=1)
 
 
-def segment_length(record: VideoRecord, frames: int) -> int:
-    """How many of a video's frames belong to the record; raises VideoError when there are none."""
-    count = frames - record.start
-    if count < 1:
-        detail = f"the segment starts at frame {record.start}, but it has {frames} frames"
-        raise VideoError(record.path, "segment-outside" if frames else "no-frames", detail)
-    return count if record.total == -1 else min(count, record.total)
-
-
 @dataclass(frozen=True)
 class SegmentClips:
     """A reader of clips' middle squares, `video` (s T S S 3) uint8, and of their times, `seconds` (s 2).
@@ -79,12 +70,10 @@ class SegmentClips:
 
     def __call__(self, record: VideoRecord, key: tuple[int, ...] | None) -> dict[str, np.ndarray]:
         arrays = self.blank()
-        with open_video(record.path) as video:
+        with open_record(record) as video:
             times = video.timestamps
-            count = segment_length(record, len(times))
-            indices = record.start + segment_indices(
-                count, self.model.num_frames, self.data, self.num_segments
-            )
+            first, count = find_segment(record, video)
+            indices = first + segment_indices(count, self.model.num_frames, self.data, self.num_segments)
             prepare = partial(square, size=self.model.image_size, fit="centre")
             for clip, frames in enumerate(read_clips(video, indices, prepare)):
                 arrays["video"][clip] = frames
@@ -100,7 +89,7 @@ class SegmentClips:
 
 
 def read_clips(
-    video: Video, indices: Int64[np.ndarray, "n T"], prepare: Callable[[Frame], Frame]
+    video: OpenVideo, indices: Int64[np.ndarray, "n T"], prepare: Callable[[Frame], Frame]
 ) -> Iterator[UInt8[np.ndarray, "T S S 3"]]:
     """Yield the clip of each row of frame indices, in order, from one pass over the video.
 
@@ -135,6 +124,5 @@ __all__ = [
     "Windows",
     "clip_seconds",
     "read_clips",
-    "segment_length",
     "square",
 ]

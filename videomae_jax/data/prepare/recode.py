@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
-from videomae_jax.data.images import list_frames, stream_images
+from videomae_jax.data.images import FrameFolder, stream_images
 from videomae_jax.data.prepare.settings import Storage
+from videomae_jax.data.prepared import find_segment
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import StreamedFrame, VideoError, open_video
+from videomae_jax.data.video import StreamedFrame, Video, VideoError, open_video
 from videomae_jax.data.video_writing import encode_video
 
 
@@ -63,29 +64,26 @@ class Recode:
     def _video(self, record: VideoRecord) -> Recoded:
         with open_video(record.path) as video:
             times = video.timestamps
-            wanted = self._choose(record, times)
+            wanted = self._choose(record, video, times)
             frames = video.stream(self.storage.short_side or None, even=self.storage.form == "video")
             return self._encode(record, frames, wanted, times)
 
     def _images(self, record: VideoRecord) -> Recoded:
-        files = list_frames(record.path)
-        times = np.arange(len(files)) / self.storage.image_fps
-        wanted = self._choose(record, times)
+        folder = FrameFolder(record.path)
+        times = np.arange(len(folder.files)) / self.storage.image_fps
+        wanted = self._choose(record, folder, times)
         even = self.storage.form == "video"
         frames = stream_images(
-            record.path, files, wanted.tolist(), self.storage.short_side or None, even=even
+            record.path, folder.files, wanted.tolist(), self.storage.short_side or None, even=even
         )
         return self._encode(record, frames, wanted, times)
 
-    def _choose(self, record: VideoRecord, times: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
+    def _choose(
+        self, record: VideoRecord, video: Video | FrameFolder, times: Float64[np.ndarray, " n"]
+    ) -> Int64[np.ndarray, " m"]:
         """Positions of the frames to store: the record's segment, thinned out to `max_fps` and by rate."""
-        if not len(times):
-            raise VideoError(record.path, "no-frames", "nothing in it decodes")
-        end = len(times) if record.total == -1 else min(len(times), record.start + record.total)
-        chosen = np.arange(record.start, end)
-        if not len(chosen):
-            detail = f"the segment starts at frame {record.start}, but it has {len(times)} frames"
-            raise VideoError(record.path, "segment-outside", detail)
+        first, count = find_segment(record, video)
+        chosen = np.arange(first, first + count)
         if self.storage.max_fps:
             # A hair is added because times are rounded: 0.0999 s is the frame of 0.1 s.
             since = times[chosen] - times[chosen[0]]

@@ -1,0 +1,229 @@
+"""Lists of videos. A line is one of
+
+    path                     a video without a label
+    path label               as in the lists of VideoMAE; a comma may stand between the two
+    path start total         as in those of VideoMAE V2: `total` frames from `start` on, -1 for all
+    folder total label       as in those of VideoMAE V2 for folders of frames, when fine-tuning
+
+Paths with spaces may be quoted. Empty lines are left out, and so are those that begin with "# ". Relative
+paths start from `root`, or else from the folder of the list.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from videomae_jax.data.folders import VIDEO_SUFFIXES, number_frames
+from videomae_jax.errors import InputError
+
+log = logging.getLogger(__name__)
+
+_SEPARATOR = re.compile(r"[\s,]+")
+_NUMBER = re.compile(r"-?\d{1,18}")
+_ADDRESS = re.compile(r"\w+://")
+_JSON = re.compile(r'\s*(?:\{\s*"|\[\s*[\[{"])')
+_FORMS = "expected `path`, `path label` or `path start total`; quote a path that holds spaces"
+# Characters of a line in an error message.
+_SHOWN = 80
+# Folders of frames that are looked into to tell the two forms with two numbers apart.
+_LOOKED_INTO = 20
+
+Numbers = tuple[int, ...]
+
+
+class _Line(NamedTuple):
+    """A line of a list, taken apart."""
+
+    where: str
+    text: str
+    path: str
+    numbers: Numbers
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it names a video file, else a folder of frames or a file of another name."""
+        return _is_video(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRecord:
+    """One video, or a segment of one, that a run may read."""
+
+    path: str
+    """Where the file is, or the folder of its frames."""
+    name: str
+    """The path as the list gives it, or relative to the folder that was named."""
+    label: int | None = None
+    start: int = 0
+    """First frame of the segment; in a folder of frames the number in its name, or 0 for the first there."""
+    total: int = -1
+    """Frames in the segment; -1 for all to the end."""
+
+
+def read_list(file: Path, root: Path) -> list[tuple[str, VideoRecord]]:
+    """The videos of a list, each with its line; raises InputError for a line that makes no sense."""
+    text = read_text(file, "name a folder of videos or a list file")
+    if "\0" in text:
+        raise InputError(f"{file} is no list: it is not text, and its suffix is not that of a video")
+    if file.suffix.lower() in (".json", ".jsonl") or _JSON.match(text):
+        raise InputError(f"{file} is JSON and not a list of videos; {_FORMS}, one on a line")
+    if "youtube_id," in text[: text.find("\n")]:
+        raise InputError(
+            f"{file} is a table of Kinetics and not a list of videos; name the folder of the data set to "
+            "videomae-jax prepare --layout kinetics400, or write a list of lines `path label`"
+        )
+    lines = list(_parse(file, text))
+    label_last = _label_last(root, lines)
+    entries = []
+    for line in lines:
+        try:
+            entries.append((line.where, _record(line, root, label_last)))
+        except ValueError as error:
+            raise InputError(f"{line.where}: {error}: {_shown(line.text)}") from None
+    if not entries:
+        raise InputError(f"{file} holds no entry")
+    return entries
+
+
+def read_text(file: Path, instead: str) -> str:
+    """The text of a file; raises InputError, with what to name instead, where it cannot be read."""
+    try:
+        return file.read_text("utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}; {instead}") from error
+
+
+def list_digest(videos: Iterable[VideoRecord]) -> str:
+    """A fingerprint of what is read, in which order, wherever it lies: SHA-256 of names and segments."""
+    text = "\n".join(f"{video.name}\t{video.start}\t{video.total}" for video in videos)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def format_record(video: VideoRecord, folder: str | os.PathLike[str]) -> str | None:
+    """The line of a list for this video, with its path relative to `folder`.
+
+    None where no line is read back as this path: one with a line break, or with spaces and both quotes.
+    """
+    path = Path(os.path.relpath(video.path, folder)).as_posix()
+    quote = "'" if '"' in path else '"'
+    written = f"{quote}{path}{quote}" if re.search(r"^[#\"']|[\s,]", path) else path
+    numbers: Numbers = () if video.label is None else (video.label,)
+    if (video.start, video.total) != (0, -1):
+        # With a label it is a folder of frames, whose lists begin with their number.
+        numbers = (video.start if video.label is None else video.total, *(numbers or (video.total,)))
+    line = " ".join([written, *map(str, numbers)])
+    try:
+        read_back = _parse_line(line) == (path, numbers)
+    except ValueError:
+        return None
+    return line if read_back and not re.search(r"[\r\n]", line) else None
+
+
+def _parse(file: Path, text: str) -> Iterator[_Line]:
+    comments = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        line, where = line.strip(), f"{file}, line {number}"
+        if line.startswith("# ") or line == "#":
+            comments += 1
+            continue
+        try:
+            if line:
+                yield _Line(where, line, *_parse_line(line))
+        except ValueError as error:
+            raise InputError(f"{where}: {error}: {_shown(line)}") from None
+    if comments:
+        log.info("%s: %d %s", file, comments, "line is a comment" if comments == 1 else "lines are comments")
+
+
+def _parse_line(line: str) -> tuple[str, Numbers]:
+    """The path and the numbers after it."""
+    quoted = line[0] in "\"'"
+    path, numbers = _split_quoted(line) if quoted else _split_plain(line)
+    if not path:
+        raise ValueError(f"the path is empty ({_FORMS})")
+    if _ADDRESS.match(path):
+        raise ValueError("videos are read from files and not from addresses; download them first")
+    if not quoted and path[0] == "#" and not _is_video(path):
+        raise ValueError("a comment begins with `# ` at the start of a line; quote a path that begins with #")
+    if not quoted and _SEPARATOR.search(path) and not _is_video(path):
+        raise ValueError(f"{_shown(path)} does not end like a video ({_FORMS})")
+    if len(numbers) > 2:
+        raise ValueError(f"{len(numbers)} numbers after the path ({_FORMS})")
+    return path, tuple(int(number) for number in numbers)
+
+
+def _split_quoted(line: str) -> tuple[str, list[str]]:
+    path, closed, rest = line[1:].partition(line[0])
+    if not closed:
+        raise ValueError(f"a quote is not closed ({_FORMS})")
+    numbers = rest.replace(",", " ").split()
+    if not all(map(_NUMBER.fullmatch, numbers)):
+        raise ValueError(f"{_shown(rest.strip())} is not a whole number ({_FORMS})")
+    return path, numbers
+
+
+def _split_plain(line: str) -> tuple[str, list[str]]:
+    """The numbers at the end, and what comes before; something always does."""
+    end, numbers = len(line), []
+    for gap in reversed(list(_SEPARATOR.finditer(line))):
+        cell = line[gap.end() : end]
+        if not gap.start() or gap[0].count(",") > 1 or not _NUMBER.fullmatch(cell):
+            break
+        numbers.append(cell)
+        end = gap.start()
+    return line[:end], numbers[::-1]
+
+
+def _record(line: _Line, root: Path, label_last: bool) -> VideoRecord:
+    path, name = str(root / line.path), line.path
+    match line.numbers:
+        case [label]:
+            return VideoRecord(path, name, label)
+        case [total, label] if label_last and not line.is_video:
+            if total < 1:
+                raise ValueError(f"total {total} and label {label}: total is at least 1")
+            return VideoRecord(path, name, label, 0, total)
+        case [start, total] if start < 0 or total < -1 or total == 0:
+            raise ValueError(f"start {start} and total {total}: start is at least 0, total at least 1, or -1")
+        case [start, total]:
+            return VideoRecord(path, name, None, start, total)
+    return VideoRecord(path, name)
+
+
+def _label_last(root: Path, lines: list[_Line]) -> bool:
+    """Whether two numbers behind a folder of frames are total and label, or else start and total.
+
+    The folders tell: a total that comes first is the number of frames there, a start that comes first is the
+    number of a frame, with as many after it as are wanted.
+    """
+    votes = [
+        len(found) == first or not {first, first + second - 1} <= found
+        for first, second, found in islice(_folders(root, lines), _LOOKED_INTO)
+    ]
+    return 2 * sum(votes) > len(votes)
+
+
+def _folders(root: Path, lines: list[_Line]) -> Iterator[tuple[int, int, set[int]]]:
+    """The two numbers behind each folder of frames that can be read, and the numbers of its frames."""
+    for line in lines:
+        if len(line.numbers) == 2 and not line.is_video:
+            with suppress(OSError):
+                first, second = line.numbers
+                if found := {number for number, _ in number_frames(root / line.path)}:
+                    yield first, max(1, second), found
+
+
+def _is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def _shown(text: str) -> str:
+    """A text in quotes, cut where it is long."""
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... ({len(text)} characters)"
