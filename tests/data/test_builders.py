@@ -41,7 +41,7 @@ def write(path, text):
 def kinetics(folder, content):
     """Flat training videos and validation videos in folders for each class; one of the list is missing."""
     header = "label,youtube_id,time_start,time_end,split\n"
-    rows = ("yoga,abc-_123456,7,17", '"arm wrestling",--abcdefghi,120,130', "yoga,gone0000000,1,11")
+    rows = ("yoga,abc-_123456,7.0,17", '"arm wrestling",--abcdefghi,120,130', "yoga,gone0000000,1,11")
     write(folder / "annotations/train.csv", header + "".join(f"{row},train\n" for row in rows))
     write(folder / "annotations/val.csv", header + "arm wrestling,VALVALVAL01,0,10,val\n")
     put(content, folder / "train", "abc-_123456_000007_000017.mp4", "--abcdefghi_000120_000130.mp4")
@@ -186,6 +186,16 @@ assert len(tfds.data_source("videomae_jax/video_list", split="test", data_dir={s
 sys.exit("tensorflow" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("time", ["", "soon", "nan", "inf"])
+def test_a_kinetics_table_without_a_time_is_told(tmp_path, content, time):
+    kinetics(tmp_path, content)
+    table = tmp_path / "annotations" / "train.csv"
+    table.write_text(table.read_text() + f"yoga,lost0000000,5,{time},train\n")
+    with pytest.raises(InputError) as caught:
+        read_layout("kinetics400", tmp_path)
+    assert str(caught.value).startswith(f"{table}: the time_end of lost0000000 is {time!r}; it must be")
 
 
 @pytest.mark.parametrize("name", ["kinetics400", "something_something_v2", "ucf101", "hmdb51", "video_list"])

@@ -1,6 +1,8 @@
 """Training batches from prepared sets: the same for any number of workers and hosts, and after a restart."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -148,6 +150,33 @@ def test_a_set_without_names_is_numbered_by_the_file_of_classes(folder, nameless
         assert turned[video.label] in video.name
     own = read_videos_of_model([f"{nameless}#train"], model).videos
     assert [video.label for video in own] == [7 - video.label for video in given.videos]
+
+
+FEATURE = "tensorflow_datasets.core.features"
+DECODED = {
+    "pixels": {
+        "pythonClassName": f"{FEATURE}.tensor_feature.Tensor",
+        "tensor": {"shape": {"dimensions": ["-1", "8", "8", "3"]}, "dtype": "uint8", "encoding": "none"},
+    },
+    "images": {
+        "pythonClassName": f"{FEATURE}.video_feature.Video",
+        "video": {"shape": {"dimensions": ["-1", "8", "8", "3"]}, "dtype": "uint8", "encodingFormat": "png"},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", DECODED)
+def test_a_set_of_decoded_frames_is_refused_in_a_sentence(folder, tmp_path, kind):
+    """As other builders of tensorflow-datasets make them; some of their features need TensorFlow."""
+    shutil.copytree(folder / "video", tmp_path / "set")
+    file = tmp_path / "set" / "features.json"
+    features = json.loads(file.read_text())
+    features["featuresDict"]["features"]["video"] = DECODED[kind]
+    file.write_text(json.dumps(features))
+    with pytest.raises(
+        InputError, match=r"set (cannot be read: .*|has a `video` of .*)Sets of encoded videos"
+    ):
+        read_videos([str(tmp_path / "set")])
 
 
 CONSUMER = """

@@ -66,7 +66,7 @@ def _kinetics(folder: Path) -> Read:
     splits = {}
     for split, entries in rows.items():
         files = _files_by_stem(folder / split)
-        stems = [f"{r['youtube_id']}_{int(r['time_start']):06d}_{int(r['time_end']):06d}" for r in entries]
+        stems = [_kinetics_name(row, tables[split]) for row in entries]
         if not any(stem in files for stem in stems):
             raise _WrongLayout(f"no video that {tables[split].name} names is in {split}/")
         labels = [_label(row["label"], classes, tables[split]) for row in entries]
@@ -75,6 +75,20 @@ def _kinetics(folder: Path) -> Read:
             for stem, label in zip(stems, labels, strict=True)
         )
     return splits, classes
+
+
+def _kinetics_name(row: dict[str, str], table: Path) -> str:
+    """A video's name without suffix; its times are whole seconds, however they are written."""
+    times = []
+    for column in ("time_start", "time_end"):
+        try:
+            times.append(f"{int(float(row[column])):06d}")
+        except (ValueError, OverflowError):
+            raise InputError(
+                f"{table}: the {column} of {row['youtube_id']} is {row[column][:40]!r}; it must be the "
+                "number of seconds in the name of the video. Write it there, or remove the row"
+            ) from None
+    return "_".join((row["youtube_id"], *times))
 
 
 def _something_something_v2(folder: Path) -> Read:

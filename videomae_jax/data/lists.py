@@ -201,10 +201,10 @@ def _label_last(root: Path, lines: list[_Line]) -> bool:
     """Whether two numbers behind a folder of frames are total and label, or else start and total.
 
     The folders tell: a total that comes first is the number of frames there, a start that comes first is the
-    number of a frame, with as many after it as are wanted.
+    number of a frame, with as many after it as are wanted. No segment has a total of 0, but a class may be 0.
     """
     votes = [
-        len(found) == first or not {first, first + second - 1} <= found
+        second == 0 or len(found) == first or not {first, first + max(1, second) - 1} <= found
         for first, second, found in islice(_folders(root, lines), _LOOKED_INTO)
     ]
     return 2 * sum(votes) > len(votes)
@@ -217,7 +217,7 @@ def _folders(root: Path, lines: list[_Line]) -> Iterator[tuple[int, int, set[int
             with suppress(OSError):
                 first, second = line.numbers
                 if found := {number for number, _ in number_frames(root / line.path)}:
-                    yield first, max(1, second), found
+                    yield first, second, found
 
 
 def _is_video(name: str) -> bool:

@@ -31,7 +31,10 @@ from videomae_jax.errors import InputError
 
 _ADDRESS = re.compile(r"(?P<folder>.+)#(?P<split>[A-Za-z0-9_.\-]+)/(?P<position>\d+)", re.DOTALL)
 _OPEN_SETS = 8
-
+_ENCODED = (
+    "Sets of encoded videos are read, which have `video`, the bytes of a file, or `frames`, those of images: "
+    "make one of the video files with videomae-jax prepare"
+)
 _VALIDATION = ("val", "validation", "valid")
 
 Decoder = Literal["pyav", "torchcodec"]
@@ -184,12 +187,12 @@ def open_record(
         yield video_of_set
 
 
-def find_segment(record: VideoRecord, video: OpenVideo, frames: int | None = None) -> tuple[int, int]:
-    """The position of the record's first frame in its video, and how many frames there are.
+def find_segment(record: VideoRecord, video: OpenVideo) -> tuple[int, int]:
+    """The position of the record's first frame in its video, and how many frames it has.
 
-    `frames` is the length of the video where that is known better. Raises VideoError where none is there.
+    Raises VideoError where none is there.
     """
-    frames = len(video.timestamps) if frames is None else frames
+    frames = len(video.timestamps)
     first = video.position(record.start) if isinstance(video, FrameFolder) else record.start
     if first >= frames:
         detail = f"the segment starts at frame {first}, but it has {frames} frames"
@@ -216,7 +219,10 @@ def _data_source(folder: str, split: str) -> Any:
         raise InputError(f"{folder} has no split {split!r}, but {', '.join(sorted(builder.info.splits))}")
     features = builder.info.features
     if not isinstance(features, tfds.features.FeaturesDict) or not {"video", "frames"} & set(features):
-        raise InputError(f"{folder} holds {features}; a set of encoded videos has `video` or `frames`")
+        raise InputError(f"{folder} holds {features}. {_ENCODED}")
+    for name, shape in (("video", ()), ("frames", (None,))):
+        if name in features and (features[name].shape, features[name].np_dtype) != (shape, np.object_):
+            raise InputError(f"{folder} has a `{name}` of decoded frames, {features[name]}. {_ENCODED}")
     return builder.as_data_source(split)
 
 
@@ -228,7 +234,10 @@ def _builder(folder: str) -> Any:
         unfinished = (epath.Path(folder) / ".prepare").exists()
         what = "a set that `videomae-jax prepare` has not finished" if unfinished else "no dataset_info.json"
         raise InputError(f"{folder} holds {what}; name the folder of a complete set")
-    return tfds.builder_from_directory(_copy_from_s3(folder) if folder.startswith("s3://") else folder)
+    try:
+        return tfds.builder_from_directory(_copy_from_s3(folder) if folder.startswith("s3://") else folder)
+    except ImportError as error:  # Features of images and of decoded frames need TensorFlow.
+        raise InputError(f"{folder} cannot be read: {error}. {_ENCODED}") from error
 
 
 def _copy_from_s3(folder: str) -> str:
