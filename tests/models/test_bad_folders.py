@@ -112,6 +112,19 @@ def test_damaged_weights(tmp_path, pretrained, damage):
         VideoMAEForPreTraining.from_pretrained(tmp_path / "a")
 
 
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
+def test_weights_of_eight_bits_are_named(tmp_path, pretrained, dtype):
+    model, params = pretrained
+    model.save_pretrained(tmp_path / "a", params)
+    header = json.dumps({"cls_token": {"dtype": dtype, "shape": [4], "data_offsets": [0, 4]}}).encode()
+    file = tmp_path / "a/model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(
+        InputError, match=rf"safetensors cannot be read, as it holds numbers in {dtype}: those"
+    ):
+        VideoMAEForPreTraining.from_pretrained(tmp_path / "a")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -120,6 +133,12 @@ def test_damaged_weights(tmp_path, pretrained, damage):
         ({"image_size": [16, 32]}, "squares"),
         ({"num_attention_heads": 5}, "hidden_size=24"),
         ({"id2label": {"0": "a", "2": "b"}}, "id2label"),
+        ({"num_frames": None}, "num_frames is null; it must be a whole number above 0"),
+        ({"num_frames": "16"}, 'num_frames is "16"; it must be a whole number above 0'),
+        ({"tubelet_size": 0}, "tubelet_size is 0; it must be a whole number above 0"),
+        ({"image_size": [16, None]}, r"image_size is \[16, null\]; it must be a whole number above 0"),
+        ({"layer_norm_eps": None}, "layer_norm_eps is null; it must be a number"),
+        ({"model_config": {"num_frames": None}}, "num_frames is null; it must be a whole number above 0"),
         ({"model_config": {"embed_dim": 24, "cos_attn": True}}, r"cosine attention \(cos_attn=True\)"),
         ({"model_config": {"init_values": 0.1}}, "layer scale"),
         ({"model_config": {"use_learnable_pos_emb": True}}, "learned positions"),

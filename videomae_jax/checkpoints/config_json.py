@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from videomae_jax.config import VideoMAEConfig, class_names
 from videomae_jax.errors import InputError
@@ -30,6 +30,7 @@ _V2_UNSUPPORTED = {
     "init_values": (0, "layer scale"),
     "use_learnable_pos_emb": (False, "learned positions"),
 }
+_KINDS = {int: "a whole number above 0", float: "a number", bool: "true or false"}
 
 
 def read_config(folder: Path) -> VideoMAEConfig:
@@ -42,11 +43,26 @@ def read_config(folder: Path) -> VideoMAEConfig:
     if not isinstance(values, dict):
         raise InputError(f"{file} holds no JSON object, so it is not a model's configuration")
     try:
-        if isinstance(values.get("model_config"), dict):
+        if isinstance(given := values.get("model_config"), dict):
+            _check_kinds({_V2_NAMES[name]: value for name, value in given.items() if name in _V2_NAMES})
             return _from_v2(values)
+        _check_kinds(values)
         return _from_transformers(values)
     except (TypeError, ValueError) as error:
         raise InputError(f"{file} describes no VideoMAE that can be built here: {error}") from error
+
+
+def _check_kinds(values: dict[str, Any]) -> None:
+    """Raise ValueError for a value that is of another kind than the setting it is for, such as null."""
+    hints = get_type_hints(VideoMAEConfig)
+    for name, value in values.items():
+        kind = hints.get(name)
+        if name == "num_labels" or kind not in _KINDS:
+            continue
+        for number in value if isinstance(value, list) else [value]:  # The two sides of an image.
+            number = float(number) if kind is float and type(number) is int else number
+            if type(number) is not kind or (kind is int and number < 1):
+                raise ValueError(f"{name} is {json.dumps(value)}; it must be {_KINDS[kind]}")
 
 
 def _from_transformers(values: dict[str, Any]) -> VideoMAEConfig:

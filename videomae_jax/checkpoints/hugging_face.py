@@ -8,7 +8,7 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 from huggingface_hub import constants, errors
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from videomae_jax.checkpoints.config_json import config_json, read_config
@@ -93,10 +93,16 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
     """The tensors of a file; raises InputError when it is damaged, or of a dtype that NumPy lacks."""
     try:
         return load_file(file)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"{file} cannot be read: {error}. It is damaged or cut short, or holds numbers of fewer than 16 "
-            "bits: download or copy it again, or save it in float32 or bfloat16"
+            f"{file} cannot be read: {error}. It is damaged or cut short: download or copy it again"
+        ) from error
+    except (KeyError, TypeError, AttributeError) as error:  # What the library does with other dtypes.
+        with safe_open(file, "np") as tensors:
+            dtypes = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+        raise InputError(
+            f"{file} cannot be read, as it holds numbers in {' and '.join(sorted(dtypes))}: those of fewer "
+            "than 16 bits are not read here; save it in float32 or bfloat16"
         ) from error
 
 
