@@ -13,6 +13,7 @@ FLOORS = {
     "files": 0,
     "recipes": 0,
     "processing": 0,
+    "transformers_names": 0,
     "versions": 0,
     "checkpoints": 1,
     "data": 1,

@@ -1,15 +1,39 @@
 """Every setting of a model and of a run, as frozen dataclasses, and the named sizes. No jax here."""
 
+import difflib
+import functools
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from videomae_jax.errors import InputError
 from videomae_jax.recipes import check_types, find_recipe, run_recipe
+from videomae_jax.transformers_names import class_names, from_json, own_names, to_json
 
 AttentionBackend = Literal["auto", "xla", "blockwise", "cudnn", "splash"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+
+ScoreKind = Literal["softmax", "sigmoid", "value"]
+
+T = TypeVar("T")
 
 
+def _takes_names_of_transformers(cls: type[T]) -> type[T]:
+    """Let a class be made with `qkv_bias`, `label2id`, a dict as `id2label` and the like; see `own_names`."""
+    init: Any = vars(cls)["__init__"]
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **settings: Any) -> None:
+        init(self, *args, **own_names(settings))
+
+    setattr(cls, "__init__", __init__)  # noqa: B010
+    return cls
+
+
+@_takes_names_of_transformers
 @dataclass(frozen=True)
 class VideoMAEConfig:
     """The architecture, with the field names of Hugging Face's VideoMAEConfig.
@@ -61,6 +85,9 @@ class VideoMAEConfig:
     """Classes of a classifier; the length of `id2label` where that is given."""
     id2label: tuple[str, ...] = ()
     """Names of the classes, in the order of their numbers."""
+    problem_type: ProblemType | None = None
+    """What a classifier's outputs are: one class of all, each class for itself, or plain numbers. None means
+    one class of all, or a number where there is one output only. Training here is of one class of all."""
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     """Compute dtype; "auto" is bfloat16 on GPUs and TPUs and float32 on a CPU. Parameters are float32."""
     remat: bool = False
@@ -89,8 +116,6 @@ class VideoMAEConfig:
 
     def _settle_labels(self) -> None:
         """Let `id2label` and `num_labels` agree, whichever was given."""
-        if not isinstance(self.id2label, tuple):
-            raise ValueError("id2label must be a tuple of names; class_names(...) makes one of a dict")
         names = self.id2label
         if len(names) != self.num_labels and (not names or (self.num_labels and are_numbers(names))):
             names = tuple(f"LABEL_{number}" for number in range(self.num_labels))
@@ -107,6 +132,15 @@ class VideoMAEConfig:
         return {name: number for number, name in enumerate(self.id2label)}
 
     @property
+    def score_kind(self) -> ScoreKind:
+        """What outputs become: shares that add up to 1, a probability each, or themselves."""
+        if self.problem_type == "multi_label_classification":
+            return "sigmoid"
+        if self.problem_type == "regression" or (self.problem_type is None and self.num_labels == 1):
+            return "value"
+        return "softmax"
+
+    @property
     def grid(self) -> tuple[int, int, int]:
         """Tokens along time, height and width: (t, h, w)."""
         side = self.image_size // self.patch_size
@@ -121,15 +155,71 @@ class VideoMAEConfig:
     def values_per_tubelet(self) -> int:
         return self.tubelet_size * self.patch_size**2 * self.num_channels
 
+    def changed(self, **changes: Any) -> "VideoMAEConfig":
+        """With other values, under the names of transformers too; other classes take the place of all.
 
-def class_names(id2label: Mapping[Any, str] | Sequence[str]) -> tuple[str, ...]:
-    """The field `id2label` from names in order or by number; raises ValueError when a number is missing."""
-    if not isinstance(id2label, Mapping):
-        return tuple(id2label)
-    names = {int(number): name for number, name in id2label.items()}
-    if sorted(names) != list(range(len(names))):
-        raise ValueError(f"id2label must name the classes 0 to {len(names) - 1}, but has {sorted(names)}")
-    return tuple(names[number] for number in range(len(names)))
+        Raises InputError for a name that is no field, and ValueError for values that cannot be built.
+        """
+        changes = own_names(changes)
+        known = [each.name for each in fields(self)]
+        if unknown := sorted(changes.keys() - set(known)):
+            near = difflib.get_close_matches(unknown[0], known, n=1)
+            raise InputError(
+                f"{unknown[0]} is no field of VideoMAEConfig and no argument here; "
+                + (f"did you mean {near[0]}?" if near else f"its fields are {', '.join(known)}")
+            )
+        if changes.keys() & {"num_labels", "id2label"}:
+            changes = {"num_labels": 0, "id2label": (), **changes}
+        return replace(self, **changes)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], **changes: Any) -> "VideoMAEConfig":
+        """From what a config.json holds; what it does not say is as transformers has it, or as by default.
+
+        Entries that mean nothing here are left out; `changes` come on top. Raises ValueError for what cannot
+        be built.
+        """
+        return cls(**from_json(values, {each.name for each in fields(cls)})).changed(**changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a config.json, which transformers loads: architecture and classes, not how to compute."""
+        return to_json(asdict(self))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        subfolder: str = "",
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> "VideoMAEConfig":
+        """That of a Hugging Face folder or hub id, a work folder or a step folder; `changes` come on top.
+
+        Raises InputError where there is none.
+        """
+        # By name, as the package's own names are found: reading folders is above this module.
+        reader = import_module("videomae_jax.checkpoints.source")
+        return reader.read_config_of(str(source), revision, subfolder, local_files_only).changed(**changes)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json alone; a model's `save_pretrained` writes it beside its weights."""
+        file = Path(folder) / "config.json"
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        except OSError as error:
+            raise InputError(f"{file} could not be written: {error}") from error
+
+
+def check_rgb(what: str, config: VideoMAEConfig) -> None:
+    """Raise InputError for a model that takes no RGB, where videos are read for it."""
+    if config.num_channels != 3:
+        raise InputError(
+            f"the model takes num_channels={config.num_channels}, but {what} reads videos as RGB, of 3: "
+            "use the model classes themselves, in Python, which take arrays of any number of channels"
+        )
 
 
 def are_numbers(names: Sequence[str]) -> bool:
@@ -381,6 +471,17 @@ class FinetuneConfig:
     """Stop after this many steps in a row whose loss or gradient is not finite."""
 
 
+def check_trainable(config: PretrainConfig | FinetuneConfig) -> None:
+    """Raise InputError for a model that cannot be trained here."""
+    check_rgb("training", config.model)
+    one_of_all = (None, "single_label_classification")
+    if isinstance(config, FinetuneConfig) and config.model.problem_type not in one_of_all:
+        raise InputError(
+            f"model.problem_type={config.model.problem_type}, but fine-tuning here is of one class of all: "
+            "leave it out. Models that were trained for it elsewhere can be used and converted"
+        )
+
+
 FREE_ON_RESUME = (
     "data.val",
     "data.test",
@@ -430,9 +531,12 @@ __all__ = [
     "MeshConfig",
     "OptimConfig",
     "PretrainConfig",
+    "ScoreKind",
     "VideoMAEConfig",
     "ViewsConfig",
     "are_numbers",
+    "check_rgb",
+    "check_trainable",
     "class_names",
     "load_config",
 ]

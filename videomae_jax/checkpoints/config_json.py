@@ -1,16 +1,12 @@
 """config.json of Hugging Face folders, VideoMAE's and VideoMAE V2's: to our configuration and back."""
 
 import json
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from videomae_jax.config import VideoMAEConfig, class_names
 from videomae_jax.errors import InputError
 
-# What transformers uses where its config.json says nothing; ours, written by us, says 1e-6.
-_EPS = {"layer_norm_eps": 1e-12, "decoder_norm_eps": 1e-5, "fc_norm_eps": 1e-5}
-_NOT_IN_JSON = {"dtype", "remat", "attention", "encoder_norm", "num_labels", "id2label"}
 _V2_NAMES = {
     "img_size": "image_size",
     "patch_size": "patch_size",
@@ -68,18 +64,7 @@ def _check_kinds(values: dict[str, Any]) -> None:
 def _from_transformers(values: dict[str, Any]) -> VideoMAEConfig:
     if values.get("model_type") != "videomae":
         raise InputError(f"model_type is {values.get('model_type')!r}, not 'videomae'")
-    if values.get("hidden_act", "gelu") != "gelu":
-        raise InputError(f"hidden_act is {values['hidden_act']!r}; VideoMAE here has gelu only")
-    known = {field.name for field in fields(VideoMAEConfig)} - _NOT_IN_JSON
-    settings = _EPS | {name: values[name] for name in known & values.keys()}
-    if "qkv_bias" in values:  # the name before transformers 5.18
-        settings["qv_bias"] = values["qkv_bias"]
-    for name in ("image_size", "patch_size"):
-        if isinstance(side := settings.get(name), list):
-            if len(set(side)) != 1:
-                raise InputError(f"{name} is {side}; only squares can be built here")
-            settings[name] = side[0]
-    return VideoMAEConfig(**settings, id2label=class_names(values.get("id2label") or ()))
+    return VideoMAEConfig.from_dict(values)
 
 
 def _from_v2(values: dict[str, Any]) -> VideoMAEConfig:
@@ -94,6 +79,7 @@ def _from_v2(values: dict[str, Any]) -> VideoMAEConfig:
         **settings,
         intermediate_size=int(width * given.get("mlp_ratio", 4)),
         id2label=class_names(values.get("id2label") or ()),
+        problem_type=values.get("problem_type"),
     )
 
 
@@ -101,26 +87,11 @@ def config_json(config: VideoMAEConfig, architecture: str) -> dict[str, Any]:
     """What config.json says of a model, for transformers and for `read_config`.
 
     A pre-trained model with an encoder norm has to say use_mean_pooling=false, as the published ones do:
-    transformers has that norm only then. Both names of qv_bias are there, for transformers before and after
-    5.18. decoder_norm_eps and fc_norm_eps mean nothing to transformers, which uses 1e-5.
+    transformers has that norm only then.
     """
-    settings = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_JSON}
+    values = {"architectures": [architecture], **config.to_dict()}
     if architecture == "VideoMAEForPreTraining":
-        settings["use_mean_pooling"] = not config.encoder_norm
-    labels = {}
-    if config.id2label or architecture == "VideoMAEForVideoClassification":  # Without it, it would have two.
-        labels = {
-            "id2label": {str(number): name for number, name in enumerate(config.id2label)},
-            "label2id": config.label2id,
-        }
-    return {
-        "architectures": [architecture],
-        "model_type": "videomae",
-        **settings,
-        "qkv_bias": config.qv_bias,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "initializer_range": 0.02,
-        **labels,
-    }
+        values["use_mean_pooling"] = not config.encoder_norm
+    if architecture == "VideoMAEForVideoClassification" and not config.id2label:
+        values |= {"id2label": {}, "label2id": {}}  # Without them, it would have two.
+    return values

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from videomae_jax.config import CheckpointConfig, VideoMAEConfig, class_names
+from videomae_jax.config import CheckpointConfig, VideoMAEConfig
 from videomae_jax.errors import InputError, RunError
 
 FOLDER = "checkpoints"
@@ -102,9 +102,8 @@ def read_description(step_folder: Path) -> dict[str, Any]:
 def read_model(step_folder: Path) -> VideoMAEConfig:
     """The configuration of the model whose checkpoint it is."""
     description = read_description(step_folder)
-    model = description["config"]["model"]
     try:
-        return VideoMAEConfig(**model | {"id2label": class_names(model.get("id2label", ()))})
+        return VideoMAEConfig(**description["config"]["model"])
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{step_folder} describes a model that this version does not know: {error}. It was written by "

@@ -1,29 +1,39 @@
 """Weights from wherever a user says they are."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from videomae_jax.checkpoints import hugging_face, orbax
+from videomae_jax.checkpoints.architecture import mend_heads
 from videomae_jax.checkpoints.config_json import read_config
 from videomae_jax.checkpoints.names import original_from_tree
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 
+log = logging.getLogger(__name__)
 
-def read_weights(source: str, revision: str | None = None) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
+
+def read_weights(
+    source: str, revision: str | None = None, subfolder: str = "", local_files_only: bool = False
+) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
     """Configuration and tensors of a checkpoint, in float32 and under their original names.
 
     `source` is a work folder (its best step counts, or its newest), a step folder, a Hugging Face folder, or
-    a hub id, of which `revision` is a branch, tag or commit. Raises InputError when it is none of them.
+    a hub id, of which `revision` is a branch, tag or commit; `subfolder` is a folder in it. With
+    `local_files_only` the hub is not asked. Raises InputError when it is none of them.
     """
-    path = _folder(source)
+    path = _folder(source, subfolder)
     if orbax.is_run(path):
         config, params = orbax.read_params(path)
         tensors = original_from_tree(params, config)
     else:
-        config, tensors = hugging_face.read_folder(hugging_face.find_folder(source, revision), source)
+        folder = hugging_face.find_folder(
+            source, revision, subfolder=subfolder, local_files_only=local_files_only
+        )
+        config, tensors = hugging_face.read_folder(folder, str(path))
         config = replace(config, encoder_norm="encoder.norm.weight" in tensors)
     return config, {name: _float32(tensor) for name, tensor in tensors.items()}
 
@@ -31,14 +41,33 @@ def read_weights(source: str, revision: str | None = None) -> tuple[VideoMAEConf
 def read_model(source: str) -> VideoMAEConfig:
     """The configuration alone of a checkpoint of any kind, as it says it."""
     path = _folder(source)
+    if path.is_dir() and not orbax.is_run(path):
+        hugging_face.weight_files(path, source)  # It says what else a folder without weights is.
+    return _read_config(source)
+
+
+def read_config_of(
+    source: str, revision: str | None = None, subfolder: str = "", local_files_only: bool = False
+) -> VideoMAEConfig:
+    """The configuration alone, with or without weights beside it; the hub's wrong number of heads is
+    corrected, with a warning."""
+    config, warning = mend_heads(source, _read_config(source, revision, subfolder, local_files_only))
+    if warning:
+        log.warning(warning)
+    return config
+
+
+def _read_config(
+    source: str, revision: str | None = None, subfolder: str = "", local_files_only: bool = False
+) -> VideoMAEConfig:
+    path = _folder(source, subfolder)
     if orbax.is_run(path):
         return orbax.read_model(orbax.find_evaluated_folder(path))
-    if path.is_dir():
-        hugging_face.weight_files(path, source)  # It says what else a folder without weights is.
-    return read_config(hugging_face.find_folder(source, patterns=("*.json",)))
+    folder = hugging_face.find_folder(source, revision, ("*.json",), subfolder, local_files_only)
+    return read_config(folder)
 
 
-def _folder(source: str) -> Path:
+def _folder(source: str, subfolder: str = "") -> Path:
     path = Path(source)
     if path.is_file():
         pickled = path.suffix in (".bin", ".pth", ".pt", ".ckpt")
@@ -46,7 +75,7 @@ def _folder(source: str) -> Path:
             f"{source} is a file. "
             + (hugging_face.refusal(source) if pickled else "Give the folder with config.json that it is in")
         )
-    return path
+    return path / subfolder
 
 
 def _float32(tensor: np.ndarray) -> np.ndarray:

@@ -26,7 +26,10 @@ _BAR = 30
 
 @dataclass(frozen=True)
 class Classify:
-    """Say which classes a classifier sees in each video; the scores of all classes add up to 1."""
+    """Say which classes a classifier sees in each video; the scores of all classes add up to 1.
+
+    A model of several labels at a time gives each a probability of its own, one of regression its values.
+    """
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Video files, folders of videos, or list files."""
@@ -58,7 +61,7 @@ class Prediction:
 
     label: str
     score: float
-    """Mean softmax over the views, between 0 and 1."""
+    """Mean over the views: of the softmax, of each label's sigmoid, or of a regression's values."""
     number: int
     """Of the class, as the model counts."""
 
@@ -91,13 +94,18 @@ def classify(args: Classify) -> int:
             row = {"path": path, "predictions": [asdict(prediction) for prediction in found]}
             print(json.dumps(row), flush=True)
         else:
-            print("\n".join([printable(path), *map(_line, found)]), flush=True)
+            line = _value_line if classifier.predictor.config.score_kind == "value" else _line
+            print("\n".join([printable(path), *map(line, found)]), flush=True)
     return int(failed > 0)
 
 
 def _line(prediction: Prediction) -> str:
     bar = "█" * round(_BAR * prediction.score)
     return f"  {prediction.score:6.1%}  {bar:{_BAR}}  {prediction.label}"
+
+
+def _value_line(prediction: Prediction) -> str:
+    return f"  {prediction.score:10.4g}  {prediction.label}"
 
 
 class VideoClassifier:
@@ -154,6 +162,8 @@ class VideoClassifier:
     ) -> list[Prediction] | list[list[Prediction]]:
         """The best classes of a video file, the best first; for several files, a list of such lists.
 
+        The values of a regression come in the model's own order.
+
         Raises InputError with the reason when a file cannot be read.
         """
         if isinstance(videos, str | os.PathLike):
@@ -186,11 +196,9 @@ class VideoClassifier:
                     yield records[record_id].path, self._best(scores, top_k)
 
     def _best(self, scores: Float64[np.ndarray, " y"], top_k: int) -> list[Prediction]:
-        names = self.predictor.config.id2label
-        return [
-            Prediction(names[number], float(scores[number]), int(number))
-            for number in best_classes(scores[None], top_k)[0]
-        ]
+        names, values = self.predictor.config.id2label, self.predictor.config.score_kind == "value"
+        order = range(len(scores))[:top_k] if values else best_classes(scores[None], top_k)[0]
+        return [Prediction(names[number], float(scores[number]), int(number)) for number in order]
 
 
 __all__ = ["Classify", "Prediction", "VideoClassifier", "classify"]

@@ -5,7 +5,7 @@ import os
 import numpy as np
 from jaxtyping import UInt8
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.config import VideoMAEConfig, check_rgb
 from videomae_jax.data.cropping import centre_clip
 from videomae_jax.data.prepared import open_record
 from videomae_jax.data.sampling import centre_start, pretrain_indices
@@ -29,6 +29,7 @@ def read_timed_clip(
     path: str | os.PathLike[str], config: VideoMAEConfig, sampling_rate: int
 ) -> tuple[UInt8[np.ndarray, "T H W c"], float]:
     """As `read_clip`, with the seconds between its frames."""
+    check_rgb("read_clip", config)
     try:
         with open_record(VideoRecord(os.fspath(path), "")) as video:
             times = video.timestamps

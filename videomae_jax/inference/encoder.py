@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
+from videomae_jax.config import check_rgb
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.predictor import Normalization, params_digest, read_normalization
 from videomae_jax.models.axes import axis_rules
@@ -49,6 +50,7 @@ class ClipEncoder:
         tokens: bool = False,
         batch_size: int = 8,
     ) -> None:
+        check_rgb("extracting features", model.config)
         model, params, self.what = _cut(model, params, layer, tokens)
         self.config, self.normalization = model.config, normalization
         mesh = make_mesh()

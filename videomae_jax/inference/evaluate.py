@@ -78,6 +78,11 @@ def evaluate_checkpoint(args: Evaluate) -> Evaluation:
         args.checkpoint, args.sampling, args.sampling_rate, args.num_segments, args.num_crops
     )
     predictor = Predictor.from_pretrained(args.checkpoint)
+    if predictor.config.score_kind == "value":
+        raise InputError(
+            f"{args.checkpoint} is a regression model: its outputs are values and no classes, so there is no "
+            "accuracy to measure; classify --json prints the values"
+        )
     videos, classes = read_videos_of_model(args.lists, predictor.config, args.root, args.classes)
     with _out_folder(args.out) as first:
         if first and (
@@ -120,6 +125,11 @@ def summary(evaluation: Evaluation) -> list[str]:
     ]
     shares = [(each.share, each.number, each) for each in evaluation.classes if each.share is not None]
     worst = [each for _, _, each in sorted(shares)[:3]]
+    if evaluation.score_kind == "sigmoid":
+        lines.append(
+            "each class has a probability of its own (multi_label_classification): a video counts as right "
+            "where its label has the largest"
+        )
     lines.append("worst " + ", ".join(f"{each.name} {each.correct}/{each.videos}" for each in worst))
     if failures := evaluation.failures:
         reasons = Counter(failure.reason for failure in failures.values())

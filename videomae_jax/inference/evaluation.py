@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Float64, Int64
 from tqdm import tqdm
 
-from videomae_jax.config import LabelledDataConfig, ViewsConfig
+from videomae_jax.config import LabelledDataConfig, ScoreKind, ViewsConfig
 from videomae_jax.data.pipeline import Failure
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.errors import RunError
@@ -31,9 +31,10 @@ class Evaluation:
     """With the labels as the model numbers them."""
     class_names: tuple[str, ...]
     scores: Float64[np.ndarray, "n y"]
-    """Mean softmax of the views of each video; 0 where it could not be read."""
+    """Mean score of the views of each video, as in `Predictor`; 0 where it could not be read."""
     failures: Mapping[int, Failure]
     """Why a video could not be read, by its position in `videos`."""
+    score_kind: ScoreKind = "softmax"
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:
@@ -93,7 +94,8 @@ def evaluate_videos(
             f"none of the {len(videos)} videos could be read, the first being {whole.failures[0].error}. "
             "See which can be with: videomae-jax check-data LIST"
         )
-    return Evaluation(videos, class_names, scores, _by_position(unread, videos, whole.failures))
+    failures = _by_position(unread, videos, whole.failures)
+    return Evaluation(videos, class_names, scores, failures, predictor.config.score_kind)
 
 
 def _from_all_processes(parts: list[Scored], num_labels: int) -> Scored:

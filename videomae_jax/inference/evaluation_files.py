@@ -62,6 +62,7 @@ def describe_evaluation(
             "image_size": config.image_size,
         },
         "normalization": asdict(predictor.normalization),
+        "scores": config.score_kind,
         "dtype": config.dtype,
         "settings": asdict(settings),
         "versions": {name: version_of(name) for name in _PACKAGES},

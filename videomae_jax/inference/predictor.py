@@ -2,6 +2,7 @@
 
 Views of a video are classified by themselves; its score is the mean of their softmax, as in the original
 (there since commit 2254c5e), taken in float64 and in the order of the views, so that no batching changes it.
+Models of several labels at a time have sigmoids instead, those of regression the values themselves.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Float64, Int64, UInt8
 
 from videomae_jax.checkpoints.processing_json import read_processing
-from videomae_jax.config import LabelledDataConfig, VideoMAEConfig, ViewsConfig
+from videomae_jax.config import LabelledDataConfig, VideoMAEConfig, ViewsConfig, check_rgb
 from videomae_jax.data.clips import TestViews
 from videomae_jax.data.pipeline import ClipBatch, Failure, each_video
 from videomae_jax.data.sources import VideoRecord
@@ -57,7 +58,8 @@ class Predictor:
     def __init__(
         self, config: VideoMAEConfig, params: Any, normalization: Normalization | None = None
     ) -> None:
-        """Place `params`, which every process holds whole."""
+        """Place `params`, which every process holds whole; raises InputError for a model of no RGB videos."""
+        check_rgb("scoring", config)
         self.config, self.normalization = config, normalization or Normalization()
         self.mesh = make_mesh()
         everywhere, batch = replicated(self.mesh), batch_sharding(self.mesh)
@@ -65,7 +67,7 @@ class Predictor:
             lambda leaf: jax.make_array_from_process_local_data(everywhere, np.asarray(leaf)), params
         )
         jitted = jax.jit(
-            partial(view_probabilities, config=config, normalization=self.normalization),
+            partial(view_scores, config=config, normalization=self.normalization),
             in_shardings=(everywhere, batch),
             out_shardings=batch,
         )
@@ -81,7 +83,7 @@ class Predictor:
         return cls(model.config, params, read_normalization(source, revision))
 
     def start(self, clips: UInt8[np.ndarray, "b T H W c"]) -> jax.Array:
-        """Start to classify this process's part of a batch: probabilities (b, y) that `rows` waits for.
+        """Start to classify this process's part of a batch: scores (b, y) that `rows` waits for.
 
         All processes must call it with as many clips, a multiple of the devices of each.
         """
@@ -99,13 +101,16 @@ def params_digest(params: Any) -> str:
     return digest.hexdigest()
 
 
-def view_probabilities(
+def view_scores(
     params: Any, clips: UInt8[Array, "b T H W c"], *, config: VideoMAEConfig, normalization: Normalization
 ) -> Float[Array, "b y"]:
     with axis_rules(RULES):
         output = VideoMAEForVideoClassification(config).apply({"params": params}, normalization(clips))
     assert isinstance(output, VideoMAEForVideoClassificationOutput)
-    return jax.nn.softmax(output.logits.astype(jnp.float32))
+    logits = output.logits.astype(jnp.float32)
+    if config.score_kind == "value":
+        return logits
+    return jax.nn.sigmoid(logits) if config.score_kind == "sigmoid" else jax.nn.softmax(logits)
 
 
 def rows(split: jax.Array) -> Float32[np.ndarray, "b y"]:
@@ -116,7 +121,7 @@ def rows(split: jax.Array) -> Float32[np.ndarray, "b y"]:
 
 @dataclass(frozen=True)
 class Scored:
-    """Some videos that were read, each with the mean softmax of its views, and those that could not be."""
+    """Some videos that were read, each with the mean score of its views, and those that could not be."""
 
     record_ids: Int64[np.ndarray, " n"]
     """Positions in the videos asked for."""
@@ -177,8 +182,8 @@ def _split(clips: UInt8[np.ndarray, "b T H W c"], size: int) -> Iterator[UInt8[n
 def _finish(batch: ClipBatch, started: list[jax.Array], per_video: int) -> Scored:
     """Average the views of each video."""
     slots = batch.record_ids.reshape(-1, per_video)[:, 0]
-    probabilities = np.concatenate([rows(part) for part in started])[: len(slots) * per_video]
-    each = probabilities.astype(np.float64).reshape(len(slots), per_video, -1)[slots >= 0]
+    found = np.concatenate([rows(part) for part in started])[: len(slots) * per_video]
+    each = found.astype(np.float64).reshape(len(slots), per_video, -1)[slots >= 0]
     if not np.isfinite(each).all():
         raise RunError(
             "the model's scores are not finite: its weights hold NaN or infinity, or overflow in its dtype"

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import flax.struct
@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from videomae_jax.checkpoints.architecture import Kind
-from videomae_jax.checkpoints.processing_json import read_processing
-from videomae_jax.config import VideoMAEConfig, are_numbers, class_names
+from videomae_jax.config import VideoMAEConfig, are_numbers
 from videomae_jax.errors import InputError
 from videomae_jax.models.encoder import Encoder, HiddenStates, all_tubelets
 from videomae_jax.models.layers import Params
-from videomae_jax.models.loading import compare_for_training, fit, load_weights, save
+from videomae_jax.models.loading import changed, compare_for_training, fit, load, load_weights, save, taken
+from videomae_jax.models.patches import check_bound
 from videomae_jax.processing import Processing
 
 log = logging.getLogger(__name__)
@@ -90,6 +90,7 @@ class VideoMAEForVideoClassification(nn.Module):
         deterministic: bool = True,
     ) -> tuple[Float[Array, "b d"], HiddenStates | None]:
         """What the head sees of normalised clips, in float32."""
+        check_bound(self, "pixel_values")
         tubelets = all_tubelets(pixel_values, self.config)
         tokens, hidden_states = self.encoder(tubelets, None, output_hidden_states, deterministic)
         if self.config.use_mean_pooling:
@@ -116,27 +117,35 @@ class VideoMAEForVideoClassification(nn.Module):
         source: str | Path,
         *,
         revision: str | None = None,
+        subfolder: str = "",
+        local_files_only: bool = False,
         num_labels: int | None = None,
         id2label: Mapping[int, str] | Sequence[str] | None = None,
+        label2id: Mapping[str, int] | None = None,
         key: jax.Array | None = None,
+        **changes: Any,
     ) -> tuple["VideoMAEForVideoClassification", Params]:
         """A classifier, or the start of one, from a checkpoint of any kind.
 
         Args:
           source: a Hugging Face folder or hub id, a work folder or a step folder.
-          num_labels, id2label: the classes, by default those of the checkpoint's head. Another number of
-            classes, or a checkpoint without a head, means a fresh head drawn from `key`, and a fresh fc_norm
-            where there is none; such a model pools by mean. What is left out or drawn is logged.
+          subfolder, local_files_only: where in `source`; and whether the hub is not to be asked.
+          num_labels, id2label, label2id: the classes, by default those of the checkpoint's head. Another
+            number of classes, or a checkpoint without a head, means a fresh head drawn from `key`, and a
+            fresh fc_norm where there is none; such a model pools by mean. What is left out or drawn is
+            logged.
+          changes: fields of the configuration that shall differ, as dtype="bfloat16".
 
         Raises InputError, listing all that does not fit.
         """
-        config, tensors = load_weights(source, revision)
-        processing = read_processing(source, revision)
+        loaded = load(source, cls.kind, revision, subfolder, local_files_only, changes)
+        config, tensors, processing = loaded.config, loaded.tensors, loaded.processing
         old_names = config.id2label
-        if num_labels is not None or id2label is not None:
-            config = replace(config, num_labels=num_labels or 0, id2label=class_names(id2label or ()))
+        classes = {"num_labels": num_labels, "id2label": id2label, "label2id": label2id}
+        if asked := {name: value for name, value in classes.items() if value is not None}:
+            config = changed(config, asked)
         head = tensors.get("head.weight")
-        if head is None or ((num_labels or id2label) and len(head) != config.num_labels):
+        if head is None or (asked and len(head) != config.num_labels):
             return cls._start_from(source, config, tensors, key, processing)
         if config.num_labels == 0:  # transformers does not write down the names of two nameless classes
             config = replace(config, num_labels=len(head))
@@ -183,9 +192,8 @@ class VideoMAEForVideoClassification(nn.Module):
         The head is taken where it is of the same classes, else drawn from `key`, as is a missing fc_norm;
         what is left out or drawn is logged. Raises InputError, listing all that does not fit.
         """
-        config, tensors = load_weights(source, None)
-        kind: Kind = "classification" if "fc_norm.weight" in tensors else "encoder"
-        compare_for_training(source, config, self.config, kind)
+        config, tensors = load_weights(source)
+        compare_for_training(source, config, self.config, taken(self.kind, tensors))
         head = tensors.get("head.weight")
         if head is None:
             return self._fit_encoder(source, tensors, key), "drawn anew: the weights have none"

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from videomae_jax.checkpoints.architecture import Kind
-from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.models.layers import (
     Block,
@@ -23,8 +22,8 @@ from videomae_jax.models.layers import (
     every_layer,
     init_stack,
 )
-from videomae_jax.models.loading import fit, load_weights, save
-from videomae_jax.models.patches import check_video, patchify
+from videomae_jax.models.loading import fit, load, save
+from videomae_jax.models.patches import check_bound, check_video, patchify
 from videomae_jax.models.position import sinusoid_table
 from videomae_jax.processing import Processing
 
@@ -132,28 +131,38 @@ class VideoMAEModel(nn.Module):
     processing: Processing | None = None
     """How clips are made of frames, which `save_pretrained` writes; None as in training here."""
 
-    @nn.compact
+    def setup(self) -> None:
+        self.encoder = Encoder(self.config, norm=not self.config.use_mean_pooling)
+
     def __call__(
         self, pixel_values: Float[Array | np.ndarray, "..."], output_hidden_states: bool = False
     ) -> VideoMAEModelOutput:
         """Encode normalised clips; like the original, ends in a norm unless tokens are to be mean-pooled."""
-        encoder = Encoder(self.config, norm=not self.config.use_mean_pooling, name="encoder")
+        check_bound(self, "pixel_values")
         tubelets = all_tubelets(pixel_values, self.config)
-        last, hidden_states = encoder(tubelets, None, output_hidden_states)
+        last, hidden_states = self.encoder(tubelets, None, output_hidden_states)
         return VideoMAEModelOutput(last_hidden_state=last, hidden_states=hidden_states)
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, *, revision: str | None = None
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        subfolder: str = "",
+        local_files_only: bool = False,
+        **changes: Any,
     ) -> tuple["VideoMAEModel", Params]:
         """The encoder of a checkpoint of any kind, as a module and its parameters.
 
         `source` is a Hugging Face folder or hub id, a work folder or a step folder. What stands behind the
-        encoder is dropped, which is logged. Raises InputError, listing all that does not fit.
+        encoder is dropped, which is logged. `changes` are fields of the configuration that shall differ, as
+        dtype="bfloat16". With `local_files_only` the hub is not asked. Raises InputError, listing all that
+        does not fit.
         """
-        config, tensors = load_weights(source, revision)
-        model = cls(config, read_processing(source, revision))
-        return model, fit(source, model, tensors, drop=BEHIND_THE_ENCODER)
+        loaded = load(source, cls.kind, revision, subfolder, local_files_only, changes)
+        model = cls(loaded.config, loaded.processing)
+        return model, fit(source, model, loaded.tensors, drop=BEHIND_THE_ENCODER)
 
     @nn.nowrap
     def save_pretrained(self, folder: str | Path, params: Params) -> None:

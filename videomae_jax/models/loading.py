@@ -1,7 +1,9 @@
 """Weights from a checkpoint into a module, every tensor accounted for, and back into a folder."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -17,6 +19,7 @@ from videomae_jax.checkpoints.names import (
     original_from_tree,
     tree_from_original,
 )
+from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.checkpoints.source import read_weights
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
@@ -26,6 +29,16 @@ from videomae_jax.processing import Processing
 log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, np.ndarray]
+_OF_TRANSFORMERS = {
+    "torch_dtype": "give dtype",
+    "ignore_mismatched_sizes": "a head for other classes is drawn anew from key=jax.random.key(...)",
+    "attn_implementation": 'give attention="auto", "xla", "blockwise", "cudnn" or "splash"',
+    "device_map": "parameters come on the default device; jax.device_put moves them",
+    "cache_dir": "the environment variable HF_HUB_CACHE names the folder",
+    "token": "log in with `hf auth login`, or set HF_TOKEN",
+    "trust_remote_code": "no code of a repository is ever run",
+}
+"""Arguments of transformers' from_pretrained that are none of a configuration, and what to do instead."""
 
 
 @runtime_checkable
@@ -39,18 +52,56 @@ class Model(Protocol):
     def init_params(self, key: jax.Array) -> Params: ...
 
 
-def load_weights(source: str | Path, revision: str | None) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
-    """Configuration and tensors, under their original names, of a checkpoint of any kind but a pickle.
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint: its configuration, its tensors under their original names, and how clips are made."""
 
-    Weights that are not finite, and the hub's wrong number of heads of small models, are warned of.
+    config: VideoMAEConfig
+    tensors: dict[str, np.ndarray]
+    processing: Processing | None
+
+
+def load(
+    source: str | Path,
+    kind: Kind,
+    revision: str | None,
+    subfolder: str,
+    local_files_only: bool,
+    changes: Mapping[str, Any],
+) -> Loaded:
+    """Read a checkpoint of any kind but a pickle, to be run as a model of `kind` with `changes` to its
+    configuration.
+
+    Weights that are not finite, the hub's wrong number of heads of small models, and clips of another size
+    than the weights' own are warned of. Raises InputError, also for a change that is not understood or makes
+    it another architecture.
     """
-    config, tensors = read_weights(str(source), revision)
+    config, tensors = load_weights(source, revision, subfolder, local_files_only)
+    processing = read_processing(source, revision, subfolder, local_files_only)
+    if changes:
+        before, config = config, changed(config, changes)
+        _compare(source, before, config, taken(kind, tensors), _leave_out)
+        if processing:
+            processing = processing.fitted(config.image_size)
+    return Loaded(config, tensors, processing)
+
+
+def load_weights(
+    source: str | Path, revision: str | None = None, subfolder: str = "", local_files_only: bool = False
+) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
+    """Configuration and tensors alone, as `load` reads them."""
+    config, tensors = read_weights(str(source), revision, subfolder, local_files_only)
     config, warning = mend_heads(str(source), config)
     if warning:
         log.warning(warning)
     if broken := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
         log.warning("%s holds NaN or infinite weights, in %s", source, ", ".join(broken))
     return config, tensors
+
+
+def taken(kind: Kind, tensors: Tensors) -> Kind:
+    """What a model of `kind` has in common with weights: a classifier the encoder alone, without fc_norm."""
+    return "encoder" if kind == "classification" and "fc_norm.weight" not in tensors else kind
 
 
 def compare_for_training(
@@ -66,6 +117,23 @@ def compare_for_training(
         options = (_option(name, getattr(theirs, name)) for name in names)
         return f"Choose the recipe of its size, or give {' '.join(options)}"
 
+    return _compare(source, theirs, ours, kind, way_out)
+
+
+def _leave_out(names: list[str]) -> str:
+    return (
+        f"Leave {' and '.join(names)} out: weights are run as they were trained. Where the checkpoint's own "
+        "config.json is wrong, correct it there"
+    )
+
+
+def _compare(
+    source: str | Path,
+    theirs: VideoMAEConfig,
+    ours: VideoMAEConfig,
+    kind: Kind,
+    way_out: Callable[[list[str]], str],
+) -> tuple[str, ...]:
     remarks = compare_architectures(str(source), theirs, ours, kind, way_out)
     for remark in remarks:
         log.warning(remark)
@@ -78,6 +146,32 @@ def _option(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--model.{spelled}" if value else f"--model.no-{spelled}"
     return f"--model.{spelled} {value}"
+
+
+def changed(config: VideoMAEConfig, changes: Mapping[str, Any]) -> VideoMAEConfig:
+    """A configuration with what a user wants otherwise; raises InputError for what is not understood."""
+    for name, instead in _OF_TRANSFORMERS.items():
+        if name in changes:
+            raise InputError(f"{name} is no argument here: {instead}")
+    changes = dict(changes)
+    if (dtype := changes.pop("dtype", None)) is not None:
+        changes["dtype"] = _dtype_name(dtype)
+    try:
+        return config.changed(**changes)
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from error
+
+
+def _dtype_name(dtype: Any) -> str:
+    """Of a compute dtype, however it is given: by name, NumPy's, JAX's or torch's."""
+    name = str(dtype).removeprefix("torch.")
+    with suppress(TypeError):  # What NumPy does not know: "auto", torch's, and what is none.
+        name = jnp.dtype(name if isinstance(dtype, str) else dtype).name
+    if name not in ("auto", "float32", "bfloat16"):
+        raise InputError(
+            f'dtype={dtype!r}: models compute in "float32" or "bfloat16", or "auto" for what suits the device'
+        )
+    return name
 
 
 def fit(

@@ -9,7 +9,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int, Shaped
+
+from videomae_jax.models.patches import check_array
 
 Mask = tuple[Int[Array, "b v"], Int[Array, "b m"]]
 
@@ -60,12 +62,29 @@ def sample_mask(
     return {"tube": tube_mask, "random": random_mask, "frame": frame_mask}[kind](key, batch, grid, ratio)
 
 
-def mask_indices(mask: Bool[Array | np.ndarray, "b n"], num_visible: int | None = None) -> Mask:
-    """Turn a boolean mask (True = masked) into the index pair.
+def check_rows(clips: int, rows: int) -> None:
+    """Raise ValueError unless there is a row of the mask for each clip."""
+    if clips != rows:
+        raise ValueError(
+            f"the mask has {rows} rows for {clips} in pixel_values: give a row for each clip; for several "
+            "masks of one clip, repeat it, np.repeat(pixel_values, rows, axis=0)"
+        )
+
+
+def mask_indices(mask: Shaped[Array | np.ndarray, "..."], num_visible: int | None = None) -> Mask:
+    """Turn a boolean mask (b, n), True = masked, into the index pair; zeros and ones are booleans too.
 
     A traced mask has no values to count, so it needs `num_visible`, the visible tokens of each clip.
-    Raises ValueError when the rows of a host mask hide different counts.
+    Raises ValueError when the rows of a host mask hide different counts, or when it is no mask.
     """
+    check_array("bool_masked_pos", mask)
+    if mask.ndim != 2:
+        way = (
+            "a single one needs a leading batch axis, bool_masked_pos[None]"
+            if mask.ndim == 1
+            else ("flatten the places of each clip, bool_masked_pos.reshape(b, -1)")
+        )
+        raise ValueError(f"expected bool_masked_pos of shape (b, n), got {mask.shape}: {way}")
     if isinstance(mask, jax.core.Tracer):
         if num_visible is None:
             raise ValueError(
@@ -75,6 +94,13 @@ def mask_indices(mask: Bool[Array | np.ndarray, "b n"], num_visible: int | None 
         order = jnp.argsort(mask, axis=1, stable=True).astype(jnp.int32)
         return order[:, :num_visible], order[:, num_visible:]
     host = np.asarray(mask)
+    if host.dtype != bool:
+        if not np.isin(host, (0, 1)).all():
+            raise ValueError(
+                f"bool_masked_pos holds {np.unique(host)[:5].tolist()}: give booleans, True = hidden, as "
+                "bool_masked_pos != 0 or bool_masked_pos == 1, whichever is meant"
+            )
+        host = host.astype(bool)
     counts = np.unique(host.sum(axis=1))
     if len(counts) > 1:
         raise ValueError(

@@ -1,5 +1,7 @@
 """Videos cut into tubelets (2 x 16 x 16 pixels), and tokens picked by index."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
@@ -30,8 +32,30 @@ def gather(tokens: Shaped[Array, "b n d"], ids: Int[Array, "b v"]) -> Shaped[Arr
     return jnp.take_along_axis(tokens, ids[:, :, None], axis=1)
 
 
+def check_bound(module: Any, inputs: str) -> None:
+    """Raise TypeError where a module is called as if it had its parameters in it, as PyTorch's have."""
+    if module.scope is None:
+        raise TypeError(
+            f'{type(module).__name__} holds no parameters: call model.apply({{"params": params}}, {inputs}), '
+            "with the params that from_pretrained or init_params gave"
+        )
+
+
+def check_array(name: str, value: Any) -> None:
+    """Raise TypeError, with the way out, for what is no array of NumPy's or JAX's."""
+    if type(value).__module__.partition(".")[0] == "torch":
+        moved = ".permute(0, 1, 3, 4, 2)" if name == "pixel_values" and value.ndim == 5 else ""
+        raise TypeError(
+            f"{name} is a torch tensor: give {name}{moved}.numpy(force=True)"
+            + (", with the channels last" if moved else "")
+        )
+    if not hasattr(value, "shape") or not hasattr(value, "ndim"):
+        raise TypeError(f"{name} is a {type(value).__name__}: give an array, as np.asarray({name}) is")
+
+
 def check_video(video: Shaped[Array | np.ndarray, "..."], config: VideoMAEConfig) -> None:
     """Raise ValueError, with the way out, unless the video is (b, T, H, W, c) as the configuration says."""
+    check_array("pixel_values", video)
     size, patch = config.image_size, config.patch_size
     wanted = (config.num_frames, size, size, config.num_channels)
     if video.ndim == 5 and video.shape[1:] == wanted:

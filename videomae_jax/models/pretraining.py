@@ -1,7 +1,7 @@
 """The masked autoencoder: encoder on visible tubelets, decoder on all places, loss on the hidden ones."""
 
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import flax.linen as nn
 import flax.struct
@@ -9,17 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from videomae_jax.checkpoints.architecture import Kind
-from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 from videomae_jax.models.encoder import Encoder, torch_linear_init
 from videomae_jax.models.layers import Block, Params, apply_block, apply_stack, compute_dtype, init_stack
-from videomae_jax.models.loading import compare_for_training, fit, load_weights, save
-from videomae_jax.models.masking import Mask, mask_indices
-from videomae_jax.models.patches import check_video, gather, patchify
+from videomae_jax.models.loading import Tensors, compare_for_training, fit, load, load_weights, save
+from videomae_jax.models.masking import Mask, check_rows, mask_indices
+from videomae_jax.models.patches import check_bound, check_video, gather, patchify
 from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
 from videomae_jax.models.position import sinusoid_table
 from videomae_jax.processing import Processing
@@ -113,7 +112,7 @@ class VideoMAEForPreTraining(nn.Module):
     def __call__(
         self,
         pixel_values: Float[Array | np.ndarray, "..."],
-        bool_masked_pos: Bool[Array | np.ndarray, "b n"] | Mask,
+        bool_masked_pos: Shaped[Array | np.ndarray, "..."] | Mask,
         num_visible: int | None = None,
         output_hidden_states: bool = False,
     ) -> VideoMAEForPreTrainingOutput:
@@ -129,11 +128,13 @@ class VideoMAEForPreTraining(nn.Module):
         Raises ValueError, saying what to do, when a shape or a mask does not fit the configuration.
         """
         config = self.config
+        check_bound(self, "pixel_values, mask")
         check_video(pixel_values, config)
         if isinstance(bool_masked_pos, tuple):
             visible, masked = bool_masked_pos
         else:
             visible, masked = mask_indices(bool_masked_pos, num_visible)
+        check_rows(len(pixel_values), visible.shape[0])
         if (places := visible.shape[1] + masked.shape[1]) != config.num_tokens:
             raise ValueError(
                 f"the mask covers {places} tokens, but a clip has {config.num_tokens} = "
@@ -143,21 +144,41 @@ class VideoMAEForPreTraining(nn.Module):
         encoded, hidden_states = self.encoder(gather(tubelets, visible), visible, output_hidden_states)
         logits = self._decode(encoded, visible, masked)
         hidden = rearrange(gather(tubelets, masked), "b m (x c) -> b m x c", c=config.num_channels)
-        targets = tubelet_targets(denormalize(hidden), config.norm_pix_loss)
+        targets = tubelet_targets(self._pixels(hidden), config.norm_pix_loss)
         loss = _squared_error(logits, targets).mean()
         return VideoMAEForPreTrainingOutput(loss=loss, logits=logits, hidden_states=hidden_states)
 
+    def _pixels(self, normalised: Float[Array, "b m x c"]) -> Float[Array, "b m x c"]:
+        """Pixels in uint8 units; of other than three channels, as they are given, as in transformers."""
+        config = self.config
+        if config.num_channels == 3:
+            return denormalize(normalised)
+        if not config.norm_pix_loss:
+            raise ValueError(
+                f"num_channels={config.num_channels} with norm_pix_loss=False: raw pixels can only be told "
+                "from RGB that was normalised as ImageNet's; use norm_pix_loss=True"
+            )
+        return 255 * normalised
+
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, *, revision: str | None = None
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        subfolder: str = "",
+        local_files_only: bool = False,
+        **changes: Any,
     ) -> tuple["VideoMAEForPreTraining", Params]:
         """A pre-trained model from a Hugging Face folder or hub id, a work folder or a step folder.
 
-        Raises InputError, listing all that does not fit.
+        `changes` are fields of the configuration that shall differ, as dtype="bfloat16". With
+        `local_files_only` the hub is not asked. Raises InputError, listing all that does not fit.
         """
-        config, tensors = _load(source, revision)
-        model = cls(config, read_processing(source, revision))
-        return model, fit(source, model, tensors)
+        loaded = load(source, cls.kind, revision, subfolder, local_files_only, changes)
+        _check_decoder(source, loaded.tensors)
+        model = cls(loaded.config, loaded.processing)
+        return model, fit(source, model, loaded.tensors)
 
     @nn.nowrap
     def start_from(self, source: str | Path) -> Params:
@@ -165,7 +186,8 @@ class VideoMAEForPreTraining(nn.Module):
 
         Raises InputError, listing all that does not fit.
         """
-        config, tensors = _load(source, None)
+        config, tensors = load_weights(source)
+        _check_decoder(source, tensors)
         compare_for_training(source, config, self.config, self.kind)
         return fit(source, self, tensors)
 
@@ -183,14 +205,12 @@ class VideoMAEForPreTraining(nn.Module):
         return init_params(self.config, key)
 
 
-def _load(source: str | Path, revision: str | None) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
-    config, tensors = load_weights(source, revision)
+def _check_decoder(source: str | Path, tensors: Tensors) -> None:
     if not any(name.startswith("decoder.") for name in tensors):
         raise InputError(
             f"{source} has no decoder, so it is not a pre-training checkpoint: load it as VideoMAEModel or "
             "VideoMAEForVideoClassification"
         )
-    return config, tensors
 
 
 def _squared_error(logits: Float[Array, "b m p"], targets: Float[Array, "b m x c"]) -> Float[Array, "b m p"]:

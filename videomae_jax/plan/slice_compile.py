@@ -185,7 +185,7 @@ def _evaluate(step: Step, mesh: Any) -> tuple[Any, tuple[Any, ...], Any]:
     """As `_train`: the classifier's on views of videos, or the masked loss of held-out ones."""
     import jax
 
-    from videomae_jax.inference.predictor import Normalization, view_probabilities
+    from videomae_jax.inference.predictor import Normalization, view_scores
     from videomae_jax.training.run_plan import task_of
     from videomae_jax.training.sharding import batch_sharding, replicated, state_shardings
     from videomae_jax.training.steps import OnMesh
@@ -197,7 +197,7 @@ def _evaluate(step: Step, mesh: Any) -> tuple[Any, tuple[Any, ...], Any]:
     if isinstance(step.config, FinetuneConfig):
         # As in inference.predictor.Predictor: parameters lie whole on each chip.
         jitted = jax.jit(
-            partial(view_probabilities, config=step.config.model, normalization=Normalization()),
+            partial(view_scores, config=step.config.model, normalization=Normalization()),
             in_shardings=(replicated(mesh), batch_sharding(mesh)),
             out_shardings=batch_sharding(mesh),
         )

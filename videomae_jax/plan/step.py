@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from videomae_jax.config import FinetuneConfig, PretrainConfig
+from videomae_jax.config import FinetuneConfig, PretrainConfig, check_trainable
 from videomae_jax.errors import InputError
 from videomae_jax.models.flops import flops_per_clip
 from videomae_jax.plan.chips import Slice
@@ -113,6 +113,7 @@ class Compiled:
 
 def step_on(config: Config, stage: Stage, where: Slice) -> Step:
     """The step of a configuration on a slice; raises InputError where the two do not go together."""
+    check_trainable(config)
     model = config.model
     # What "auto" means on a TPU: left alone, it would be settled for the machine that compiles.
     if model.dtype == "auto":

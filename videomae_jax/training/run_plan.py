@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from videomae_jax.checkpoints.comparison import size_change
 from videomae_jax.checkpoints.source import read_model
-from videomae_jax.config import FinetuneConfig, PretrainConfig, are_numbers
+from videomae_jax.config import FinetuneConfig, PretrainConfig, are_numbers, check_trainable
 from videomae_jax.data.labels import Classes, read_classes, read_labelled
 from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.pipeline import Share, steps_per_epoch
@@ -138,6 +138,7 @@ def make_plan(config: PretrainConfig | FinetuneConfig) -> RunPlan:
     if not config.data.train:
         raise InputError("no videos to train on; name folders or lists with --data.train LIST [LIST ...]")
     _check_counts(config)
+    check_trainable(config)
     with _settings_checked():
         sources, weights = split_weights(config.data.train)
         if isinstance(config, FinetuneConfig):
