@@ -157,6 +157,21 @@ def test_a_list_holds_what_can_be_read_back_from_it(folder, capsys):
     assert r"caf\xe9.mp4" in said
 
 
+def test_a_list_of_class_folders_names_the_classes(folder):
+    """A number would count by the folders that happen to be there."""
+    for name in ("wave", "jump up"):
+        (folder / "val" / name).mkdir(parents=True)
+        os.link(folder / "good.mp4", folder / "val" / name / "a.mp4")
+    clean = folder / "clean.txt"
+    check_data(CheckData((str(folder / "val"),), num_workers=1, write_list=clean))
+    assert clean.read_text() == '"val/jump up/a.mp4" "jump up"\nval/wave/a.mp4 wave\n'
+    check_data(CheckData((str(clean),), num_workers=1, write_list=folder / "again.txt"))
+    assert (folder / "again.txt").read_text() == clean.read_text()
+    mixed = (str(clean), str(folder / "list.txt"))
+    check_data(CheckData(mixed, num_workers=1, write_list=folder / "mixed.txt"))
+    assert [record.label for record in read_videos([folder / "mixed.txt"])][:2] == [0, 1]
+
+
 def test_names_that_are_no_text_do_not_end_it(folder):
     os.link(folder / "bad.mp4", folder / os.fsdecode(b"caf\xe9.mp4"))
     done = subprocess.run(

@@ -70,6 +70,39 @@ def test_lists_and_folders_together(tmp_path):
     assert names == ("jump", "bend")
 
 
+def test_lists_may_name_classes(tmp_path):
+    train = write(tmp_path / "train.csv", "a.mp4 run\nb.mp4 bend\nc.mp4,jump up\n")
+    val = write(tmp_path / "val.csv", "x.mp4 run\n")
+    found, names = labels([train])
+    assert (found, names) == ([("a.mp4", 2), ("b.mp4", 0), ("c.mp4", 1)], ("bend", "jump up", "run"))
+    assert labels([val], None, named(*names)) == ([("x.mp4", 2)], names)
+    other = ("run", "jump up", "bend", "wave")
+    assert labels([train], None, named(*other))[0] == [("a.mp4", 0), ("b.mp4", 2), ("c.mp4", 1)]
+    folder = make_folder(tmp_path / "more", "wave/d.mp4", "run/e.mp4")
+    _, classes = read_labelled([val, folder])
+    assert classes.names == ("run", "wave")
+    assert classes.origin == f"named by the folders of {folder} and {val}"
+    numbers = write(tmp_path / "numbers.csv", "d.mp4 1\n")
+    with pytest.raises(
+        InputError, match=r"numbers\.csv, line 1: label 1 .* named by .*train\.csv: give their"
+    ):
+        read_labelled([train, numbers])
+    with pytest.raises(
+        InputError, match=r"line 3: 'jump up' is not the name of a class; .* Spell them alike"
+    ):
+        read_labelled([train], None, named("run", "bend"))
+    with pytest.raises(InputError, match=r"line 2: 'y\.mp4' has no label; expected a line `path class`"):
+        read_labelled([write(tmp_path / "part.csv", "x.mp4 run\ny.mp4\n")])
+    splits, found = read_splits({"train": [str(train)], "val": [str(val)]})
+    assert (splits["val"][0].label, found) == (2, ("bend", "jump up", "run"))
+
+
+def test_a_model_takes_its_own_order_of_the_names_in_lists(tmp_path):
+    file = write(tmp_path / "test.csv", "a.mp4 run\nb.mp4 bend\n")
+    model = VideoMAEConfig(id2label=("run", "wave", "bend"))
+    assert [video.label for video in read_videos_of_model([str(file)], model).videos] == [0, 2]
+
+
 def test_a_class_that_is_not_known_is_an_error(tmp_path):
     folder = make_folder(tmp_path / "val", "jump/a.mp4", "walk/b.mp4")
     with pytest.raises(InputError) as caught:

@@ -67,11 +67,15 @@ def test_names_that_are_not_utf_8_survive(tmp_path):
         ("a.mp4 1 2 3", "3 numbers after the path"),
         ("a.mp4 -4 2", "start -4 and total 2"),
         ("a.mp4 4 0", "start 4 and total 0"),
-        ("a.mp4 cat", "'a.mp4 cat' does not end like a video"),
-        ("path,label", "'path,label' does not end like a video"),
-        ('"a.mp4" cat', "'cat' is not a whole number"),
-        ("two words 3", "'two words' does not end like a video"),
-        ("a.mp4,,3", "'a.mp4,,3' does not end like a video"),
+        ("a.mp4 cat", "the name of a class, but line 2 has the number of one"),
+        ("path,label", "'path,label' does not begin with a path that ends like a video"),
+        ('"a.mp4" 1.5', "'1.5' is neither a label, which is a whole number, nor the name of a class"),
+        ("a.mp4,2.0", "'2.0' is neither a label"),
+        ("a.mp4 3 point shot", "'3 point shot' is neither a label"),
+        ("a.mp4,one,two", "'one,two' is neither a label"),
+        ('a.mp4 "cat', "'\"cat' is no name of a class in quotes"),
+        ("two words 3", "'two words 3' does not begin with a path that ends like a video"),
+        ("a.mp4,,3", "'a.mp4,,3' does not begin with a path that ends like a video"),
         ("#old 3", "a comment begins with `# ` at the start of a line"),
         ("https://host/a.mp4 3", "videos are read from files and not from addresses"),
     ],
@@ -82,7 +86,29 @@ def test_errors_name_the_file_the_line_and_the_text(tmp_path, line, message):
     text = str(caught.value)
     assert f"{tmp_path / 'list.txt'}, line 3: " in text
     assert message in text
-    assert repr(line) in text
+    assert repr(line) in text or line in text
+
+
+def test_names_of_classes_stand_in_place_of_numbers(tmp_path):
+    records = read(
+        tmp_path,
+        "a.mp4 jump\n"
+        "b.mp4,apply eye makeup\n"
+        'two words/c.avi   "3 points, shot"\n'
+        "'frames/d' jump\n"
+        '"e.mp4", "jump"\n'
+        "f.mp4\n"
+        "g.mp4 4 9\n",
+    )
+    assert [(r.name, r.label, r.start, r.total) for r in records] == [
+        ("a.mp4", 2, 0, -1),
+        ("b.mp4", 1, 0, -1),
+        ("two words/c.avi", 0, 0, -1),
+        ("frames/d", 2, 0, -1),
+        ("e.mp4", 2, 0, -1),
+        ("f.mp4", None, 0, -1),
+        ("g.mp4", None, 4, 9),
+    ]
 
 
 def test_comments_are_counted_and_long_lines_cut(tmp_path, caplog):
@@ -90,7 +116,7 @@ def test_comments_are_counted_and_long_lines_cut(tmp_path, caplog):
         read(tmp_path, "a.mp4 1\n# one\n  # two\n")
     assert caplog.messages == [f"{tmp_path / 'list.txt'}: 2 lines are comments"]
     with pytest.raises(InputError) as caught:
-        read(tmp_path, f"a.mp4 {'word ' * 100}\n")
+        read(tmp_path, f"a.doc {'word ' * 100}\n")
     assert "(506 characters)" not in str(caught.value)
     assert "... (505 characters)" in str(caught.value)
     assert len(str(caught.value)) < 500 + len(str(tmp_path))
@@ -100,6 +126,8 @@ def test_reading_a_line_takes_as_long_as_the_line_is(tmp_path):
     """A hundred times the numbers that took half a minute; nor does a gap of spaces take the square."""
     with pytest.raises(InputError, match="799999 numbers after the path"):
         read(tmp_path, "1 " * 800_000)
+    with pytest.raises(InputError, match="does not begin with a path that ends like a video"):
+        read(tmp_path, "word " * 400_000)
     (record,) = read(tmp_path, f"a.mp4{' ' * 1_000_000}3")
     assert record.label == 3
 
@@ -210,3 +238,14 @@ def test_what_is_written_is_read_again(tmp_path):
     records.append(VideoRecord(str(tmp_path / "n.mp4"), "n.mp4"))
     text = "".join(format_record(record, tmp_path) + "\n" for record in records)
     assert list(read(tmp_path, text)) == records
+
+
+def test_names_of_classes_are_written_and_read_again(tmp_path):
+    classes = sorted(["jump", "apply eye makeup", "3", "3 points, shot", '"quoted"', "it's"])
+    records = [
+        VideoRecord(str(tmp_path / name), name, number % len(classes))
+        for number, name in enumerate(["a.mp4", "two words.mp4", "#1", "d/e", "x,7", "f.mp4", "g h.mp4"])
+    ]
+    lines = [format_record(record, tmp_path, classes) for record in records]
+    assert list(read(tmp_path, "".join(f"{line}\n" for line in lines))) == records
+    assert format_record(records[0], tmp_path, ["a\nb"]) is None

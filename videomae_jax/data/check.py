@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from videomae_jax.data.map_processes import map_in_processes
 from videomae_jax.data.prepared import OpenVideo, find_segment, open_record
 from videomae_jax.data.sampling import pretrain_indices
-from videomae_jax.data.sources import VideoRecord, format_record, read_videos
+from videomae_jax.data.sources import Source, VideoRecord, format_record, read_source
 from videomae_jax.data.video import Video, VideoError
 from videomae_jax.errors import InputError, printable
 from videomae_jax.files import write_text
@@ -69,7 +69,8 @@ def check_data(args: CheckData) -> int:
     """Check, print a table of what is not good and a summary; 1 when something is bad, else 0."""
     if not args.sources:
         raise InputError("name at least one list or folder: videomae-jax check-data LIST [LIST ...]")
-    videos = read_videos(args.sources, args.root, split=None)
+    sources = [read_source(source, args.root, split=None) for source in args.sources]
+    videos = [video for source in sources for _, video in source.entries]
     reports = check_videos(videos, args.num_workers, args.num_frames * args.sampling_rate, args.sampling_rate)
     for report in reports:
         if report.verdict != "good":
@@ -81,21 +82,33 @@ def check_data(args: CheckData) -> int:
         write_text(args.report, json.dumps(rows, indent=1, allow_nan=False) + "\n")
         print(f"report: {args.report}")
     if args.write_list:
-        _write_list(args.write_list, args.root, args.keep_damaged, list(zip(videos, reports, strict=True)))
+        folder = args.root or args.write_list.parent
+        lines = [
+            format_record(video, folder, names) for video, names in zip(videos, _names(sources), strict=True)
+        ]
+        _write_list(args.write_list, args.keep_damaged, list(zip(videos, reports, lines, strict=True)))
     return int(counts["bad"] > 0)
 
 
+def _names(sources: Sequence[Source]) -> Iterator[tuple[str, ...]]:
+    """For each video the names of the classes of its source, none where some sources only have numbers."""
+    numbered = (source for source in sources if source.classes is None)
+    some_numbers = any(video.label is not None for source in numbered for _, video in source.entries)
+    for source in sources:
+        yield from [() if some_numbers else source.classes or ()] * len(source.entries)
+
+
 def _write_list(
-    file: Path, root: str | None, keep_damaged: bool, checked: list[tuple[VideoRecord, "VideoReport"]]
+    file: Path, keep_damaged: bool, checked: list[tuple[VideoRecord, "VideoReport", str | None]]
 ) -> None:
-    """Write a list of what is not bad, say how many there are, and why others are not in it."""
-    usable = [video for video, report in checked if report.verdict != "bad"]
+    """Write the lines of what is not bad, say how many there are, and why others are not in it."""
+    usable = [each for each in checked if each[1].verdict != "bad"]
     if not keep_damaged:
-        usable = [video for video, report in checked if report.verdict != "bad" and not report.damaged]
-    lines = {video: format_record(video, root or file.parent) for video in usable}
-    write_text(file, "".join(f"{line}\n" for line in lines.values() if line), "surrogateescape")
+        usable = [each for each in usable if not each[1].damaged]
+    lines = {video: line for video, _, line in usable}
+    file.write_text("".join(f"{line}\n" for line in lines.values() if line), "utf-8", "surrogateescape")
     print(f"list of the {sum(line is not None for line in lines.values())} usable videos: {file}")
-    damaged = sum(report.damaged and report.verdict != "bad" for _, report in checked)
+    damaged = sum(report.damaged and report.verdict != "bad" for _, report, _ in checked)
     if damaged and not keep_damaged:
         print(f"damaged and left out of it: {damaged}; --keep-damaged lists these, too")
     for video, line in lines.items():

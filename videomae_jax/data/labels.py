@@ -1,7 +1,7 @@
 """Labels and classes: which class each video has, how many classes there are, and what they are called.
 
-Folders and sets name the class of a video, lists number it. The names come from a file, from a model, or from
-the first folder or set that has some; where nothing names them, the numbers in lists are counted.
+Folders and sets name the class of a video, lists name or number it. The names come from a file, from a model,
+or from the first source that has some; where nothing names them, the numbers in lists are counted.
 """
 
 import logging
@@ -34,7 +34,7 @@ class Classes:
     origin: str
     """How they came about, such as `named in FILE`."""
     ordered: bool = True
-    """Whether the numbers in lists may count by this order; not where only folders give the names."""
+    """Whether the numbers in lists may count by this order; not where it is only that of the alphabet."""
 
     @property
     def known(self) -> bool:
@@ -167,17 +167,18 @@ def read_videos_of_model(
 
 
 def find_classes(found: Sequence[Source], num_labels: int | None) -> Classes:
-    """The classes that a set or folders name, or else the numbers in lists, counted; see `read_labelled`."""
+    """The classes that a set, folders or lists name, or else the numbers in lists; see `read_labelled`."""
     named = [source for source in found if source.classes is not None]
     if not named:
         return _count(found, num_labels)
-    if not named[0].is_folder:
+    if not (named[0].is_folder or named[0].is_list):
         classes = Classes(named[0].classes or (), f"named in {named[0].name}")
     else:
-        folders = [source for source in named if source.is_folder]
-        names = sorted({name for source in folders for name in source.classes or ()})
-        origin = f"named by the folders of {', '.join(source.name for source in folders)}"
-        classes = Classes(tuple(names), origin, ordered=False)
+        folders = [source.name for source in named if source.is_folder]
+        lists = [source.name for source in named if source.is_list]
+        names = {name for each in named if each.is_folder or each.is_list for name in each.classes or ()}
+        origins = [f"the folders of {', '.join(folders)}"] * bool(folders) + lists
+        classes = Classes(tuple(sorted(names)), f"named by {' and '.join(origins)}", ordered=False)
     return classes.padded(num_labels) if num_labels else classes
 
 
@@ -213,7 +214,7 @@ def _numbered(found: Sequence[Source], classes: Classes, need_label: bool = True
             if record.label is None and not need_label:
                 yield record
             elif source.classes is not None:
-                yield replace(record, label=_label_by_name(record, source, numbers))
+                yield replace(record, label=_label_by_name(where, record, source, numbers))
             elif record.label is None:
                 raise InputError(f"{where}: {record.name!r} has no label; expected a line `path label`")
             elif by_numeral and str(record.label) in numbers:
@@ -244,17 +245,20 @@ def _out_of_range(where: str, record: VideoRecord, source: Source, classes: Clas
     )
 
 
-def _label_by_name(record: VideoRecord, source: Source, numbers: Mapping[str, int]) -> int:
+def _label_by_name(where: str, record: VideoRecord, source: Source, numbers: Mapping[str, int]) -> int:
     assert source.classes is not None
     if record.label is None:
+        if source.is_list:
+            raise InputError(f"{where}: {record.name!r} has no label; expected a line `path class`")
         way_out = f"; move it into a folder of {source.name} named like its class" if source.is_folder else ""
         raise InputError(f"{record.path} has no label{way_out}")
     name = source.classes[record.label]
     if name not in numbers:
-        where = Path(source.name) / name if source.is_folder else source.name
+        where = str(Path(source.name) / name) if source.is_folder else where
+        way_out = "Rename the folder" if source.is_folder else "Spell them alike"
         raise InputError(
             f"{where}: {name!r} is not the name of a class; known are {_shorten(map(repr, numbers))}. "
-            "Rename the folder, or give the names of all classes in a file"
+            f"{way_out}, or give the names of all classes in a file"
         )
     return numbers[name]
 

@@ -2,20 +2,22 @@
 
     path                     a video without a label
     path label               as in the lists of VideoMAE; a comma may stand between the two
+    path class               the name of its class; in quotes where it begins with a number or a quote
     path start total         as in those of VideoMAE V2: `total` frames from `start` on, -1 for all
     folder total label       as in those of VideoMAE V2 for folders of frames, when fine-tuning
 
-Paths with spaces may be quoted. Empty lines are left out, and so are those that begin with "# ". Relative
-paths start from `root`, or else from the folder of the list.
+Paths with spaces may be quoted. A path before the name of a class is quoted or ends like a video. Empty lines
+are left out, and so are those that begin with "# ". Relative paths start from `root`, or else from the folder
+of the list.
 """
 
 import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -29,13 +31,21 @@ _SEPARATOR = re.compile(r"[\s,]+")
 _NUMBER = re.compile(r"-?\d{1,18}")
 _ADDRESS = re.compile(r"\w+://")
 _JSON = re.compile(r'\s*(?:\{\s*"|\[\s*[\[{"])')
-_FORMS = "expected `path`, `path label` or `path start total`; quote a path that holds spaces"
+_FORMS = "expected `path`, `path label`, `path class` or `path start total`; quote a path that holds spaces"
 # Characters of a line in an error message.
 _SHOWN = 80
 # Folders of frames that are looked into to tell the two forms with two numbers apart.
 _LOOKED_INTO = 20
 
 Numbers = tuple[int, ...]
+
+
+class _Parts(NamedTuple):
+    """What stands in a line: a path, and behind it numbers or the name of a class."""
+
+    path: str
+    numbers: Numbers = ()
+    class_name: str = ""
 
 
 class _Line(NamedTuple):
@@ -45,6 +55,7 @@ class _Line(NamedTuple):
     text: str
     path: str
     numbers: Numbers
+    class_name: str
 
     @property
     def is_video(self) -> bool:
@@ -67,8 +78,11 @@ class VideoRecord:
     """Frames in the segment; -1 for all to the end."""
 
 
-def read_list(file: Path, root: Path) -> list[tuple[str, VideoRecord]]:
-    """The videos of a list, each with its line; raises InputError for a line that makes no sense."""
+def read_list(file: Path, root: Path) -> tuple[list[tuple[str, VideoRecord]], tuple[str, ...] | None]:
+    """The videos of a list, each with its line, and the names of their classes, sorted, where it has names.
+
+    Raises InputError for a line that makes no sense.
+    """
     text = read_text(file, "name a folder of videos or a list file")
     if "\0" in text:
         raise InputError(f"{file} is no list: it is not text, and its suffix is not that of a video")
@@ -81,15 +95,19 @@ def read_list(file: Path, root: Path) -> list[tuple[str, VideoRecord]]:
         )
     lines = list(_parse(file, text))
     label_last = _label_last(root, lines)
+    classes = _classes(lines)
+    numbers = {name: number for number, name in enumerate(classes)}
     entries = []
     for line in lines:
         try:
-            entries.append((line.where, _record(line, root, label_last)))
+            record = _record(line, root, label_last)
         except ValueError as error:
             raise InputError(f"{line.where}: {error}: {_shown(line.text)}") from None
+        label = numbers.get(line.class_name, record.label)
+        entries.append((line.where, replace(record, label=label)))
     if not entries:
         raise InputError(f"{file} holds no entry")
-    return entries
+    return entries, classes or None
 
 
 def read_text(file: Path, instead: str) -> str:
@@ -106,24 +124,36 @@ def list_digest(videos: Iterable[VideoRecord]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def format_record(video: VideoRecord, folder: str | os.PathLike[str]) -> str | None:
-    """The line of a list for this video, with its path relative to `folder`.
+def format_record(
+    video: VideoRecord, folder: str | os.PathLike[str], class_names: Sequence[str] = ()
+) -> str | None:
+    """The line of a list for this video, with its path relative to `folder` and, where known, its class.
 
-    None where no line is read back as this path: one with a line break, or with spaces and both quotes.
+    None where no line is read back as this one: one with a line break, or with spaces and both quotes.
     """
     path = Path(os.path.relpath(video.path, folder)).as_posix()
-    quote = "'" if '"' in path else '"'
-    written = f"{quote}{path}{quote}" if re.search(r"^[#\"']|[\s,]", path) else path
-    numbers: Numbers = () if video.label is None else (video.label,)
+    parts = _Parts(path, () if video.label is None else (video.label,))
     if (video.start, video.total) != (0, -1):
         # With a label it is a folder of frames, whose lists begin with their number.
-        numbers = (video.start if video.label is None else video.total, *(numbers or (video.total,)))
-    line = " ".join([written, *map(str, numbers)])
-    try:
-        read_back = _parse_line(line) == (path, numbers)
-    except ValueError:
-        return None
-    return line if read_back and not re.search(r"[\r\n]", line) else None
+        first = video.start if video.label is None else video.total
+        parts = parts._replace(numbers=(first, *(parts.numbers or (video.total,))))
+    elif video.label is not None and class_names:
+        parts = _Parts(path, (), class_names[video.label])
+    for quoted in (False, True):
+        written = _quote(path) if quoted or re.search(r"^[#\"']|[\s,]", path) else path
+        name = (
+            _quote(parts.class_name) if quoted or re.search(r"[\s,]", parts.class_name) else parts.class_name
+        )
+        line = " ".join([written, *map(str, parts.numbers), *([name] if parts.class_name else [])])
+        with suppress(ValueError):
+            if _parse_line(line) == parts and not re.search(r"[\r\n]", line):
+                return line
+    return None
+
+
+def _quote(text: str) -> str:
+    quote = "'" if '"' in text else '"'
+    return f"{quote}{text}{quote}"
 
 
 def _parse(file: Path, text: str) -> Iterator[_Line]:
@@ -142,43 +172,80 @@ def _parse(file: Path, text: str) -> Iterator[_Line]:
         log.info("%s: %d %s", file, comments, "line is a comment" if comments == 1 else "lines are comments")
 
 
-def _parse_line(line: str) -> tuple[str, Numbers]:
-    """The path and the numbers after it."""
+def _parse_line(line: str) -> _Parts:
     quoted = line[0] in "\"'"
-    path, numbers = _split_quoted(line) if quoted else _split_plain(line)
-    if not path:
+    parts = _split_quoted(line) if quoted else _split_plain(line)
+    if not quoted and not _is_video(parts.path) and _SEPARATOR.search(parts.path):
+        parts = _split_named(line)
+    if not parts.path:
         raise ValueError(f"the path is empty ({_FORMS})")
-    if _ADDRESS.match(path):
+    if _ADDRESS.match(parts.path):
         raise ValueError("videos are read from files and not from addresses; download them first")
-    if not quoted and path[0] == "#" and not _is_video(path):
+    if not quoted and parts.path[0] == "#" and not _is_video(parts.path):
         raise ValueError("a comment begins with `# ` at the start of a line; quote a path that begins with #")
-    if not quoted and _SEPARATOR.search(path) and not _is_video(path):
-        raise ValueError(f"{_shown(path)} does not end like a video ({_FORMS})")
-    if len(numbers) > 2:
-        raise ValueError(f"{len(numbers)} numbers after the path ({_FORMS})")
-    return path, tuple(int(number) for number in numbers)
+    if len(parts.numbers) > 2:
+        raise ValueError(f"{len(parts.numbers)} numbers after the path ({_FORMS})")
+    return parts
 
 
-def _split_quoted(line: str) -> tuple[str, list[str]]:
+def _split_quoted(line: str) -> _Parts:
     path, closed, rest = line[1:].partition(line[0])
     if not closed:
         raise ValueError(f"a quote is not closed ({_FORMS})")
     numbers = rest.replace(",", " ").split()
-    if not all(map(_NUMBER.fullmatch, numbers)):
-        raise ValueError(f"{_shown(rest.strip())} is not a whole number ({_FORMS})")
-    return path, numbers
+    if all(map(_NUMBER.fullmatch, numbers)):
+        return _Parts(path, tuple(map(int, numbers)))
+    gap = _SEPARATOR.match(rest)
+    return _Parts(path, (), _class_name(rest[gap.end() :] if gap else rest))
 
 
-def _split_plain(line: str) -> tuple[str, list[str]]:
+def _split_named(line: str) -> _Parts:
+    """A path that ends like a video, and the name of its class."""
+    for gap in _SEPARATOR.finditer(line):
+        # Of long lines only the end of what may be a path is looked at.
+        if gap[0].count(",") < 2 and _is_video(f"a{line[max(0, gap.start() - 8) : gap.start()]}"):
+            return _Parts(line[: gap.start()], (), _class_name(line[gap.end() :]))
+    raise ValueError(f"{_shown(line)} does not begin with a path that ends like a video ({_FORMS})")
+
+
+def _class_name(text: str) -> str:
+    if text[:1] in "\"'":
+        name, closed, rest = text[1:].partition(text[0])
+        if not closed or not name.strip() or rest.strip():
+            raise ValueError(f"{_shown(text)} is no name of a class in quotes ({_FORMS})")
+        return name
+    if re.match(r"-?[\d.]+(?![^\s,])", text) or "," in text:
+        raise ValueError(
+            f"{_shown(text)} is neither a label, which is a whole number, nor the name of a class, which is "
+            "quoted where it begins with a number or holds a comma"
+        )
+    return text
+
+
+def _split_plain(line: str) -> _Parts:
     """The numbers at the end, and what comes before; something always does."""
-    end, numbers = len(line), []
+    end, numbers = len(line), list[int]()
     for gap in reversed(list(_SEPARATOR.finditer(line))):
         cell = line[gap.end() : end]
         if not gap.start() or gap[0].count(",") > 1 or not _NUMBER.fullmatch(cell):
             break
-        numbers.append(cell)
+        numbers.append(int(cell))
         end = gap.start()
-    return line[:end], numbers[::-1]
+    return _Parts(line[:end], tuple(numbers[::-1]))
+
+
+def _classes(lines: list[_Line]) -> tuple[str, ...]:
+    """The names of the classes, sorted; raises InputError where some lines have names and others numbers."""
+    labelled = [line for line in lines if line.class_name or len(line.numbers) == 1]
+    for line in labelled:
+        if bool(line.class_name) != bool(labelled[0].class_name):
+            kinds = ["the name" if each.class_name else "the number" for each in (line, labelled[0])]
+            raise InputError(
+                f"{line.where}: {kinds[0]} of a class, but {labelled[0].where.rpartition(', ')[2]} has "
+                f"{kinds[1]} of one; write either in every line, and quote a name that is a number: "
+                f"{_shown(line.text)}"
+            )
+    return tuple(sorted({line.class_name for line in lines} - {""}))
 
 
 def _record(line: _Line, root: Path, label_last: bool) -> VideoRecord:

@@ -67,6 +67,7 @@ class Source:
     classes: tuple[str, ...] | None = None
     """The names that its labels stand for; None where labels are only numbers."""
     is_folder: bool = False
+    is_list: bool = False
     read_label: Callable[[VideoRecord], int | None] | None = None
     """Finds the label of a video that came without one."""
 
@@ -131,7 +132,8 @@ def read_source(
         return Source(name, [(name, record) for record in found], classes, is_folder=True)
     if source.suffix.lower() in VIDEO_SUFFIXES:
         return Source(name, [(name, VideoRecord(name, source.name))])
-    return Source(name, read_list(source, Path(root) if root is not None else source.parent))
+    entries, names = read_list(source, Path(root) if root is not None else source.parent)
+    return Source(name, entries, names, is_list=True)
 
 
 def set_address(name: str) -> tuple[str, str]:
