@@ -12,6 +12,7 @@ import tyro
 from videomae_jax.checkpoints.architecture import kind_of
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.files import check_path
 from videomae_jax.processing import Processing
 from videomae_jax.versions import version_of
 
@@ -104,6 +105,7 @@ def _convert(asked: Convert) -> int:
 
 def _check_target(asked: Convert) -> None:
     """Refuse, before any work, a target that cannot be."""
+    check_path(asked.target, "the target")
     if asked.to == "torch" and asked.target.suffix not in (".pth", ".pt"):
         raise InputError(f"--to torch makes a file: name the target {asked.target}.pth")
     source, target = Path(asked.source).absolute(), asked.target.absolute()

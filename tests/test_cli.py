@@ -54,6 +54,37 @@ def test_an_unknown_recipe_is_told_with_the_nearest(capsys):
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pretrain", "tiny", "--workdir"],
+        ["pretrain", "tiny", "--dry-run", "--workdir"],
+        ["finetune", "tiny_finetune", "--workdir"],
+        ["check-data", "a", "--report"],
+        ["check-data", "a", "--write-list"],
+        ["evaluate", "a", "--checkpoint", "b", "--out"],
+        ["features", "a", "--checkpoint", "b", "--out"],
+        ["probe", "--train", "a", "--val", "a", "--checkpoint", "b", "--out"],
+        ["probe", "--train", "a", "--val", "a", "--checkpoint", "b", "--out", "c", "--features"],
+        ["show-batch", "tiny", "--out"],
+        ["prepare", "a", "--out"],
+        ["reconstruct", "a", "--checkpoint", "b", "--out"],
+        ["demo", "--workdir"],
+        ["convert", "a", "--to", "hf"],
+    ],
+    ids=" ".join,
+)
+def test_an_address_to_write_to_is_refused_at_the_start(command, tmp_path, monkeypatch, capsys):
+    address = "gs://bucket/a/b.npz"
+    if command[0] == "convert":
+        pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*command, address]) == 2
+    option = command[-1] if command[0] != "convert" else "the target"
+    assert f"videomae-jax: {option} {address} is an address, but must be" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "convert"])
 def test_every_setting_has_its_words(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")

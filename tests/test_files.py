@@ -98,6 +98,20 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         pass
 
 
+def test_no_writer_takes_an_address_for_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for lock in (locked_file, locked_folder):
+        with (
+            pytest.raises(InputError, match=r"^--out gs://bucket/a is an address"),
+            lock(Path("gs://bucket/a"), "--out"),
+        ):
+            pass
+    with pytest.raises(InputError, match=r"s3://bucket/a is an address"):
+        write_text(Path("s3://bucket/a"), "")
+    assert not names(tmp_path)
+    write_text(tmp_path / "10:30" / "a:b", "")  # Names with a colon are no addresses.
+
+
 WRITES = {"write_text", "write_bytes", "savefig", "save_file", "imsave"}
 ALLOWED = {
     "files.py",

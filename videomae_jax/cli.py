@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 from videomae_jax.config import SIZES, FinetuneConfig, PretrainConfig, are_numbers, load_config
 from videomae_jax.errors import InputError, RunError, printable
+from videomae_jax.files import check_paths
 from videomae_jax.recipes import recipe_files
 
 Arguments = Sequence[str]
@@ -30,7 +31,9 @@ def _parse(kind: type[Any], command: str, arguments: Arguments, description: str
     """Read a dataclass from the command line; tyro explains and exits with 2 when that fails."""
     import tyro
 
-    return tyro.cli(kind, prog=f"videomae-jax {command}", description=description, args=list(arguments))
+    read = tyro.cli(kind, prog=f"videomae-jax {command}", description=description, args=list(arguments))
+    check_paths(read)
+    return read
 
 
 @dataclass(frozen=True)
@@ -208,10 +211,11 @@ def _final_test(config: FinetuneConfig, workdir: Path) -> int:
 
     find = find_evaluated_folder if config.test_checkpoint == "best" else find_step_folder
     folder, data, views = find(workdir), config.data, config.test
+    at_a_time = config.test_batch_size or _clips_at_a_time(config)
     if Hosts().first:
         print(
             f"\ntesting {folder}, the {config.test_checkpoint} checkpoint, on {views.num_segments} clips x "
-            f"{views.num_crops} crops of each video",
+            f"{views.num_crops} crops of each video, {at_a_time} at a time",
             flush=True,
         )
     return evaluate(
@@ -220,12 +224,18 @@ def _final_test(config: FinetuneConfig, workdir: Path) -> int:
             str(folder),
             num_segments=views.num_segments,
             num_crops=views.num_crops,
+            batch_size=at_a_time,
             num_workers=data.num_workers,
             root=data.root,
             classes=data.classes,
             out=workdir / "test",
         )
     )
+
+
+def _clips_at_a_time(config: FinetuneConfig) -> int:
+    """How many clips a part of a training batch has."""
+    return config.batch_size * config.data.num_sample // config.optim.accumulation_steps
 
 
 def _convert(arguments: Arguments) -> int:

@@ -450,6 +450,9 @@ class FinetuneConfig:
     test: ViewsConfig = field(default_factory=ViewsConfig)
     test_checkpoint: Literal["best", "last"] = "best"
     """Which weights the final test uses: those with the best held-out accuracy, or the last."""
+    test_batch_size: int | None = None
+    """Views classified at a time in the final test, over all devices; by default as many as clips are trained
+    on at a time, which takes more memory."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     log: LogConfig = field(default_factory=lambda: LogConfig(val_every_steps=None))
@@ -482,7 +485,11 @@ def check_trainable(config: PretrainConfig | FinetuneConfig) -> None:
         )
 
 
+ONLY_ROUNDING = ("model.attention", "model.dtype", "model.remat", "optim.accumulation_steps")
+"""Fields that say how a step is computed, and change no more of it than rounding and random draws."""
+
 FREE_ON_RESUME = (
+    *ONLY_ROUNDING,
     "data.val",
     "data.test",
     "data.root",
@@ -494,6 +501,7 @@ FREE_ON_RESUME = (
     "log",
     "max_nonfinite_steps",
     "test",
+    "test_batch_size",
     "test_checkpoint",
 )
 """Fields that may differ when a run continues: none changes what is learned."""
@@ -520,6 +528,7 @@ def load_config(name: str) -> PretrainConfig | FinetuneConfig:
 
 __all__ = [
     "FREE_ON_RESUME",
+    "ONLY_ROUNDING",
     "SIZES",
     "AttentionBackend",
     "AugmentConfig",

@@ -6,11 +6,14 @@ by a rename. What a killed process leaves under such a name goes when the next o
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -20,11 +23,34 @@ _PARTIAL = ".partial-"
 _TOKEN = 8
 _LONGEST = 200
 """Bytes of a target's name that are kept beside it: names may be at most 255 bytes long."""
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+"""How gs://, s3:// or https:// begin; a Path has one slash where there were two."""
+
+
+def check_paths(settings: Any) -> None:
+    """Raise InputError where a path in a command's settings, or in settings within them, is an address."""
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if isinstance(value, Path):
+            check_path(value, f"--{each.name.replace('_', '-')}")
+        elif is_dataclass(value):
+            check_paths(value)
+
+
+def check_path(path: Path, option: str) -> None:
+    """Raise InputError where a path, named by this option, is an address: locks and renames need a folder."""
+    if address := _ADDRESS.match(str(path)):
+        kind, rest = address[1], str(path)[address.end() :]
+        raise InputError(
+            f"{option} {kind}://{rest} is an address, but must be a file or folder of this machine: copy to "
+            "or from the address, or mount that storage as a folder"
+        )
 
 
 @contextmanager
 def beside(target: Path) -> Iterator[Path]:
     """Give a new path beside `target`, with its suffix; what is there at the end is removed."""
+    check_path(target, "the path")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{_PARTIAL}{secrets.token_hex(_TOKEN // 2)}-{_short_name(target)}")
     try:
@@ -71,6 +97,7 @@ def locked_folder(folder: Path, option: str) -> Iterator[None]:
 
     Raises InputError, naming the `option` of the folder, when it cannot be made or another one writes there.
     """
+    check_path(folder, option)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{option} {folder} is a file; name a folder")
     try:
@@ -89,6 +116,7 @@ def folder_lock(folder: Path) -> Path:
 @contextmanager
 def locked_file(target: Path, option: str) -> Iterator[None]:
     """Keep other processes from writing a file or a folder that is written whole; as `locked_folder`."""
+    check_path(target, option)
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = file_lock(target)
     with _locked(lock, target, option):
@@ -135,6 +163,8 @@ def _short_name(target: Path) -> str:
 
 __all__ = [
     "beside",
+    "check_path",
+    "check_paths",
     "file_lock",
     "flush",
     "folder_lock",

@@ -160,6 +160,25 @@ def test_what_is_neither_folder_nor_hub_id(source):
         VideoMAEModel.from_pretrained(source)
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("gs://bucket", "copy them to a folder"),
+        ("gs://bucket/run/checkpoints/5", "copy them to a folder"),
+        ("https://huggingface.co/MCG-NJU/videomae-base", "give MCG-NJU/videomae-base$"),
+        ("https://huggingface.co/MCG-NJU/videomae-base/tree/main", "give MCG-NJU/videomae-base$"),
+    ],
+)
+def test_an_address_of_weights_is_told_from_a_hub_id(source, said, tmp_path, classifier):
+    with pytest.raises(InputError, match=f"is an address, .* {said}"):
+        VideoMAEModel.from_pretrained(source)
+    with pytest.raises(InputError, match="is an address"):
+        read_model(source)  # What a run does with --init-from before anything else.
+    model, params = classifier
+    with pytest.raises(InputError, match=r"the folder gs://bucket/a is an address"):
+        model.save_pretrained("gs://bucket/a", params)
+
+
 def test_labels_and_their_number_must_agree():
     assert replace(CONFIG, num_labels=2).id2label == ("LABEL_0", "LABEL_1")
     with pytest.raises(ValueError, match="num_labels=4"):

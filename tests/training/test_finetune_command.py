@@ -18,10 +18,13 @@ def test_the_final_test_says_which_checkpoint_it_used(video_list, tmp_path, caps
     arguments = ["--data.train", labelled, "--data.val", held_out, "--data.test", held_out]
     arguments += ["--workdir", str(tmp_path), "--test.num-segments", "2", "--test.num-crops", "3"]
     arguments += ["--epochs", "3", "--data.max-failed-share", "0.9", "--test-checkpoint", which]
+    arguments += ["--test-batch-size", "5"] if which == "last" else []
     assert cli.main(["finetune", RECIPE, *arguments]) == 0
     said, warned = capsys.readouterr()
     assert "6 of the 6 evaluated videos are among those to train on" in warned
-    assert f"the {which} checkpoint, on 2 clips x 3 crops of each video" in said
+    # By default as many views at a time as clips are trained on: 4 videos of 2 clips each.
+    at_a_time = {"best": 8, "last": 5}[which]
+    assert f"the {which} checkpoint, on 2 clips x 3 crops of each video, {at_a_time} at a time" in said
     assert "top-1" in said
     result = json.loads((tmp_path / "test/evaluation.json").read_text())
     best = max(
@@ -30,6 +33,7 @@ def test_the_final_test_says_which_checkpoint_it_used(video_list, tmp_path, caps
     )
     used = {"best": best["step"], "last": 6}[which]
     assert f"checkpoints/{used}" in json.dumps(result)
+    assert result["settings"]["batch_size"] == at_a_time
     assert (tmp_path / "loss.png").stat().st_size > 10_000
     assert (tmp_path / "test/confusion.png").exists()
 

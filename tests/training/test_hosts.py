@@ -13,12 +13,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax._src import distributed
 
 from videomae_jax.checkpoints.orbax import list_steps
 from videomae_jax.data.pipeline import ClipBatch, Failure, batches, steps_per_epoch
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.training.hosts import HEARTBEAT_TIMEOUT_SECONDS, Hosts, connected, say
+from videomae_jax.training.hosts import HEARTBEAT_TIMEOUT_SECONDS, HostLost, Hosts, connected, say
 from videomae_jax.training.interrupts import StopWish
 from videomae_jax.training.turns import Turns
 
@@ -208,18 +209,66 @@ def test_one_host_alone_joins_nobody(monkeypatch):
         assert jax.process_count() == 1
 
 
+NCCL = "INTERNAL: NCCL operation ncclGroupEnd() failed: unhandled {}. Last NCCL warning(error) log entry '{}'"
+
+
+def of_jax(said: str) -> Exception:
+    return jax.errors.JaxRuntimeError(said)
+
+
+def out_of_memory(said: str) -> Exception:
+    """What `train` makes of it."""
+    try:
+        raise RunError("the devices ran out of memory") from of_jax(said)
+    except RunError as error:
+        return error
+
+
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(
     ("error", "lost"),
     [
-        (jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer"), True),
+        (of_jax("UNKNOWN: Gloo all-reduce failed: Connection closed by peer"), True),
+        (of_jax(NCCL.format("system error", "socketProgress: Connection closed by remote peer")), True),
+        (of_jax("INTERNAL: NCCL: remote process exited or there was a network error"), True),
         (RunError("7 could not be written: Timeout waiting at barrier 'a'. UNAVAILABLE: Failed"), True),
+        (of_jax(NCCL.format("cuda error", "Cuda failure 2 'out of memory'")), False),
+        (of_jax(NCCL.format("cuda error", "Cuda failure 'invalid device ordinal'")), False),
+        (of_jax("UNIMPLEMENTED: Gloo all-reduce of this type"), False),
+        (out_of_memory("RESOURCE_EXHAUSTED: of a buffer for NCCL, CANCELLED"), False),
         (RunError("7 could not be written: No space left on device"), False),
-        (jax.errors.JaxRuntimeError("INVALID_ARGUMENT: shapes"), False),
+        (of_jax("INVALID_ARGUMENT: shapes"), False),
     ],
 )
-def test_errors_that_mean_a_lost_host_are_told_as_that(error, lost, capsys):
+def test_errors_that_mean_a_lost_host_are_told_as_that(error, lost, count, capsys, monkeypatch):
+    monkeypatch.setattr(distributed.global_state, "num_processes", count)
     assert say(error) == 1
-    assert ("is gone, or out of reach" in capsys.readouterr().err) == lost
+    assert ("is gone, or out of reach" in capsys.readouterr().err) == (lost and count > 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "raised"),
+    [
+        ("RESOURCE_EXHAUSTED: 9 GiB", jax.errors.JaxRuntimeError),
+        ("UNAVAILABLE: Connection reset", HostLost),
+    ],
+)
+def test_a_step_that_fails_by_itself_is_no_lost_host(said, raised):
+    class Step:
+        def is_ready(self) -> bool:
+            return True
+
+        def block_until_ready(self) -> None:
+            raise of_jax(said)
+
+    def work(hosts: Hosts) -> type:
+        if hosts.index == 1:  # Never says what host 0 waits for.
+            return raised
+        with pytest.raises(raised) as caught:
+            hosts.share(None, Step())
+        return caught.type
+
+    assert on_hosts(2, work)[0] == [raised] * 2
 
 
 class Group:

@@ -8,11 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from videomae_jax.config import PretrainConfig, VideoMAEConfig
+from videomae_jax.config import FinetuneConfig, PretrainConfig, VideoMAEConfig
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import locked_folder
 from videomae_jax.training.interrupts import stop_on_signals
-from videomae_jax.training.workdir import Rows, changed_draws, check_same_run, describe, read_rows
+from videomae_jax.training.workdir import (
+    Rows,
+    changed_arithmetic,
+    changed_draws,
+    check_same_run,
+    describe,
+    read_rows,
+)
 
 CONFIG = PretrainConfig(VideoMAEConfig())
 
@@ -54,19 +61,46 @@ def test_free_fields_and_moved_lists_may_change(tmp_path):
 
 def test_changes_that_matter_are_all_named(tmp_path):
     changed = replace(
-        CONFIG, seed=5, optim=replace(CONFIG.optim, base_lr=1.0), model=replace(CONFIG.model, remat=True)
+        CONFIG, seed=5, optim=replace(CONFIG.optim, base_lr=1.0), model=replace(CONFIG.model, image_size=112)
     )
     with pytest.raises(InputError) as error:
         check_same_run(description(), description(changed, "b", 4), tmp_path)
     for said in (
         "seed: 0 -> 5",
         "optim.base_lr: 0.00015 -> 1.0",
-        "model.remat: False -> True",
+        "model.image_size: 224 -> 112",
         "other videos (3 ",
     ):
         assert said in str(error.value)
     assert str(tmp_path) in str(error.value)
     assert "num_workers" not in str(error.value)
+
+
+def test_what_changes_only_rounding_is_free_and_told(tmp_path):
+    model = replace(CONFIG.model, remat=True, dtype="bfloat16", attention="xla")
+    changed = replace(CONFIG, model=model, optim=replace(CONFIG.optim, accumulation_steps=4))
+    was, now = description(), description(changed)
+    was["arithmetic"], now["arithmetic"] = {"dtype": "float32"}, {"dtype": "bfloat16"}
+    check_same_run(was, now, tmp_path)
+    assert changed_arithmetic(was, now) == (
+        "From here on steps are computed in another way, which changes only rounding: model.attention auto "
+        "-> xla; model.dtype float32 -> bfloat16; model.remat False -> True; optim.accumulation_steps 1 -> 4"
+        ". Each part of a batch draws for itself, so the masks of validation are drawn anew."
+    )
+    finetuning = FinetuneConfig(VideoMAEConfig())
+    split = replace(finetuning, optim=replace(finetuning.optim, accumulation_steps=2))
+    said = changed_arithmetic(description(finetuning), description(split) | {"arithmetic": {}})
+    assert said.endswith("so augmentation, mixing and dropout are drawn anew.")
+
+
+def test_auto_that_means_something_else_on_another_machine_is_told():
+    auto = replace(CONFIG, model=replace(CONFIG.model, dtype="auto"))
+    was = description(auto) | {"arithmetic": {"dtype": "bfloat16", "attention": "cudnn"}}
+    now = description(auto) | {"arithmetic": {"dtype": "float32", "attention": "cudnn"}}
+    said = changed_arithmetic(was, now)
+    assert said.endswith("model.dtype auto, which was bfloat16, is float32 on this machine.")
+    assert changed_arithmetic(was, was) == ""
+    assert changed_arithmetic(description(auto), now) == ""  # A run that did not say.
 
 
 def test_a_setting_newer_than_the_run_had_its_default(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from videomae_jax.checkpoints.config_json import config_json, read_config
 from videomae_jax.checkpoints.names import original_names
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
-from videomae_jax.files import beside, flush, locked_file
+from videomae_jax.files import beside, check_path, flush, locked_file
 from videomae_jax.processing import FILES, Processing
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
 _PICKLED = "pytorch_model.bin"
+_ADDRESS = re.compile(r"\w[\w.+-]*:/(?:/huggingface\.co/(?P<id>[\w.-]+/[\w.-]+))?")
 _NON_COMMERCIAL = ("MCG-NJU/", "OpenGVLab/")
 
 
@@ -45,6 +47,11 @@ def find_folder(
         if not folder.is_dir():
             raise InputError(f"{source} has no folder {subfolder}")
         return folder
+    if address := _ADDRESS.match(source):
+        raise InputError(
+            f"{source} is an address, and weights are read from a folder or a hub id (owner/name): "
+            + (f"give {address['id']}" if address["id"] else "copy them to a folder of this machine first")
+        )
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise InputError(f"{source} does not exist, and is no hub id (owner/name) either")
     if source.startswith(_NON_COMMERCIAL):
@@ -201,6 +208,7 @@ def write_folder(
     All are written beside the folder first and then moved, so that a failure leaves nothing behind. Raises
     InputError when they cannot be written.
     """
+    check_path(folder, "the folder")
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     processing = (processing or Processing.for_size(config.image_size)).fitted(config.image_size)
     texts = {"config.json": config_json(config, architecture), FILES[0]: processing.to_dict()}

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from videomae_jax.config import VideoMAEConfig, are_numbers
 from videomae_jax.data.sources import Source, Split, VideoRecord, read_source, read_text
 from videomae_jax.errors import InputError
+from videomae_jax.files import check_path
 
 Splits = dict[str, tuple[VideoRecord, ...]]
 # Names of classes in a message.
@@ -60,6 +61,7 @@ def read_classes(file: str | os.PathLike[str]) -> Classes:
 
     Raises InputError for a file that cannot be read or holds nothing, an empty line, a name that comes twice.
     """
+    check_path(Path(file), "the file of classes")
     text = read_text(Path(file), "name a file of class names")
     lines = [line.strip() for line in text.rstrip().split("\n")]
     seen: dict[str, int] = {}

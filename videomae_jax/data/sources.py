@@ -19,6 +19,7 @@ from videomae_jax.config import are_numbers
 from videomae_jax.data.folders import VIDEO_SUFFIXES, find_frame_folders, find_videos
 from videomae_jax.data.lists import VideoRecord, format_record, list_digest, read_list, read_text
 from videomae_jax.errors import InputError, printable
+from videomae_jax.files import check_path
 
 __all__ = [
     "Source",
@@ -119,6 +120,8 @@ def read_source(
 ) -> Source:
     """The videos of a folder, a list or a set, or a video itself; see `read_videos`."""
     name = os.fspath(name)
+    if root is not None:
+        check_path(Path(root), "the root")
     folder, named_split = set_address(name)
     if folder:
         return _read_set(name, folder, named_split, split)

@@ -23,6 +23,7 @@ from videomae_jax.inference.confusion import draw_confusion
 from videomae_jax.inference.evaluation import Evaluation
 from videomae_jax.inference.predictor import Predictor, params_digest
 from videomae_jax.inference.scores import TOP, Accuracy, best_classes, confusion_matrix
+from videomae_jax.models.layers import compute_dtype
 from videomae_jax.versions import version_of
 
 FILES = ("evaluation.json", "predictions.csv", "classes.csv", "confusion.png", "failures.csv")
@@ -63,7 +64,7 @@ def describe_evaluation(
         },
         "normalization": asdict(predictor.normalization),
         "scores": config.score_kind,
-        "dtype": config.dtype,
+        "dtype": compute_dtype(config).name,
         "settings": asdict(settings),
         "versions": {name: version_of(name) for name in _PACKAGES},
         "devices": f"{jax.device_count()} x {device.device_kind}, {jax.process_count()} processes",

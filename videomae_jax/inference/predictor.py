@@ -199,7 +199,7 @@ def _out_of_memory_explained() -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise RunError(
-            "the devices ran out of memory; lower --batch-size. "
+            "the devices ran out of memory; lower --batch-size, or --test-batch-size of a run's final test. "
             f"The compiler said: {str(error).splitlines()[0]}"
         ) from error
 

@@ -23,10 +23,7 @@ def attention(
     `backend` is for long sequences; short ones always take plain XLA, which is quickest there. Raises
     ValueError where it cannot run.
     """
-    if min(q.shape[1], k.shape[1]) < LONG:
-        return xla_attention(q, k, v)
-    if backend == "auto":
-        backend = default_backend(q.dtype)
+    backend = chosen_backend(backend, q.dtype, min(q.shape[1], k.shape[1]))
     if backend == "blockwise":
         return blockwise_attention(q, k, v)
     if backend == "splash":
@@ -34,6 +31,13 @@ def attention(
     if backend == "cudnn":
         return cudnn_attention(q, k, v)
     return xla_attention(q, k, v)
+
+
+def chosen_backend(backend: AttentionBackend, dtype: jnp.dtype, length: int) -> AttentionBackend:
+    """What computes attention where there are no fewer than `length` queries and keys."""
+    if length < LONG:
+        return "xla"
+    return default_backend(dtype) if backend == "auto" else backend
 
 
 def default_backend(dtype: jnp.dtype) -> AttentionBackend:

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from videomae_jax.config import AttentionBackend, VideoMAEConfig
-from videomae_jax.models.attention import attention
+from videomae_jax.models.attention import attention, chosen_backend
 from videomae_jax.models.attention_blockwise import KEPT
 from videomae_jax.models.axes import constrain
 
@@ -26,6 +26,12 @@ def compute_dtype(config: VideoMAEConfig) -> jnp.dtype:
     if config.dtype == "auto":
         return jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16")
     return jnp.dtype(config.dtype)
+
+
+def arithmetic(config: VideoMAEConfig) -> dict[str, str]:
+    """What a model is computed with on this machine, where "auto" leaves that to the machine."""
+    dtype = compute_dtype(config)
+    return {"dtype": dtype.name, "attention": chosen_backend(config.attention, dtype, config.num_tokens)}
 
 
 class Attention(nn.Module):

@@ -8,6 +8,7 @@ import importlib.util
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,12 @@ _START_AGAIN = (
     "Start all hosts again with the same command: training continues from its newest checkpoint, on this "
     "or another number of hosts."
 )
-_SIGNS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "CoordinationService", "Gloo", "NCCL")
+_LOST = re.compile(
+    r"\b(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED)\b|CoordinationService"
+    r"|(?i:connection|socket|network error|remote process|timed out|timeout|broken pipe|unreachable)"
+)
+"""What the runtime says when another host does not answer; the libraries' names come in all their errors."""
+_NOT_LOST = re.compile(r"RESOURCE_EXHAUSTED|INVALID_ARGUMENT|(?i:out of memory)")
 _SAID_BY_ORBAX = "Timeout waiting at barrier"
 _PRINT_LAST_LINE = (
     "import signal, sys; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)]; "
@@ -149,7 +155,7 @@ def say(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print("videomae-jax: stopped by Ctrl-C", file=sys.stderr)
         return 128 + signal.SIGINT
-    if lost := _sign_of_a_lost_host(error):
+    if distributed.global_state.num_processes > 1 and (lost := _sign_of_a_lost_host(error)):
         error = HostLost(_lost(lost))
     if isinstance(error, InputError | RunError | OSError):
         print(f"videomae-jax: {error}", file=sys.stderr)
@@ -173,7 +179,7 @@ def _sign_of_a_lost_host(error: BaseException | None) -> BaseException | None:
     while error is not None:
         said = str(error)
         of_a_runtime = isinstance(error, jax.errors.JaxRuntimeError) or _SAID_BY_ORBAX in said
-        if of_a_runtime and any(sign in said for sign in _SIGNS):
+        if of_a_runtime and _LOST.search(said) and not _NOT_LOST.search(said):
             return error
         error = error.__cause__ or error.__context__
     return None
@@ -232,6 +238,8 @@ class Hosts:
             self._client.key_value_delete(self._key(f"{turn}/{self.index}"))
             return notes
         except jax.errors.JaxRuntimeError as error:
+            if _sign_of_a_lost_host(error) is None:  # Such as the step in flight that ran out of memory.
+                raise
             raise HostLost(_lost(error)) from error
 
     def agree(self, work: Callable[[], _T]) -> _T:

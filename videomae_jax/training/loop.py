@@ -39,6 +39,7 @@ from videomae_jax.training.tasks import Arrays, make_held_out_step, make_train_s
 from videomae_jax.training.turns import Turn, Turns
 from videomae_jax.training.workdir import (
     SETTINGS,
+    changed_arithmetic,
     changed_draws,
     check_same_run,
     write_json,
@@ -75,7 +76,7 @@ def train(
     if dry_run:
         first_step = hosts.agree(partial(_first_step, plan, workdir, hosts))
         _say(hosts, describe_plan(plan, first_step))
-        with _out_of_memory_explained():
+        with _out_of_memory_explained(plan):
             _try_one_step(plan, hosts)
         return Outcome(0, plan.total_steps)
     with ExitStack() as held:
@@ -86,7 +87,7 @@ def train(
         turns = Turns(hosts, wish)
         with (
             closing(_Run(plan, workdir, first_step, hosts, turns, profile)) as run,
-            _out_of_memory_explained(),
+            _out_of_memory_explained(plan),
         ):
             run.train()
         newest, best = (
@@ -140,8 +141,9 @@ def _first_step(plan: RunPlan, workdir: Path, hosts: Hosts) -> int:
     folder = find_step_folder(workdir)
     saved = read_description(folder)
     check_same_run(saved, plan.description, workdir)
-    if change := changed_draws(saved):
-        _say(hosts, change)
+    for change in (changed_draws(saved), changed_arithmetic(saved, plan.description)):
+        if change:
+            _say(hosts, change)
     return int(folder.name)
 
 
@@ -191,17 +193,31 @@ def _taken(step: int, metrics: Metrics, turn: Turn) -> TakenStep:
 
 
 @contextmanager
-def _out_of_memory_explained() -> Iterator[None]:
+def _out_of_memory_explained(plan: RunPlan) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise RunError(
-            "the devices ran out of memory; split the batch with --optim.accumulation-steps, recompute with "
-            "--model.remat, compute in --model.dtype bfloat16, or lower --batch-size. "
+            f"the devices ran out of memory; {_ways_to_save_memory(plan)}. "
             f"The compiler said: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _ways_to_save_memory(plan: RunPlan) -> str:
+    """What is not done yet of that which a run may change when it continues, and the rest for a new run."""
+    config, used = plan.config, plan.description["arithmetic"]
+    ways = [f"split the batch into more than {config.optim.accumulation_steps} --optim.accumulation-steps"]
+    if not config.model.remat:
+        ways.append("recompute with --model.remat")
+    if used["dtype"] == "float32":
+        ways.append("compute in --model.dtype bfloat16")
+    if config.model.attention == "xla":
+        ways.append("take --model.attention auto")
+    if config.mesh.fsdp < plan.mesh.size:
+        ways.append(f"split the state over devices with --mesh.fsdp {plan.mesh.size}")
+    return f"{', or '.join(ways)}: a run continues with any of these. A new run can have a lower --batch-size"
 
 
 class _Run:

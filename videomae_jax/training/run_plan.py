@@ -22,7 +22,7 @@ from videomae_jax.data.pipeline import Share, steps_per_epoch
 from videomae_jax.data.sources import VideoRecord, list_digest, read_videos, split_weights
 from videomae_jax.errors import InputError
 from videomae_jax.models.flops import flops_per_clip, peak_flops
-from videomae_jax.models.layers import compute_dtype
+from videomae_jax.models.layers import arithmetic, compute_dtype
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.optim import Schedule, effective_lr, warmup_cosine
@@ -101,6 +101,7 @@ class RunPlan:
                 "videos": len(self.videos),
                 "samples": "of one clip",
             },
+            "arithmetic": arithmetic(self.config.model),
             "version": version_of("videomae-jax"),
         }
 
@@ -209,7 +210,7 @@ def _given_classes(config: FinetuneConfig) -> Classes | None:
 def _check_counts(config: PretrainConfig | FinetuneConfig) -> None:
     """Raise InputError for a count below 1."""
     for part, names in (
-        ("", ("batch_size", "epochs", "max_nonfinite_steps", "num_masks")),
+        ("", ("batch_size", "epochs", "max_nonfinite_steps", "num_masks", "test_batch_size")),
         ("data", ("sampling_rate", "num_sample")),
         ("optim", ("accumulation_steps",)),
         ("checkpoint", ("every_steps", "keep_last")),

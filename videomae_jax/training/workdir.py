@@ -11,7 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from videomae_jax.config import FREE_ON_RESUME, FinetuneConfig, PretrainConfig, VideoMAEConfig
+from videomae_jax.config import (
+    FREE_ON_RESUME,
+    ONLY_ROUNDING,
+    FinetuneConfig,
+    PretrainConfig,
+    VideoMAEConfig,
+)
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import write_text
 
@@ -124,6 +130,30 @@ def changed_draws(saved: Mapping[str, Any]) -> str:
         f"This run began with a version that drew other frames for each of the data.num_sample={num_sample} "
         "clips of a video. From here on one clip is drawn and augmented as often, as in the original."
     )
+
+
+def changed_arithmetic(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What a run computes otherwise than the one described by `saved`, as a sentence, or nothing.
+
+    Both may have `arithmetic`, what the machine made of the settings that leave it the choice.
+    """
+    before, after = _defaults(saved["config"]) | _flat(saved["config"]), _flat(now["config"])
+    changes = [
+        f"{name} {before[name]} -> {after[name]}" for name in ONLY_ROUNDING if before[name] != after[name]
+    ]
+    for name, value in now["arithmetic"].items():
+        was, setting = saved.get("arithmetic", {}).get(name, value), f"model.{name}"
+        if was != value and before[setting] == after[setting]:
+            changes.append(f"{setting} {after[setting]}, which was {was}, is {value} on this machine")
+    if not changes:
+        return ""
+    said = (
+        f"From here on steps are computed in another way, which changes only rounding: {'; '.join(changes)}."
+    )
+    if before["optim.accumulation_steps"] == after["optim.accumulation_steps"]:
+        return said
+    draws = "augmentation, mixing and dropout" if "augment" in now["config"] else "the masks of validation"
+    return f"{said} Each part of a batch draws for itself, so {draws} are drawn anew."
 
 
 def _defaults(config: Mapping[str, Any]) -> dict[str, Any]:
