@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from videomae_jax.errors import InputError
+from videomae_jax.files import write_text
 from videomae_jax.recipes import check_types, find_recipe, run_recipe
 from videomae_jax.transformers_names import class_names, from_json, own_names, to_json
 
@@ -207,8 +208,7 @@ class VideoMAEConfig:
         """Write config.json alone; a model's `save_pretrained` writes it beside its weights."""
         file = Path(folder) / "config.json"
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+            write_text(file, json.dumps(self.to_dict(), indent=2) + "\n")
         except OSError as error:
             raise InputError(f"{file} could not be written: {error}") from error
 
