@@ -106,7 +106,7 @@ def _write_list(
     if not keep_damaged:
         usable = [each for each in usable if not each[1].damaged]
     lines = {video: line for video, _, line in usable}
-    file.write_text("".join(f"{line}\n" for line in lines.values() if line), "utf-8", "surrogateescape")
+    write_text(file, "".join(f"{line}\n" for line in lines.values() if line), "surrogateescape")
     print(f"list of the {sum(line is not None for line in lines.values())} usable videos: {file}")
     damaged = sum(report.damaged and report.verdict != "bad" for _, report, _ in checked)
     if damaged and not keep_damaged:
