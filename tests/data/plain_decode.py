@@ -26,6 +26,8 @@ class Plain:
     """What the decoder complained about."""
     packets: int = 0
     opened: bool = False
+    matrix: np.ndarray | None = None
+    """Of the first frame, how to display it."""
     undetermined: set[int] = field(default_factory=set)
     """Frames in which a decoder that finds no data leaves what its memory held, so that nothing is right."""
 
@@ -97,6 +99,8 @@ def _decode(packet: av.Packet, plain: Plain, kept: deque[av.VideoFrame]) -> None
     try:
         for frame in packet.decode():
             kept.append(frame)
+            if not plain.images and "DISPLAYMATRIX" in frame.side_data:
+                plain.matrix = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32)
             plain.images.append(frame.to_ndarray(format="rgb24"))
             plain.times.append(float("nan") if frame.time is None else frame.time)
             if frame.is_corrupt:
@@ -105,10 +109,13 @@ def _decode(packet: av.Packet, plain: Plain, kept: deque[av.VideoFrame]) -> None
         plain.damage.append(f"a packet: {error}")
 
 
-def compare(path: Path, plain: Plain, turn=(0, False, False), fresh: int = 4) -> Comparison:
-    """Ask for each frame alone, `fresh` of them with the file opened anew, the others in any order."""
+def compare(path: Path, plain: Plain, turn=None, fresh: int = 4) -> Comparison:
+    """Ask for each frame alone, `fresh` of them with the file opened anew, the others in any order.
+
+    Without a `turn`, frames are to be turned as the first one says.
+    """
     found = Comparison()
-    upright = [turned(image, turn) for image in plain.images]
+    upright = [turned(image, turn) if turn else displayed(image, plain.matrix) for image in plain.images]
     rng = random.Random(0)
     try:
         with open_video(path) as video:
@@ -164,6 +171,20 @@ def is_true(refusal: VideoError, plain: Plain) -> bool:
         case "no-video-stream" | "no-decoder":
             return not plain.opened and plain.damage == ["no video"]
     return False
+
+
+def displayed(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
+    """As it is shown: a pixel moves from (x, y) to (a x + c y, b x + d y), where that is by right angles."""
+    if matrix is None:
+        return image
+    a, b, c, d = matrix[[0, 1, 3, 4]].astype(float)
+    if max(abs(b), abs(c)) <= 0.01 * min(abs(a), abs(d)):
+        across, down = a, d
+    elif max(abs(a), abs(d)) <= 0.01 * min(abs(b), abs(c)):
+        image, across, down = image.transpose(1, 0, 2), c, b
+    else:
+        return image
+    return image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
 
 
 def turned(image: np.ndarray, turn: tuple[float, bool, bool]) -> np.ndarray:

@@ -162,21 +162,12 @@ def numbers_expected(made):
     return list(range(first, made.frames))
 
 
-def fault(made):
-    """The kind of fault for which the reader is not right yet."""
-    if (made.codec, made.suffix) == ("mpeg1video", "wmv"):
-        return "the frame rate is taken for twice what it is"
-    return None
-
-
 def test_there_are_enough_builds():
     assert len(set(BUILDS)) == len(BUILDS) >= 300
 
 
 @pytest.mark.parametrize("made", BUILDS, ids=str)
-def test_every_frame_is_right(made, tmp_path, request):
-    if fault(made):
-        request.applymarker(pytest.mark.xfail(reason=fault(made), strict=False))
+def test_every_frame_is_right(made, tmp_path):
     try:
         path = build(made, tmp_path)
     except NotBuildable as reason:

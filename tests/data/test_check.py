@@ -71,10 +71,10 @@ def test_segments_are_judged_by_their_own_length(folder):
     assert check_video(VideoRecord(path, "", None, 70, 5), 64).reason == "segment-outside"
 
 
-def end_process_on_bad(record, clip_span, sampling_rate):
+def end_process_on_bad(record, clip_span, sampling_rate, max_pixels):
     if record.name == "bad.mp4":
         os.kill(os.getpid(), 9)
-    return check_video(record, clip_span, sampling_rate)
+    return check_video(record, clip_span, sampling_rate, max_pixels)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -195,6 +195,12 @@ def test_names_that_are_no_text_do_not_end_it(folder):
     assert r"caf\xe9.mp4  empty: the file has 0 bytes" in done.stdout
     assert "1 file is passed over, with other suffixes than videos: 1 .txt" in done.stderr
     assert r"caf\udce9.mp4" in (folder / "r").read_text()
+
+
+def test_too_many_pixels_are_those_of_training(folder, capsys):
+    assert check_data(CheckData((str(folder / "good.mp4"),), num_workers=1, max_pixels=32 * 32)) == 0
+    assert check_data(CheckData((str(folder / "good.mp4"),), num_workers=1, max_pixels=32 * 32 - 1)) == 1
+    assert "too-large: frames of 32x32 have more than 1023 pixels" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("colours", ["YCgCo", "bt2020c", "ICtCp", "bt709"])

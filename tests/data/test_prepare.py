@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from built_videos import Build, NotBuildable, build, read_number, ticks
 from PIL import Image
 
 from videomae_jax.data.prepare.command import Prepare, prepare
@@ -289,6 +290,31 @@ def test_segments_of_lists_are_cut_out(tmp_path):
     outside = store(VideoRecord(str(tmp_path / "a.mp4"), "a", None, 24, -1))
     assert isinstance(outside, Bad)
     assert outside.reason == "segment-outside"
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("h264", "mkv"), ("h264-p", "mp4"), ("vp8", "webm")])
+@pytest.mark.parametrize("form", ["video", "jpeg"])
+def test_one_repeated_time_leaves_all_others(tmp_path, codec, suffix, form):
+    try:
+        path = build(Build(codec, suffix, times="repeated"), tmp_path)
+    except NotBuildable as reason:
+        pytest.skip(str(reason))
+    expected = np.array(ticks("repeated")) / 1000
+    assert (np.diff(expected) == 0).sum() == 1
+    stored = recode(path, form=form)
+    np.testing.assert_allclose(stored.timestamps, expected, atol=1e-3)
+    set_video = read_back(stored)
+    np.testing.assert_allclose(set_video.timestamps, stored.timestamps, atol=1e-6)
+    numbers = [read_number(frame.rgb()) for _, frame in set_video.read_frames(range(len(expected)))]
+    assert numbers == list(range(len(expected)))
+
+
+def test_videos_with_too_many_pixels_are_left_out(folder, tmp_path):
+    args = Prepare((str(folder),), tmp_path / "set", num_workers=1, max_pixels=51 * 64)
+    assert prepare(args) == 0
+    left_out = (tmp_path / "set" / "bad.csv").read_text()
+    assert left_out.count("too-large") == 3
+    assert len(read_set(tmp_path / "set")[0]) == 4
 
 
 def test_folders_of_images_are_videos(tmp_path):

@@ -1,6 +1,7 @@
 """Kinds of files whose containers say something wrong: every frame right, or refused for the true reason."""
 
 import contextlib
+import resource
 import struct
 
 import av
@@ -58,7 +59,9 @@ def plain_decode(path):
     """Every frame that comes out in one pass, whatever is damaged."""
     frames = []
     with av.open(str(path)) as container:
-        for packet in container.demux(container.streams.best("video")):
+        stream = container.streams.best("video")
+        stream.codec_context.thread_count = 1  # Threads patch up otherwise.
+        for packet in container.demux(stream):
             with contextlib.suppress(av.error.FFmpegError):
                 frames += [frame.to_ndarray(format="rgb24") for frame in packet.decode()]
     return frames
@@ -202,6 +205,62 @@ def test_an_index_with_an_entry_missing(tmp_path):
     assert each_alone_is_right(path) == 40
 
 
+@pytest.mark.parametrize("damaged", [9, 16, 20])
+def test_a_picture_before_a_damaged_one_that_it_needs(tmp_path, damaged):
+    """Damage that is seen only after the wanted frame came out, as B-frames do before what they need."""
+    source = encode(tmp_path / "a.mp4", moving_square(40, 64, 96), options=TWO_SIDED["libx264"])
+    with av.open(str(source)) as old, av.open(str(tmp_path / "b.mp4"), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            content = bytearray(bytes(packet))
+            if number == damaged:
+                content[len(content) // 5] ^= 255
+            new.mux(like(packet, bytes(content), stream))
+    assert each_alone_is_right(tmp_path / "b.mp4") == 40
+
+
+def like(packet, content, stream):
+    """A packet with other content."""
+    other = av.Packet(content)
+    other.pts, other.dts, other.time_base = packet.pts, packet.dts, packet.time_base
+    other.duration, other.is_keyframe, other.stream = packet.duration, packet.is_keyframe, stream
+    return other
+
+
+def without(content, kind):
+    """A JPEG picture without its segments of one kind."""
+    position = 2
+    while content[position + 1] != 0xDA:
+        end = position + 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+        if content[position + 1] == kind:
+            content, end = content[:position] + content[end:], position
+        position = end
+    return content
+
+
+@pytest.mark.parametrize(
+    ("kind", "pictures", "proven"),
+    [(0xC4, range(40), True), (0xC4, [17], False), (0xDB, [17], False), (0xDB, range(9, 40), False)],
+)
+def test_motion_jpeg_without_its_tables(tmp_path, kind, pictures, proven):
+    """Those of codes are the usual ones where none are there; others are those of pictures before."""
+    images = [image // (1 + number % 3) for number, image in enumerate(moving_square(40))]
+    path, number = tmp_path / "a.avi", 0
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25, options={"huffman": "default"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        stream.codec_context.qmin, stream.codec_context.qmax = 2, 31
+        for image in images:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                content = without(bytes(packet), kind) if number in pictures else bytes(packet)
+                container.mux(like(packet, content, stream))
+                number += 1
+    assert number == 40
+    assert each_alone_is_right(path) == 40
+    with open_video(path) as video:
+        assert (video._times is not None) == proven
+
+
 @pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
 @pytest.mark.parametrize(
     ("codec", "options"),
@@ -232,6 +291,8 @@ MATRICES = {
     "right": ((0, 1, -1, 0), lambda image: np.rot90(image, 3), Orientation(False, 3)),
     "slanted": ((0.7071, -0.7071, 0.7071, 0.7071), lambda image: image, Orientation(ignored_degrees=45)),
     "nearly": ((0.9848, -0.1736, 0.1736, 0.9848), lambda image: image, Orientation(ignored_degrees=10)),
+    "sheared": ((1, 1024, 0, 1), lambda image: image, Orientation(ignored_degrees=-90)),
+    "stretched": ((0, 2, -1, 0), lambda image: np.rot90(image, 3), Orientation(False, 3)),
 }
 
 
@@ -327,6 +388,18 @@ def test_frames_with_too_many_pixels_are_refused(tmp_path):
     assert reason(path, max_pixels=48 * 64 - 1) == "too-large"
     with open_video(path, max_pixels=48 * 64) as video:
         assert len(video.frames([0, 3])) == 2
+
+
+def test_a_picture_that_tells_a_large_size_takes_no_memory(tmp_path):
+    """The container says 64 x 48, the pictures 16,000 x 16,000, of which each would take 384 MB."""
+    path = encode(tmp_path / "a.webm", moving_square(20), "libvpx", options={"g": "8"})
+    keyframe, size = b"\x9d\x01\x2a", (64).to_bytes(2, "little") + (48).to_bytes(2, "little")
+    content = path.read_bytes()
+    assert keyframe + size in content
+    path.write_bytes(content.replace(keyframe + size, keyframe + 2 * (16_000).to_bytes(2, "little")))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert reason(path) == "too-large"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
 def test_the_frame_that_is_outside_is_named(tmp_path):

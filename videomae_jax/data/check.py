@@ -17,7 +17,7 @@ from videomae_jax.data.map_processes import map_in_processes
 from videomae_jax.data.prepared import OpenVideo, find_segment, open_record
 from videomae_jax.data.sampling import pretrain_indices
 from videomae_jax.data.sources import Source, VideoRecord, format_record, read_source
-from videomae_jax.data.video import Video, VideoError
+from videomae_jax.data.video import MAX_PIXELS, Video, VideoError
 from videomae_jax.errors import InputError, printable
 from videomae_jax.files import write_text
 
@@ -38,6 +38,8 @@ class CheckData:
     """Frames in a clip."""
     sampling_rate: int = 4
     """A clip takes every n-th frame."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse videos with more pixels in a frame, as `data.max_pixels` does in training."""
     write_list: Path | None = None
     """Write a list of what is whole to this file, paths relative to `root` or else to the file's folder."""
     keep_damaged: bool = False
@@ -71,7 +73,13 @@ def check_data(args: CheckData) -> int:
         raise InputError("name at least one list or folder: videomae-jax check-data LIST [LIST ...]")
     sources = [read_source(source, args.root, split=None) for source in args.sources]
     videos = [video for source in sources for _, video in source.entries]
-    reports = check_videos(videos, args.num_workers, args.num_frames * args.sampling_rate, args.sampling_rate)
+    reports = check_videos(
+        videos,
+        args.num_workers,
+        args.num_frames * args.sampling_rate,
+        args.sampling_rate,
+        args.max_pixels,
+    )
     for report in reports:
         if report.verdict != "good":
             print(printable(f"{report.verdict:5}  {report.path}  {'; '.join(report.notes)}"))
@@ -117,10 +125,14 @@ def _write_list(
 
 
 def check_videos(
-    videos: Sequence[VideoRecord], workers: int, clip_span: int, sampling_rate: int = 4
+    videos: Sequence[VideoRecord],
+    workers: int,
+    clip_span: int,
+    sampling_rate: int = 4,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[VideoReport]:
     """Check videos in `workers` processes, with a progress bar; see `check_video`."""
-    check = partial(check_video, clip_span=clip_span, sampling_rate=sampling_rate)
+    check = partial(check_video, clip_span=clip_span, sampling_rate=sampling_rate, max_pixels=max_pixels)
     reports = map_in_processes(check, videos, workers, _crashed)
     return list(tqdm(reports, "checking", total=len(videos), unit="video"))
 
@@ -130,13 +142,15 @@ def _crashed(video: VideoRecord) -> VideoReport:
     return VideoReport(video.path, "bad", "crashes-decoder", (f"crashes-decoder: {note}",))
 
 
-def check_video(record: VideoRecord, clip_span: int, sampling_rate: int = 4) -> VideoReport:
+def check_video(
+    record: VideoRecord, clip_span: int, sampling_rate: int = 4, max_pixels: int = MAX_PIXELS
+) -> VideoReport:
     """Decode one video in full, read clips of it as training does, and judge it.
 
     `clip_span` is the frames that a clip covers, of which it takes every `sampling_rate`-th.
     """
     try:
-        with open_record(record) as video:
+        with open_record(record, max_pixels=max_pixels) as video:
             return _judge(record, video, clip_span, sampling_rate)
     except VideoError as error:
         return VideoReport(record.path, "bad", error.reason, (f"{error.reason}: {error.detail}",), True)

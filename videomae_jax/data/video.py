@@ -6,7 +6,6 @@ without decoding, and reading starts at the keyframe before the wanted frame; el
 once, and frames are found by their place in what came out. See docs/reading-videos.md.
 """
 
-import io
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -15,15 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from operator import itemgetter
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np
 from jaxtyping import Float64, UInt8
 
 from videomae_jax.data.cropping import Frame
-from videomae_jax.data.regular_files import why_not_readable, why_unread
 from videomae_jax.data.video_frames import (
     DECODER_ERRORS,
     Converters,
@@ -32,6 +29,7 @@ from videomae_jax.data.video_frames import (
     VideoError,
     orientation,
 )
+from videomae_jax.data.video_opening import decoder_limits, open_stream
 from videomae_jax.data.video_packets import Identity, Packets, read_packets
 from videomae_jax.data.video_times import rising_times
 
@@ -41,15 +39,12 @@ MAX_PIXELS = 8192 * 8192
 _MARKS_UNREFERENCED = frozenset({"h264", "hevc", "mpeg4"})
 # Codecs that can tell how to turn a picture in the picture itself.
 _TURNS_IN_PICTURES = frozenset({"mjpeg"})
+# Codecs that give a picture before those that it needs, so that damage there is seen too late. Told to, they
+# give nothing instead of patching up, and then everything is decoded once more in the ordinary way.
+_SHOWS_BEFORE_NEEDED = frozenset({"h264", "hevc"})
+_STRICT = {"err_detect": "explode"}
 # Jumping to a keyframe flushes the decoder, which costs about as much as decoding this many frames.
 _FRAMES_WORTH_A_SEEK = 8
-# Formats of pictures, which are videos only where there are several in a file.
-_PICTURE_FORMATS = frozenset({"image2", "gif", "apng", "ico", "webp", "webp_anim"})
-_STILL = av.stream.Disposition.attached_pic | av.stream.Disposition.still_image
-# Text that is not UTF-8 must not stop the reading; from PyAV 19 on it never does.
-_OPEN_OPTIONS: dict[str, Any] = (
-    {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
-)
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ class Video:
         self.path = path
         self._content, self._max_pixels = content, max_pixels
         self._converters = Converters(path)
-        self._errors, self._sound, self._furthest = 0, True, -1
+        self._errors, self._sound, self._strict, self._furthest = 0, True, False, -1
         self._open()
         # As stored, before rotation.
         self.height: int = self._stream.codec_context.height
@@ -220,42 +215,7 @@ class Video:
         return self._times is None or packets.units.turns or packets.codec in _TURNS_IN_PICTURES
 
     def _open(self) -> None:
-        if self._content is None and (unreadable := why_not_readable(self.path)):
-            raise VideoError(self.path, *unreadable)
-        try:
-            self._container = self._open_container()
-        except (*DECODER_ERRORS, OSError, ValueError) as error:
-            if self._content is None:
-                raise VideoError(self.path, *_why_not_opened(Path(self.path), error)) from error
-            raise VideoError(self.path, *_why_not_decoded(self._content[:200], error)) from error
-        self._stream = self._container.streams.best("video")
-        reason = None
-        if self._stream is None:
-            reason = ("no-video-stream", "it holds no video, perhaps only sound")
-        elif self._stream.codec_context is None:
-            reason = ("no-decoder", "its video codec is not known here")
-        elif self._stream.disposition & _STILL or self._is_one_picture():
-            reason = ("still-image", "it holds a picture, such as the cover of a song, and no video")
-        if reason:
-            self._container.close()
-            raise VideoError(self.path, *reason)
-        self._stream.codec_context.thread_count = 1  # Processes share the cores; threads here only add cost.
-
-    def _open_container(self) -> Any:
-        # With the scheme spelled out, no path is taken for an address.
-        file = "file:" + self.path if self._content is None else io.BytesIO(self._content)
-        return av.open(file, **_OPEN_OPTIONS)
-
-    def _is_one_picture(self) -> bool:
-        name = self._container.format.name
-        if name not in _PICTURE_FORMATS and not name.endswith("_pipe"):
-            return False
-        try:
-            with self._open_container() as container:
-                packets = container.demux(container.streams[self._stream.index])
-                return sum(packet.size > 0 for packet in islice(packets, 2)) < 2
-        except (*DECODER_ERRORS, OSError, ValueError):
-            return False
+        self._container, self._stream = open_stream(self.path, self._content, self._max_pixels)
 
     def _check_size(self, height: int, width: int) -> None:
         if height * width > self._max_pixels:
@@ -309,13 +269,15 @@ class Video:
         `_sound` says whether all that has been decoded was.
         """
         self._sound = True
-        context = self._stream.codec_context
-        marked = context.codec.canonical_name in _MARKS_UNREFERENCED
+        marked = self._packets.codec in _MARKS_UNREFERENCED
         # Pictures shown before the one where decoding starts are not asked for from there.
         begin = awaited = self._packets.pts[start] if start else None
-        for packet in self._demux(start):
+        for packet in self._demux(start, strict=needed is not None):
             unneeded = marked and needed is not None and packet.size and packet.pts not in needed
-            self._stream.codec_context.skip_frame = "NONREF" if unneeded else "DEFAULT"
+            context = self._stream.codec_context
+            if not context.is_open:
+                context.options = decoder_limits(self._max_pixels) | (_STRICT if self._strict else {})
+            context.skip_frame, width = "NONREF" if unneeded else "DEFAULT", context.width
             try:
                 for frame in packet.decode():
                     if begin is None or frame.pts is None or frame.pts >= begin:
@@ -323,13 +285,21 @@ class Video:
                         self._sound &= not frame.is_corrupt and awaited in (None, frame.pts)
                         awaited = None
                     yield frame
-            except DECODER_ERRORS:
+            except DECODER_ERRORS as error:
+                if width and not context.width:  # The decoder refuses the size that the picture tells.
+                    detail = f"a picture in it has more than {self._max_pixels} pixels"
+                    raise VideoError(self.path, "too-large", detail) from error
                 self._errors += 1
                 self._sound = False
 
-    def _demux(self, start: int) -> Iterator[av.Packet]:
-        """Packets from position `start` or an earlier one on, and at the end the one that flushes."""
-        if start <= self._furthest:
+    def _demux(self, start: int, *, strict: bool) -> Iterator[av.Packet]:
+        """Packets from position `start` or an earlier one on, and at the end the one that flushes.
+
+        `strict`: what is damaged is not patched up, where that would be seen too late.
+        """
+        strict &= self._packets.codec in _SHOWS_BEFORE_NEEDED
+        changes, self._strict = strict != self._strict, strict
+        if start <= self._furthest or (changes and self._stream.codec_context.is_open):
             self._reopen()  # What a decoder was told by later packets outlives a jump back.
         packet, packets = self._seek(start)
         expected: Iterator[Identity] | None = None
@@ -384,23 +354,6 @@ def _identity(packet: av.Packet) -> Identity:
 
 def _first_from(pts: int, frames: Iterator[av.VideoFrame]) -> av.VideoFrame | None:
     return next((frame for frame in frames if frame.pts is not None and frame.pts >= pts), None)
-
-
-def _why_not_opened(path: Path, error: Exception) -> tuple[str, str]:
-    """The reason and the detail of a file that does not open."""
-    if unreadable := why_unread(path):
-        return unreadable
-    with path.open("rb") as file:
-        return _why_not_decoded(file.read(200), error)
-
-
-def _why_not_decoded(head: bytes, error: Exception) -> tuple[str, str]:
-    """The reason and the detail of a file that begins with these bytes."""
-    if not head:
-        return "empty", "the file has 0 bytes"
-    if head.startswith(b"version https://git-lfs"):
-        return "pointer", "this is a git-LFS pointer; run `git lfs pull` to get the video"
-    return "not-a-video", f"the decoder says: {getattr(error, 'strerror', None) or error}"
 
 
 def fit_size(height: int, width: int, short_side: int | None, *, even: bool = False) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from videomae_jax.errors import printable
 _HALVED_COLOUR = frozenset({"yuv420p", "yuvj420p"})
 # Without the second flag neighbouring pixels share a colour, and rounding leaves a tint of two levels.
 _SCALING = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
-# Rounding in a display matrix by right angles, as a part of its largest entry.
+# Rounding in a display matrix by right angles, as a part of the entries that are not 0.
 _NO_ANGLE = 0.01
 DECODER_ERRORS = (av.error.FFmpegError, EOFError)
 """What the decoder raises for damaged files."""
@@ -142,13 +142,13 @@ def orientation(frame: av.VideoFrame) -> Orientation:
     if "DISPLAYMATRIX" not in side_data:
         return _UPRIGHT
     matrix = np.frombuffer(side_data["DISPLAYMATRIX"], np.int32)[[0, 1, 3, 4]].astype(float)
-    size = np.abs(matrix).max()
-    a, b, c, d = matrix / size if size else (1, 0, 0, 1)
+    a, b, c, d = matrix if matrix.any() else (1, 0, 0, 1)
     mirrored = a * d < b * c
     if mirrored:
         a, b = -a, -b
     degrees = np.degrees(np.arctan2(c - b, a + d))
-    if min(np.abs((a, d)).max(), np.abs((b, c)).max()) > _NO_ANGLE:
+    straight, crossed = np.abs((a, d)), np.abs((b, c))
+    if crossed.max() > _NO_ANGLE * straight.min() and straight.max() > _NO_ANGLE * crossed.min():
         return Orientation(ignored_degrees=round(degrees))
     return Orientation(bool(mirrored), round(degrees / 90) % 4)
 

@@ -99,6 +99,10 @@ class Packets:
         return False
 
     def _shows_each_packet(self, *, copied: bool) -> bool:
+        if self.codec == "mjpeg":
+            # Where some are missing, those of the picture decoded before serve: that depends on the start.
+            tables = {self._head(n) for n in range(len(self.sizes))}
+            return len(tables) == 1 and tables != {b""}
         if self.codec != "mpeg4":
             return True
         if min(self.sizes) <= _MPEG4_EMPTY_PACKET:
@@ -137,7 +141,7 @@ def read_packets(container: av.container.InputContainer, stream: av.VideoStream)
         for p in container.demux(stream):
             if p.size:
                 beginning = bytes(memoryview(p)[:BEGINNING]) if begins else b""
-                if p.is_keyframe and codec in _REORDERED:
+                if codec == "mjpeg" or (p.is_keyframe and codec in _REORDERED):
                     units.look(len(rows), memoryview(p))
                 rows.append(
                     (p.pts, p.dts, p.pos, p.is_keyframe, p.is_discard, p.is_corrupt, p.size, beginning)

@@ -28,8 +28,11 @@ def rising_times(
         return shown
     times = np.sort(_continued(shown, 1 / rate))
     steps = np.diff(times)
-    if not steps.all() and abs(np.median(steps) * rate - 1) < _SAME_STEP:
-        return times[0] + np.arange(len(times)) / rate  # Program streams go back by a frame now and then.
+    # The rate may be that of fields, of which a frame has two.
+    fields = min(2, max(1, round(np.median(steps) * rate)))
+    if not steps.all() and abs(np.median(steps) * rate - fields) < _SAME_STEP * fields:
+        # Program streams go back by a frame now and then.
+        return times[0] + np.arange(len(times)) * fields / rate
     return times
 
 

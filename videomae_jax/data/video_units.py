@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from videomae_jax.data.video_jpeg import jpeg_tables
+
 BEGINNING = 192
 """Bytes of a packet in which its picture is looked for; larger ones of captions and the like come with
 keyframes, which are looked at in full."""
@@ -27,11 +29,11 @@ class Units:
             self._first_picture(extradata)
 
     def look(self, position: int, packet: memoryview) -> None:
-        """Take in all of a packet of H.264 or HEVC."""
-        self._heads[position] = self._first_picture(packet)
+        """Take in all of a packet of H.264, HEVC or Motion JPEG."""
+        self._heads[position] = jpeg_tables(packet) if self.codec == "mjpeg" else self._first_picture(packet)
 
     def head(self, position: int, beginning: bytes) -> bytes:
-        """The first bytes of the first picture in a packet; empty where there is none."""
+        """The first bytes of the first picture in a packet, empty where there is none; see `jpeg_tables`."""
         if position in self._heads:
             return self._heads[position]
         if self._in_units:

@@ -62,7 +62,7 @@ class Recode:
             return Bad(error.reason, error.detail)
 
     def _video(self, record: VideoRecord) -> Recoded:
-        with open_video(record.path) as video:
+        with open_video(record.path, self.storage.max_pixels) as video:
             times = video.timestamps
             wanted = self._choose(record, video, times)
             frames = video.stream(self.storage.short_side or None, even=self.storage.form == "video")
@@ -151,8 +151,9 @@ def _wanted_only(
 
 
 def _mean_rate(times: Float64[np.ndarray, " n"]) -> float:
-    """Frames per second; 25 for a single frame, and within what an mp4 file can say."""
-    return float(np.clip((len(times) - 1) / (times[-1] - times[0]), 0.01, 1000)) if len(times) > 1 else 25.0
+    """Frames per second; 25 for frames of one time, and within what an mp4 file can say."""
+    seconds = times[-1] - times[0]
+    return float(np.clip((len(times) - 1) / seconds, 0.01, 1000)) if seconds > 0 else 25.0
 
 
 def _to_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from videomae_jax.data.video import MAX_PIXELS
 from videomae_jax.errors import InputError
 
 
@@ -31,6 +32,8 @@ class Storage:
     """With a sampling rate: keep every frame, in as many runs, or only the first run."""
     image_fps: float = 25.0
     """Frames per second of videos that come as folders of images."""
+    max_pixels: int = MAX_PIXELS
+    """Leave out videos with more pixels in a frame, which bounds the memory of reading."""
 
     def __post_init__(self) -> None:
         limits = {"crf": (0, 51), "keyframe_every": (1, 10_000), "jpeg_quality": (1, 100)}
@@ -93,6 +96,8 @@ class Prepare:
     """With a sampling rate: keep every frame, in as many runs, or only the first run."""
     image_fps: float | None = None
     """Frames per second of videos that come as folders of images."""
+    max_pixels: int | None = None
+    """Leave out videos with more pixels in a frame, by default 8192 x 8192, which bounds memory."""
     videos_per_shard: int = 64
     """A shard is written as a whole: what a restart repeats at most."""
     num_workers: int = 4
