@@ -1,5 +1,6 @@
-"""Published VideoMAE checkpoints in, any form out, with proof: the only place that imports torch.
+"""Published VideoMAE checkpoints in, any form out, with proof.
 
-In a checkout it runs as `python -m convert`; in the wheel it is `videomae_jax.convert`, and modules here
-import each other relatively for that reason. `videomae-jax convert` is the same program in both.
+Only `pickles` and `reference` import torch, once they are needed. In a checkout the package runs as
+`python -m convert`; in the wheel it is `videomae_jax.convert`, and modules here import each other relatively
+for that reason. `videomae-jax convert` is the same program in both.
 """

@@ -1,11 +1,10 @@
-"""Reading PyTorch's pickles without running what is in them."""
+"""PyTorch's pickles: reading them without running what is in them, and writing them."""
 
 import argparse
 import pickle
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,13 @@ import torch
 
 from videomae_jax.errors import InputError
 
+from .contents import OURS, Contents
+
 CONTAINERS = ("model", "module", "state_dict")
 """Entries under which the original, DeepSpeed and Lightning put the weights."""
-OURS = "videomae_jax"
-"""Entry under which a .pth written here says its configuration."""
 
 
-@dataclass(frozen=True)
-class Pickle:
-    """What a pickle holds."""
-
-    tensors: dict[str, np.ndarray]
-    args: Mapping[str, Any]
-    """The command line of the original's run."""
-    note: Any = None
-    """What was written here beside the weights."""
-    warnings: tuple[str, ...] = ()
-    """Of weights that were there too."""
-
-
-def read_pickle(file: Path, key: str | None = None) -> Pickle:
+def read_pickle(file: Path, key: str | None = None) -> Contents:
     """The weights of a pickle, those under `key` where it has several, and what else it says.
 
     Only tensors, containers and argparse.Namespace are allowed in. Raises InputError for anything else.
@@ -50,7 +36,7 @@ def read_pickle(file: Path, key: str | None = None) -> Pickle:
             f"{', '.join(strange[:8])} {'are' if len(strange) > 1 else 'is'} no tensor"
         )
     args = content.get("args") if container else None
-    return Pickle(
+    return Contents(
         {str(name): _to_numpy(file, str(name), tensor) for name, tensor in tensors.items()},
         dict(vars(args)) if isinstance(args, argparse.Namespace) else {},
         content.get(OURS),
@@ -125,6 +111,15 @@ def _to_numpy(file: Path, name: str, tensor: torch.Tensor) -> np.ndarray:
         return tensor.numpy()
     except (TypeError, RuntimeError, NotImplementedError) as error:
         raise InputError(f"{file}: {name} is no dense tensor that can be converted: {error}") from error
+
+
+def write_pickle(file: Path, tensors: Mapping[str, np.ndarray], note: Mapping[str, Any]) -> None:
+    """A pickle as the original saves it, with `note` beside the weights; raises OSError."""
+    weights = {name: to_torch(tensor) for name, tensor in tensors.items()}
+    try:
+        torch.save({"model": weights, "epoch": 0, OURS: note}, file)
+    except RuntimeError as error:  # What torch makes of a failed write.
+        raise OSError(str(error)) from error
 
 
 def to_torch(array: np.ndarray) -> torch.Tensor:

@@ -17,6 +17,7 @@ from videomae_jax.processing import Processing
 from videomae_jax.versions import version_of
 
 from .configure import Architecture, Configured, configure
+from .needs import need_reference, need_torch
 from .publish import RECORD, check_free, publishing, record_beside, write_json
 from .sources import Source, digests, read_source, select_rows
 from .targets import Form, cast, write_hugging_face, write_orbax, write_torch
@@ -80,6 +81,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _convert(asked: Convert) -> int:
     _check_target(asked)
+    if asked.to == "torch":
+        need_torch("--to torch writes a pickle of PyTorch")
+    if asked.verify:
+        need_reference()
     source = read_source(asked.source, asked.key)
     if asked.label_map:
         source = select_rows(source, _read_label_map(asked.label_map))
@@ -172,6 +177,7 @@ def _verify_result(asked: Convert, source: Source, settled: Configured, partial:
 
 
 def _verify(asked: Verify) -> int:
+    need_reference()
     a, b = read_source(asked.a, asked.key), read_source(asked.b, asked.key)
     weights = []
     for each, other in ((a, b), (b, a)):

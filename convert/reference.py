@@ -5,21 +5,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.checkpoints.config_json import config_json
 from videomae_jax.checkpoints.names import hugging_face_from_original
 from videomae_jax.config import VideoMAEConfig
-from videomae_jax.errors import InputError
 
 from .clips import Clips
 from .pickles import to_torch
-
-CLASSES: dict[Kind, str] = {
-    "pretraining": "VideoMAEForPreTraining",
-    "classification": "VideoMAEForVideoClassification",
-    "encoder": "VideoMAEModel",
-}
+from .targets import CLASSES
 
 
 def reference_stages(
@@ -45,12 +40,6 @@ def reference_stages(
 
 def build_reference(config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], kind: Kind) -> Any:
     """transformers' model with these weights in float32, every one loaded, and with our epsilons."""
-    try:
-        import transformers
-    except ModuleNotFoundError:
-        raise InputError(
-            "verification runs transformers' models: pip install 'transformers>=5.18', or leave it out"
-        ) from None
     description = transformers.VideoMAEConfig.from_dict(config_json(config, CLASSES[kind]))
     model = getattr(transformers, CLASSES[kind])(description).eval()
     state = {name: to_torch(array).float() for name, array in hugging_face_from_original(tensors).items()}

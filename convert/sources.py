@@ -16,7 +16,8 @@ from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 from videomae_jax.processing import FILES, Processing
 
-from .pickles import OURS, Pickle, read_pickle
+from .contents import OURS, Contents
+from .needs import need_torch
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 
@@ -61,9 +62,9 @@ def _read_orbax(path: Path) -> Source:
 
 def _read_file(path: Path, key: str | None) -> Source:
     if path.suffix == ".safetensors":
-        read = Pickle(hugging_face.read_safetensors(path), {})
+        read = Contents(hugging_face.read_safetensors(path), {})
     elif path.suffix in PICKLES:
-        read = read_pickle(path, key)
+        read = _read_pickle(path, key)
     else:
         raise InputError(f"{path} is neither .safetensors nor a pickle ({', '.join(PICKLES)})")
     config, processing = None, _processing_of_run(read.args)
@@ -73,6 +74,13 @@ def _read_file(path: Path, key: str | None) -> Source:
         config, processing = read_config(path.parent), read_processing(path.parent)
     tensors = original_names(read.tensors)
     return Source(str(path), "torch", (path,), tensors, config, read.args, processing, read.warnings)
+
+
+def _read_pickle(path: Path, key: str | None = None) -> Contents:
+    need_torch(f"{path} is a pickle of PyTorch")
+    from .pickles import read_pickle
+
+    return read_pickle(path, key)
 
 
 def _processing_of_run(args: Mapping[str, Any]) -> Processing | None:
@@ -124,7 +132,7 @@ def _read_hugging_face(name: str, path: Path) -> Source:
     tensors: dict[str, np.ndarray] = {}
     for file in files:
         safe = file.suffix == ".safetensors"
-        tensors |= hugging_face.read_safetensors(file) if safe else read_pickle(file).tensors
+        tensors |= hugging_face.read_safetensors(file) if safe else _read_pickle(file).tensors
     said = tuple(folder / name for name in ("config.json", *FILES) if (folder / name).is_file())
     processing = read_processing(folder)
     return Source(name, "hf", (*said, *files), original_names(tensors), config, {}, processing)

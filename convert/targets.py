@@ -9,9 +9,8 @@ from typing import Any, Literal
 import jax
 import ml_dtypes
 import numpy as np
-import torch
 
-from videomae_jax.checkpoints.architecture import kind_of
+from videomae_jax.checkpoints.architecture import Kind, kind_of
 from videomae_jax.checkpoints.hugging_face import write_folder
 from videomae_jax.checkpoints.names import hugging_face_from_original, original_spelling, tree_from_original
 from videomae_jax.checkpoints.orbax import CheckpointWriter
@@ -21,10 +20,14 @@ from videomae_jax.errors import InputError, RunError
 from videomae_jax.processing import Processing
 from videomae_jax.versions import version_of
 
-from .pickles import OURS, to_torch
 from .publish import remove_for_good
-from .reference import CLASSES
 
+CLASSES: dict[Kind, str] = {
+    "pretraining": "VideoMAEForPreTraining",
+    "classification": "VideoMAEForVideoClassification",
+    "encoder": "VideoMAEModel",
+}
+"""What transformers calls them."""
 Form = Literal["hf", "orbax", "torch"]
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
@@ -76,12 +79,10 @@ def write_torch(
     file: Path, config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], processing: Processing
 ) -> None:
     """A pickle as the original saves it, with our configuration beside the weights."""
-    weights = {name: to_torch(tensor) for name, tensor in original_spelling(tensors).items()}
-    try:
-        note = {"config": _plain(config), KEY: processing.to_dict()}
-        torch.save({"model": weights, "epoch": 0, OURS: note}, file)
-    except RuntimeError as error:  # What torch makes of a failed write.
-        raise OSError(str(error)) from error
+    from .pickles import write_pickle
+
+    note = {"config": _plain(config), KEY: processing.to_dict()}
+    write_pickle(file, original_spelling(tensors), note)
 
 
 def _move_to_jax(tree: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from videomae_jax.errors import InputError
 
 from .clips import random_clips
 from .ours import our_stages
-from .reference import reference_stages
 
 TOLERANCE = 1e-5
 """Largest difference allowed, times the largest value of its stage where that exceeds 1."""
@@ -44,6 +43,8 @@ class Difference:
 def compare(reference: Weights, ours: Weights) -> list[Difference]:
     """The differences of every stage between PyTorch on `reference` and this package on `ours`."""
     kind = _same_kind(reference, ours)
+    from .reference import reference_stages
+
     clips = random_clips(ours.config, count=2, seed=0)
     theirs = reference_stages(reference.config, reference.tensors, kind, clips)
     mine = our_stages(ours.config, ours.tensors, kind, clips)

@@ -56,6 +56,13 @@ def test_the_first_code_installs_and_the_second_has_the_switch(name: str) -> Non
 
 
 @each_notebook
+def test_nothing_is_installed_that_no_index_has(name: str) -> None:
+    for cell in _cells(name):
+        for asked in re.findall(r"pip install (.*)", cell["source"]):
+            assert "videomae-jax" not in asked or "@ git+" in asked
+
+
+@each_notebook
 def test_only_public_names_are_imported(name: str) -> None:
     nodes = [node for cell in _code(name) for node in _statements(cell)]
     modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}

@@ -240,8 +240,6 @@ def _clips_at_a_time(config: FinetuneConfig) -> int:
 
 def _convert(arguments: Arguments) -> int:
     """Convert checkpoints; the package is beside this one in a checkout and inside it in the wheel."""
-    if importlib.util.find_spec("torch") is None:
-        raise InputError("convert reads and writes PyTorch's files: pip install torch")
     name, folder = "videomae_jax.convert", Path(__file__).parents[1] / "convert"
     if importlib.util.find_spec(name) is None:
         spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
