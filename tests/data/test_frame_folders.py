@@ -63,6 +63,9 @@ def test_total_and_label_are_told_from_start_and_total_by_the_folders(tmp_path):
     ]
     labelled, classes = read_labelled([write_list(tmp_path, "a 20 1", "b 12 0")])
     assert ([record.label for record in labelled], len(classes.names)) == ([1, 0], 2)
+    make_frames(tmp_path / "named.avi", 9)
+    (like_a_video,) = read_videos([write_list(tmp_path, "named.avi 9 1")])
+    assert (like_a_video.label, like_a_video.start, like_a_video.total) == (1, 0, 9)
     pre_training = write_list(tmp_path, "a 1 20", "b 1 12", "b 4 9")
     assert [(r.label, r.start, r.total) for r in read_videos([pre_training])] == [
         (None, 1, 20),
@@ -92,6 +95,17 @@ def test_folders_of_frames_are_found_with_their_classes(tmp_path):
     assert (alone.name, alone.label, alone.path) == ("x", None, str(tmp_path / "train" / "jump" / "x"))
 
 
+def test_what_is_beside_folders_of_frames_is_said(tmp_path, caplog):
+    make_frames(tmp_path / "a", 3)
+    for name in ("moving.gif", "a/frame_1.webp", "a/frame_2.webp"):
+        (tmp_path / name).touch()
+    assert [record.name for record in read_videos([tmp_path])] == ["a"]
+    (said,) = caplog.messages
+    assert said.endswith(
+        ": 4 files are passed over, with other suffixes than videos: 1 .gif, 1 .txt, 2 .webp"
+    )
+
+
 @pytest.mark.parametrize(
     "read",
     [
@@ -116,9 +130,13 @@ def test_views_are_those_of_the_frames(tmp_path):
     views = Views(MODEL, LabelledDataConfig(sampling_rate=2), ViewsConfig(1, 1))(record, None)["video"]
     np.testing.assert_array_equal(views[0], centre_clip(frames[[6, 8, 10, 12]], 32))
     with open_record(record) as video:
-        np.testing.assert_array_equal(video.frames([7, 0, 7]), frames[[7, 0, 7]])
-        with pytest.raises(IndexError, match="frame 20 asked for, but it has frames 0 to 19"):
-            video.frames([20])
+        read = dict(video.read([7, 0, 7]))
+        assert list(read) == [0, 7]
+        np.testing.assert_array_equal(np.stack(list(read.values())), frames[[0, 7]])
+        assert not list(video.read([]))
+        for outside in (20, -1):
+            with pytest.raises(IndexError, match=f"frame {outside} asked for, but it has frames 0 to 19"):
+                list(video.read([3, outside]))
 
 
 def test_what_is_wrong_with_a_folder_is_said(tmp_path):

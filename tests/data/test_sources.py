@@ -139,6 +139,7 @@ def test_reading_a_line_takes_as_long_as_the_line_is(tmp_path):
         ("list.txt", '[\n  {"id": 1}]', "is JSON and not a list of videos"),
         ("train.jsonl", "1", "is JSON"),
         ("train.csv", "label,youtube_id,time_start,time_end,split\nx,a,1,2,train", "is a table of Kinetics"),
+        ("train.csv", '"label","youtube_id"\n"x","a"\n', "is a table of Kinetics"),
     ],
 )
 def test_files_that_are_something_else_are_named(tmp_path, name, text, message):

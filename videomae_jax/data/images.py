@@ -42,16 +42,11 @@ class FrameFolder:
             raise VideoError(self.path, "segment-outside", detail)
         return self._positions[number] if number else 0
 
-    def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "n h w 3"]:
-        """RGB frames at these positions, in any order, repeats allowed."""
-        found = dict(self.read([int(index) for index in indices]))
-        return np.stack([found[int(index)] for index in indices])
-
     def read(self, indices: Sequence[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
         """Yield (position, RGB frame) for each different position, rising; raises VideoError."""
         wanted, count = sorted(set(indices)), len(self.files)
-        if wanted and (wanted[0] < 0 or wanted[-1] >= count):
-            raise IndexError(f"{self.path}: frame {wanted[-1]} asked for, but it has frames 0 to {count - 1}")
+        if outside := [index for index in wanted if not 0 <= index < count]:
+            raise IndexError(f"{self.path}: frame {outside[0]} asked for, but it has frames 0 to {count - 1}")
         for frame in stream_images(self.path, self.files, wanted):
             yield frame.position, frame.image
 

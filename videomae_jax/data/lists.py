@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +59,7 @@ class _Line(NamedTuple):
 
     @property
     def is_video(self) -> bool:
-        """Whether it names a video file, else a folder of frames or a file of another name."""
+        """Whether it is named like a video file, as folders of frames are only now and then."""
         return _is_video(self.path)
 
 
@@ -88,7 +88,7 @@ def read_list(file: Path, root: Path) -> tuple[list[tuple[str, VideoRecord]], tu
         raise InputError(f"{file} is no list: it is not text, and its suffix is not that of a video")
     if file.suffix.lower() in (".json", ".jsonl") or _JSON.match(text):
         raise InputError(f"{file} is JSON and not a list of videos; {_FORMS}, one on a line")
-    if "youtube_id," in text[: text.find("\n")]:
+    if re.search(r"\byoutube_id\b.*,|,.*\byoutube_id\b", text.partition("\n")[0]):
         raise InputError(
             f"{file} is a table of Kinetics and not a list of videos; name the folder of the data set to "
             "videomae-jax prepare --layout kinetics400, or write a list of lines `path label`"
@@ -253,7 +253,7 @@ def _record(line: _Line, root: Path, label_last: bool) -> VideoRecord:
     match line.numbers:
         case [label]:
             return VideoRecord(path, name, label)
-        case [total, label] if label_last and not line.is_video:
+        case [total, label] if label_last and (not line.is_video or os.path.isdir(path)):
             if total < 1:
                 raise ValueError(f"total {total} and label {label}: total is at least 1")
             return VideoRecord(path, name, label, 0, total)
@@ -279,12 +279,13 @@ def _label_last(root: Path, lines: list[_Line]) -> bool:
 
 def _folders(root: Path, lines: list[_Line]) -> Iterator[tuple[int, int, set[int]]]:
     """The two numbers behind each folder of frames that can be read, and the numbers of its frames."""
-    for line in lines:
-        if len(line.numbers) == 2 and not line.is_video:
-            with suppress(OSError):
-                first, second = line.numbers
-                if found := {number for number, _ in number_frames(root / line.path)}:
-                    yield first, second, found
+    segments = [line for line in lines if len(line.numbers) == 2]
+    named_like_videos = islice((line for line in segments if line.is_video), _LOOKED_INTO)
+    for line in chain(named_like_videos, (line for line in segments if not line.is_video)):
+        with suppress(OSError):
+            first, second = line.numbers
+            if found := {number for number, _ in number_frames(root / line.path)}:
+                yield first, second, found
 
 
 def _is_video(name: str) -> bool:

@@ -9,6 +9,7 @@ can have weights, `SOURCE:0.7`: so much of every epoch comes from them. For list
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from videomae_jax.config import are_numbers
-from videomae_jax.data.folders import VIDEO_SUFFIXES, find_frame_folders, find_videos
+from videomae_jax.data.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_frame_folders, find_videos
 from videomae_jax.data.lists import VideoRecord, format_record, list_digest, read_list, read_text
 from videomae_jax.errors import InputError, printable
 from videomae_jax.files import check_path
@@ -179,9 +180,10 @@ def _class_folder(record: VideoRecord) -> str:
 def _read_folder(folder: Path) -> Iterator[VideoRecord]:
     """Videos below a folder, or else folders of frames; the folders directly in it are the classes."""
     names, others = find_videos(folder)
-    if not (frames := [] if names else find_frame_folders(folder)):
-        _say_what_is_not_read(str(folder), tuple(sorted(others.items())))
-    names = names or frames
+    if not names:
+        names = find_frame_folders(folder)
+        others = Counter({suffix: count for suffix, count in others.items() if suffix not in IMAGE_SUFFIXES})
+    _say_what_is_not_read(str(folder), tuple(sorted(others.items())))
     classes = {name.split("/")[0] for name in names if "/" in name}
     labels = {name: label for label, name in enumerate(sorted(classes))}
     for name in names:
