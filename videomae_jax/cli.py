@@ -228,6 +228,8 @@ def _final_test(config: FinetuneConfig, workdir: Path) -> int:
             num_workers=data.num_workers,
             root=data.root,
             classes=data.classes,
+            decoder=data.decoder,
+            max_pixels=data.max_pixels,
             out=workdir / "test",
         )
     )

@@ -22,6 +22,8 @@ from videomae_jax.data.prepare.settings import Prepare
 from videomae_jax.data.sources import read_videos, split_weights
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import InputError
+from videomae_jax.inference.clip import read_clip
+from videomae_jax.inference.windows import SegmentClips
 from videomae_jax.training.run_plan import make_plan
 
 READ = PretrainClips(
@@ -126,6 +128,16 @@ def test_a_set_without_a_split_means_the_one_for_its_use(folder):
     assert (len(plan.videos), len(plan.val_videos)) == (2 * len(MOTIONS), len(MOTIONS))
     assert plan.overlap.startswith("16 of the 16 test videos are among those to train on")
     assert (plan.classes.names, plan.classes.origin) == (tuple(MOTIONS), f"named in {stored}")
+
+
+@pytest.mark.parametrize("form", ["video", "jpeg"])
+def test_features_and_clips_are_read_from_sets(folder, form):
+    record = read_videos([str(folder / form)], split="val")[0]
+    model = READ.model
+    data = replace(load_config("tiny_finetune").data, sampling_rate=2)
+    clips = SegmentClips(model, data, 1)(record, None)["video"]
+    assert clips.shape == (1, 4, 32, 32, 3)
+    np.testing.assert_array_equal(read_clip(record.path, model, 2), clips[0])
 
 
 @pytest.fixture(scope="module")

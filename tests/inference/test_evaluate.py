@@ -13,6 +13,7 @@ import tyro
 from PIL import Image
 from random_classifier import CONFIG, DATA, VIEWS, random_classifier, softmax_of, write_run
 
+from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.config import ViewsConfig
 from videomae_jax.data.clips import TestViews as Views
 from videomae_jax.data.labels import read_videos_of_model
@@ -21,7 +22,7 @@ from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.evaluate import Evaluate, evaluate, evaluate_checkpoint
 from videomae_jax.inference.evaluation import evaluate_videos
-from videomae_jax.inference.predictor import Predictor, params_digest, read_normalization, rows
+from videomae_jax.inference.predictor import Predictor, read_normalization, rows
 from videomae_jax.inference.processor import VideoMAEImageProcessor
 from videomae_jax.inference.views import choose_views
 

@@ -54,6 +54,30 @@ def others(seven, tmp_path_factory) -> list[dict]:
     return [json.loads(said.splitlines()[-1]) for said, _ in ended]
 
 
+def test_processes_with_other_lists_are_refused(seven, tmp_path):
+    other = tmp_path / "six.csv"
+    lines = Path(seven[0]).read_text().splitlines()
+    other.write_text("".join(f"{Path(seven[0]).parent / line}\n" for line in lines[:6]))
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "videomae_jax.cli", "evaluate", "--checkpoint", seven[1]]
+    command += ["--out", str(tmp_path / "out"), "--coordinator", f"localhost:{port}", "--num-hosts", "2"]
+    started = [
+        subprocess.Popen([*command, videos, "--host-index", host], stderr=subprocess.PIPE, text=True)
+        for host, videos in (("0", seven[0]), ("1", str(other)))
+    ]
+    try:
+        ended = [process.communicate(timeout=600)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [2, 2], ended
+    said = "host 1 does not have the same as host 0: videos (7 on host 0, 6 on host 1). Give all hosts"
+    assert all(said in each for each in ended), ended
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_number_of_devices_and_processes_gives_the_same(seven, others, tmp_path):
     one = evaluate_checkpoint(
         Evaluate((seven[0],), seven[1], num_segments=2, batch_size=16, num_workers=0, out=tmp_path)

@@ -4,17 +4,20 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.checkpoints.orbax import find_evaluated_folder, list_steps, read_description, read_params
 from videomae_jax.config import load_config
 from videomae_jax.errors import InputError
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.processing import Processing
+from videomae_jax.training import initial
 from videomae_jax.training.finetuning import Finetuning, soft_cross_entropy
 from videomae_jax.training.initial import initial_state
 from videomae_jax.training.loop import train
@@ -113,10 +116,15 @@ def test_held_out_scores_are_those_of_the_logits(tiny_finetune):
     assert float(sums["loss"]) == pytest.approx(float(hard[kept].sum()), rel=1e-5)
 
 
-def test_a_classifier_starts_from_a_pre_trained_encoder(tiny, tiny_finetune, tmp_path):
+def test_a_classifier_starts_from_a_pre_trained_encoder(tiny, tiny_finetune, tmp_path, monkeypatch):
     train(replace(tiny, epochs=2), tmp_path)
     _, pretrained = read_params(tmp_path)
+    compared = []
+    two = SimpleNamespace(count=2, compare=compared.append)
+    monkeypatch.setattr(initial, "Hosts", lambda: two)
     state, facts = initial_state(make_plan(replace(tiny_finetune, init_from=str(tmp_path))))
+    digest = params_digest(state.params)
+    assert compared == [{"weights of --init-from": (digest, digest[:12])}]
     assert facts == {"head": "drawn anew: the weights have none"}
     jax.tree.map(
         np.testing.assert_array_equal, state.params["encoder"]["blocks"], pretrained["encoder"]["blocks"]

@@ -91,6 +91,22 @@ def test_what_fails_on_one_host_fails_on_all():
     assert str(found[1]) == "list.txt does not exist"
 
 
+def test_what_differs_between_hosts_is_named_on_all():
+    def work(hosts: Hosts) -> None:
+        hosts.compare({"videos": ("a", "8"), "classes": ("run walk", "2")})
+        videos = ("a", "8") if hosts.index < 2 else ("b", "7")
+        classes = ("walk run", "2") if hosts.index == 3 else ("run walk", "2")
+        hosts.compare({"videos": videos, "classes": classes})
+
+    found, _ = on_hosts(4, work)
+    assert [str(each) for each in found] == [
+        "hosts 2 and 3 do not have the same as host 0: videos (8 on host 0, 7 on host 2); classes (2 on host "
+        "0, as many, but others or in another order on host 3). Give all hosts the same lists or folders, "
+        "classes, weights and settings"
+    ] * 4
+    assert {type(each) for each in found} == {InputError}
+
+
 def batch(step: int, host: int) -> ClipBatch:
     """A batch of one clip, in whose place one video could not be read before."""
     failed = Failure(f"{step}.{host}.mp4", "empty", "empty")
@@ -382,6 +398,38 @@ def test_hosts_find_each_other_and_leave_with_one_message_each(runs, tmp_path, m
         runs.end(process, tmp_path / "run", 2)
     assert runs.log(tmp_path / "run").count("mesh.fsdp=3 does not divide the 2 devices") == 2
     assert "was ended" not in runs.log(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "on_host_1", "said"),
+    [
+        ("pretrain", ("--data.train", "good.txt"), r"videos to train on \(11 on host 0, 8 on host 1\)"),
+        ("pretrain", ("--seed", "5"), r"seed \(0 on host 0, 5 on host 1\)"),
+        ("finetune", ("--data.classes", "turned.txt"), r"classes \(4 on host 0, as many, but others"),
+    ],
+)
+def test_hosts_with_other_videos_classes_or_settings_are_refused(
+    runs, video_list, tmp_path, monkeypatch, command, on_host_1, said
+):
+    folder = video_list.parent
+    (folder / "classes.txt").write_text("run\nwalk\njump\nbend\n")
+    (folder / "turned.txt").write_text("walk\nrun\njump\nbend\n")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setattr(runs, "_environment", runs._environment | {"JAX_NUM_CPU_DEVICES": "1"})
+    join = ("--coordinator", f"localhost:{port}", "--num-hosts", "2", "--host-index")
+    classes = ("--data.classes", str(folder / "classes.txt")) if command == "finetune" else ()
+    other = tuple(str(folder / each) if each.endswith(".txt") else each for each in on_host_1)
+    started = [
+        runs.start(tmp_path / "run", *own, *join, str(host), command=command)
+        for host, own in enumerate((classes, (*classes, *other)))
+    ]
+    for process in started:
+        runs.end(process, tmp_path / "run", 2)
+    told = rf"videomae-jax: host 1 does not have the same as host 0: {said}.*Give all hosts the same lists"
+    assert len(re.findall(told, runs.log(tmp_path / "run"))) == 2, runs.log(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

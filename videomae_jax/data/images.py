@@ -76,13 +76,17 @@ def read_image(path: Path, short_side: int | None, *, even: bool = False) -> UIn
         raise VideoError(str(path.parent), unreadable[0], f"{path.name}: {unreadable[1]}")
     try:
         with Image.open(path) as image:
-            height, width = fit_size(image.height, image.width, short_side, even=even)
-            rgb = image.convert("RGB")
-            if (rgb.height, rgb.width) != (height, width):
-                rgb = rgb.resize((width, height), Image.Resampling.BICUBIC)
-            return np.array(rgb)
+            return shrink(image.convert("RGB"), short_side, even=even)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise VideoError(str(path.parent), "damaged", f"{path.name} does not decode: {error}") from error
+
+
+def shrink(image: Image.Image, short_side: int | None, *, even: bool) -> UInt8[np.ndarray, "h w 3"]:
+    """An RGB image with at most `short_side` pixels on its short side; `even` rounds to even numbers."""
+    height, width = fit_size(image.height, image.width, short_side, even=even)
+    if (image.height, image.width) != (height, width):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.array(image)
 
 
 def stream_images(

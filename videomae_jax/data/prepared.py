@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +24,9 @@ from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
 from videomae_jax.data.cropping import Frame, RgbFrame
-from videomae_jax.data.images import FrameFolder
+from videomae_jax.data.images import FrameFolder, shrink
 from videomae_jax.data.sources import Split, VideoRecord
-from videomae_jax.data.video import MAX_PIXELS, Video, VideoError
+from videomae_jax.data.video import MAX_PIXELS, StreamedFrame, Video, VideoError
 from videomae_jax.data.video_torchcodec import TorchcodecVideo
 from videomae_jax.errors import InputError
 
@@ -35,6 +36,9 @@ _ENCODED = (
     "Sets of encoded videos are read, which have `video`, the bytes of a file, or `frames`, those of images: "
     "make one of the video files with videomae-jax prepare"
 )
+# Frames that are held to be put in order where a set stores them in several runs.
+_REORDERED = 64
+
 _VALIDATION = ("val", "validation", "valid")
 
 Decoder = Literal["pyav", "torchcodec"]
@@ -114,7 +118,7 @@ class SetVideo:
             self.timestamps = self._video.timestamps
         else:
             raise InputError(f"{address} is a list of frames without `timestamps_us`")
-        runs = int(example.get("num_runs", 1))
+        self._runs = runs = int(example.get("num_runs", 1))
         count = len(self.timestamps)
         # Where each frame lies in the file: run by run.
         order = np.concatenate([np.arange(run, count, runs) for run in range(runs)])
@@ -131,11 +135,21 @@ class SetVideo:
         return np.stack([found[int(index)] for index in indices])
 
     def read(self, indices: Sequence[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
-        """Yield (index, RGB frame) for each different index, in the order in which they are stored."""
-        return ((index, frame.rgb()) for index, frame in self.read_frames(indices))
+        """Yield (index, RGB frame) for each different index, rising, as a video file does."""
+        wanted = sorted(set(indices))
+        step = len(wanted) if self._runs == 1 else _REORDERED
+        for first in range(0, len(wanted), step or 1):
+            found = ((index, frame.rgb()) for index, frame in self.read_frames(wanted[first : first + step]))
+            yield from found if self._runs == 1 else sorted(found, key=itemgetter(0))
+
+    def stream(self, short_side: int | None = None, *, even: bool = False) -> Iterator[StreamedFrame]:
+        """Every frame, at most `short_side` pixels on its short side; see `Video.stream`."""
+        for index, image in self.read(range(len(self.timestamps))):
+            yield StreamedFrame(index, shrink(Image.fromarray(image), short_side, even=even), False)
 
     def read_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
-        """As `read`, but frames are not in RGB yet where they come from a video."""
+        """As `read`, but in the order in which they are stored, and not in RGB yet where they come from a
+        video."""
         count = len(self.timestamps)
         if outside := [index for index in indices if not 0 <= index < count]:
             raise IndexError(f"{self.path}: frame {outside[0]} asked for, but it has frames 0 to {count - 1}")
@@ -170,8 +184,8 @@ def open_record(
         with closing(FrameFolder(record.path)) as folder:
             yield folder
         return
-    parts = _ADDRESS.fullmatch(record.path)
-    if not parts or os.path.exists(record.path):
+    parts = _ADDRESS.fullmatch(record.path) if stored_set(record) else None
+    if not parts:
         with closing(_DECODERS[decoder](record.path, max_pixels=max_pixels)) as video:
             yield video
         return
@@ -199,6 +213,12 @@ def find_segment(record: VideoRecord, video: OpenVideo) -> tuple[int, int]:
         raise VideoError(record.path, "segment-outside" if frames else "no-frames", detail)
     count = frames - first
     return first, count if record.total == -1 else min(count, record.total)
+
+
+def stored_set(record: VideoRecord) -> str:
+    """The folder of the set that holds a video; empty for a file."""
+    parts = _ADDRESS.fullmatch(record.path)
+    return parts["folder"] if parts and not os.path.exists(record.path) else ""
 
 
 def read_label(record: VideoRecord) -> int | None:

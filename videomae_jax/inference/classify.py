@@ -15,6 +15,7 @@ from jaxtyping import Float64
 
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.pipeline import Failure
+from videomae_jax.data.prepared import Decoder
 from videomae_jax.data.sources import VideoLike, as_records, read_videos
 from videomae_jax.errors import InputError, printable
 from videomae_jax.inference.predictor import Predictor, score_videos
@@ -53,6 +54,8 @@ class Classify:
     """Decoding processes; 0 decodes in the main process."""
     root: str | None = None
     """What relative paths in lists start from; by default the folder of the list."""
+    decoder: Decoder = "pyav"
+    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def classify(args: Classify) -> int:
         num_crops=args.num_crops,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
+        decoder=args.decoder,
     )
     failed = 0
     for path, found in classifier.each(records, args.top_k):
@@ -136,13 +140,14 @@ class VideoClassifier:
         num_crops: int = 1,
         batch_size: int = 8,
         num_workers: int = 0,
+        decoder: Decoder = "pyav",
     ) -> "VideoClassifier":
         """From a work folder, a step folder, a Hugging Face folder or a hub id; see `Classify` for the rest.
 
         Raises InputError where there is no classifier.
         """
         data, views = choose_views(
-            source, sampling, sampling_rate, num_segments, num_crops, revision=revision
+            source, sampling, sampling_rate, num_segments, num_crops, revision=revision, decoder=decoder
         )
         predictor = Predictor.from_pretrained(source, revision=revision)
         return cls(predictor, data, views, batch_size, num_workers)

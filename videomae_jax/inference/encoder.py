@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
+from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.config import check_rgb
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.inference.predictor import Normalization, params_digest, read_normalization
+from videomae_jax.inference.predictor import Normalization, read_normalization
 from videomae_jax.models.axes import axis_rules
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import BEHIND_THE_ENCODER, VideoMAEModel, VideoMAEModelOutput

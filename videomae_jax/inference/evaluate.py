@@ -2,17 +2,21 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import tyro
 
-from videomae_jax.data.labels import read_videos_of_model
+from videomae_jax.checkpoints.digest import params_digest
+from videomae_jax.data.labels import Labelled, read_videos_of_model
 from videomae_jax.data.overlap import describe_overlap
+from videomae_jax.data.prepared import Decoder
+from videomae_jax.data.sources import list_digest
+from videomae_jax.data.video import MAX_PIXELS
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_folder
 from videomae_jax.inference.evaluation import Evaluation, evaluate_videos
@@ -51,6 +55,10 @@ class Evaluate:
     classes: str | None = None
     """A file with the name of each class on a line, in the order of the lists' numbers. Where the checkpoint
     knows the names too, they match by name, else by number."""
+    decoder: Decoder = "pyav"
+    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
     out: Path = Path("evaluation")
     """Folder for evaluation.json, predictions.csv, confusion.png and failures.csv."""
 
@@ -75,16 +83,23 @@ def evaluate_checkpoint(args: Evaluate) -> Evaluation:
     if args.batch_size < 1:
         raise InputError(f"--batch-size {args.batch_size} must be 1 or more")
     data, views = choose_views(
-        args.checkpoint, args.sampling, args.sampling_rate, args.num_segments, args.num_crops
+        args.checkpoint,
+        args.sampling,
+        args.sampling_rate,
+        args.num_segments,
+        args.num_crops,
+        decoder=args.decoder,
     )
-    predictor = Predictor.from_pretrained(args.checkpoint)
+    data = replace(data, max_pixels=args.max_pixels)
+    predictor, hosts = Predictor.from_pretrained(args.checkpoint), Hosts()
     if predictor.config.score_kind == "value":
         raise InputError(
             f"{args.checkpoint} is a regression model: its outputs are values and no classes, so there is no "
             "accuracy to measure; classify --json prints the values"
         )
-    videos, classes = read_videos_of_model(args.lists, predictor.config, args.root, args.classes)
-    with _out_folder(args.out) as first:
+    settings = asdict(data) | asdict(views) | {"batch_size": args.batch_size}
+    videos, classes = _read_videos(args, predictor, hosts, settings)
+    with _out_folder(args.out, hosts) as first:
         if first and (
             overlap := describe_overlap(read_trained_videos(args.checkpoint), {"evaluated": videos})
         ):
@@ -105,10 +120,25 @@ def evaluate_checkpoint(args: Evaluate) -> Evaluation:
     return evaluation
 
 
+def _read_videos(args: Evaluate, predictor: Predictor, hosts: Hosts, settings: Mapping[str, Any]) -> Labelled:
+    """The videos with their labels, and the classes; InputError where hosts have different ones, or weights."""
+    videos, classes = hosts.agree(
+        lambda: read_videos_of_model(args.lists, predictor.config, args.root, args.classes)
+    )
+    if hosts.count > 1:
+        weights, labels = params_digest(predictor.params), [video.label for video in videos]
+        facts = {
+            "videos": (f"{list_digest(videos)} {labels}", str(len(videos))),
+            "classes": (repr(classes.names), str(len(classes.names))),
+            "weights": (weights, weights[:12]),
+        }
+        hosts.compare(facts | {name: (str(value), str(value)) for name, value in settings.items()})
+    return Labelled(videos, classes)
+
+
 @contextmanager
-def _out_folder(out: Path) -> Iterator[bool]:
+def _out_folder(out: Path, hosts: Hosts) -> Iterator[bool]:
     """Keep others off the folder, on the first host, which writes; all hosts fail where it is refused."""
-    hosts = Hosts()
     with ExitStack() as held:
         hosts.agree(lambda: held.enter_context(locked_folder(out, "--out")) if hosts.first else None)
         yield hosts.first

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.checkpoints.orbax import find_evaluated_folder
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.sources import list_digest
@@ -21,7 +22,7 @@ from videomae_jax.errors import InputError
 from videomae_jax.files import write_text
 from videomae_jax.inference.confusion import draw_confusion
 from videomae_jax.inference.evaluation import Evaluation
-from videomae_jax.inference.predictor import Predictor, params_digest
+from videomae_jax.inference.predictor import Predictor
 from videomae_jax.inference.scores import TOP, Accuracy, best_classes, confusion_matrix
 from videomae_jax.models.layers import compute_dtype
 from videomae_jax.versions import version_of

@@ -12,6 +12,7 @@ import tyro
 from tqdm import tqdm
 
 from videomae_jax.data.pipeline import Failure
+from videomae_jax.data.prepared import Decoder
 from videomae_jax.data.sources import VideoRecord, list_digest, read_videos
 from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError, RunError
@@ -62,6 +63,8 @@ class ExtractFeatures:
     """Decoding processes; windows are decoded in the main one."""
     root: str | None = None
     """What relative paths in lists start from; by default the folder of the list."""
+    decoder: Decoder = "pyav"
+    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
     overwrite: bool = False
     """Do again what is finished."""
 
@@ -71,7 +74,14 @@ def extract_features(args: ExtractFeatures) -> int:
     args = _settled(args)
     videos = read_videos(args.videos, args.root, split=None)
     files = _window_files(args, videos) if args.stride is not None else []
-    data, views = choose_views(args.checkpoint, args.sampling, args.sampling_rate, args.num_segments, 1)
+    data, views = choose_views(
+        args.checkpoint,
+        args.sampling,
+        args.sampling_rate,
+        args.num_segments,
+        num_crops=1,
+        decoder=args.decoder,
+    )
     clips = ClipEncoder.from_pretrained(
         args.checkpoint,
         normalized=args.input == "normalized",
@@ -186,7 +196,7 @@ def _windows(
     chunk = encoder.encoder.config.num_frames if args.layout else args.chunk
     windows = encoder.make_windows(args.stride, chunk)
     fit: Fit = "squash" if args.layout else "centre"
-    about = encoder.encoder.about() | {"windows": asdict(windows), "fit": fit}
+    about = encoder.encoder.about() | {"windows": asdict(windows), "fit": fit} | encoder.decoding()
     failed = finished = 0
     for video, file in zip(videos, files, strict=True):
         if _finished(file, about, args.overwrite):

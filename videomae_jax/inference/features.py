@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, UInt8
 
 from videomae_jax.config import LabelledDataConfig, VideoMAEConfig
 from videomae_jax.data.pipeline import Failure, each_video
-from videomae_jax.data.prepared import find_segment, open_record
+from videomae_jax.data.prepared import Decoder, find_segment, open_record
 from videomae_jax.data.sources import VideoLike, VideoRecord, as_records
 from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError
@@ -74,12 +74,15 @@ class VideoEncoder:
         num_segments: int = 1,
         batch_size: int = 8,
         num_workers: int = 0,
+        decoder: Decoder = "pyav",
     ) -> "VideoEncoder":
         """From a work folder, a step folder, a Hugging Face folder or a hub id; see `ExtractFeatures`.
 
         Raises InputError where there are no such weights or no such layer.
         """
-        data, views = choose_views(source, sampling, sampling_rate, num_segments, 1, revision=revision)
+        data, views = choose_views(
+            source, sampling, sampling_rate, num_segments, 1, revision=revision, decoder=decoder
+        )
         encoder = ClipEncoder.from_pretrained(
             source, revision=revision, layer=layer, tokens=tokens, batch_size=batch_size
         )
@@ -126,7 +129,12 @@ class VideoEncoder:
         """Which clips are taken of a video, for JSON."""
         settings = {name: getattr(self.data, name) for name in ("sampling", "sampling_rate")}
         # Features of frames that were scaled in another way are others.
-        return settings | {"num_segments": self._read.num_segments, "scaling": "bilinear samples"}
+        settings |= {"num_segments": self._read.num_segments, "scaling": "bilinear samples"}
+        return settings | self.decoding()
+
+    def decoding(self) -> dict[str, str]:
+        """The library that decodes, for JSON, where it is not the usual one."""
+        return {} if self.data.decoder == "pyav" else {"decoder": self.data.decoder}
 
     def make_windows(self, stride: int, chunk: int | None = None) -> Windows:
         """Windows for this model; raises InputError when they are too short for its frames."""
@@ -174,7 +182,7 @@ class VideoEncoder:
         self, record: VideoRecord, windows: Windows, fit: Fit = "centre"
     ) -> Iterator[WindowFeatures]:
         """The features of a video's windows, some at a time; raises VideoError where it cannot be read."""
-        with open_record(record) as video:
+        with open_record(record, self.data.decoder, self.data.max_pixels) as video:
             times = video.timestamps
             first, count = find_segment(record, video)
             indices = windows.indices(first, count)

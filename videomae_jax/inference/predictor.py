@@ -5,7 +5,6 @@ Views of a video are classified by themselves; its score is the mean of their so
 Models of several labels at a time have sigmoids instead, those of regression the values themselves.
 """
 
-import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -90,15 +89,6 @@ class Predictor:
         return self._classify(
             self.params, jax.make_array_from_process_local_data(batch_sharding(self.mesh), clips)
         )
-
-
-def params_digest(params: Any) -> str:
-    """A fingerprint of weights, wherever they are stored: SHA-256 of their paths and float32 values."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.asarray(leaf, np.float32).tobytes())
-    return digest.hexdigest()
 
 
 def view_scores(
@@ -208,7 +198,6 @@ __all__ = [
     "Normalization",
     "Predictor",
     "Scored",
-    "params_digest",
     "read_normalization",
     "rows",
     "score_videos",

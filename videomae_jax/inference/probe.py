@@ -10,6 +10,7 @@ from pathlib import Path
 
 from videomae_jax.data.labels import read_classes, read_labelled
 from videomae_jax.data.overlap import shared_videos
+from videomae_jax.data.prepared import Decoder
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_folder, write_text
@@ -61,6 +62,8 @@ class Probe:
     """Clips encoded at a time, over all devices."""
     num_workers: int = 4
     """Decoding processes."""
+    decoder: Decoder = "pyav"
+    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
 
 
 def probe(args: Probe) -> int:
@@ -95,6 +98,7 @@ def run_probe(args: Probe) -> tuple[str, ProbeResult]:
         num_segments=args.num_segments,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
+        decoder=args.decoder,
     )
     folder = args.features or args.out / "features"
     train = probe_set(encoder, train_videos, folder, "train")

@@ -5,13 +5,16 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 from jaxtyping import Float32, Int64
 from tqdm import tqdm
 
 from videomae_jax.data.pipeline import Failure
+from videomae_jax.data.prepared import stored_set
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.feature_files import FeatureFile, FeatureWriter, read_features
@@ -71,15 +74,24 @@ def probe_set(encoder: VideoEncoder, videos: tuple[VideoRecord, ...], folder: Pa
 
 
 def _files(videos: Iterable[VideoRecord]) -> str:
-    """A fingerprint of the files and segments, in their order."""
+    """A fingerprint of the files, folders or sets and of the segments, in their order."""
     digest = hashlib.sha256()
+    set_facts = lru_cache(_set_facts)
     for video in videos:
         facts: tuple[int, ...] = ()
-        if os.path.isfile(video.path):
+        if os.path.exists(video.path):
             status = os.stat(video.path)
             facts = (status.st_size, status.st_mtime_ns)
+        elif stored := stored_set(video):
+            facts = set_facts(stored)
         digest.update(repr((os.path.abspath(video.path), video.start, video.total, facts)).encode())
     return digest.hexdigest()
+
+
+def _set_facts(folder: str) -> tuple[int, ...]:
+    """Size and time of change of what is written last of a set."""
+    status = (epath.Path(folder) / "dataset_info.json").stat()
+    return status.length, int(status.mtime or 0)
 
 
 def _whole(path: Path) -> FeatureFile | None:

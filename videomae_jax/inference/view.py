@@ -91,7 +91,7 @@ def draw_reconstructions(
     normalization = read_normalization(args.checkpoint)
     for place, video in places.items():
         try:
-            clip, seconds = read_timed_clip(video.path, config, rate)
+            clip, seconds = read_timed_clip(video, config, rate)
         except InputError as error:
             yield error
             continue
@@ -107,7 +107,7 @@ def draw_reconstructions(
 def _places(args: ReconstructVideo) -> dict[Path, VideoRecord]:
     """Where the pictures of each video go, without a suffix; raises InputError when two would share one."""
     places: dict[Path, VideoRecord] = {}
-    for video in read_videos(args.videos):
+    for video in read_videos(args.videos, split=None):
         name = PurePath(video.name)
         if name.is_absolute() or ".." in name.parts:
             name = PurePath(name.name)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
+from videomae_jax.data.prepared import Decoder
 from videomae_jax.errors import InputError
 from videomae_jax.processing import Processing
 
@@ -20,6 +21,7 @@ def choose_views(
     num_crops: int | None = None,
     *,
     revision: str | None = None,
+    decoder: Decoder = "pyav",
 ) -> tuple[LabelledDataConfig, ViewsConfig]:
     """Settings for `TestViews`; None takes what is recorded with the checkpoint, as its training had it.
 
@@ -36,7 +38,9 @@ def choose_views(
     def settled(values: dict) -> dict:
         return _given({name: trained[name] for name in values}) | _given(values)
 
-    return replace(LabelledDataConfig(), **settled(frames)), replace(ViewsConfig(), **settled(numbers))
+    return replace(LabelledDataConfig(decoder=decoder), **settled(frames)), replace(
+        ViewsConfig(), **settled(numbers)
+    )
 
 
 def _given(values: dict) -> dict:

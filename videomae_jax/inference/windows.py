@@ -70,7 +70,7 @@ class SegmentClips:
 
     def __call__(self, record: VideoRecord, key: tuple[int, ...] | None) -> dict[str, np.ndarray]:
         arrays = self.blank()
-        with open_record(record, max_pixels=self.data.max_pixels) as video:
+        with open_record(record, self.data.decoder, self.data.max_pixels) as video:
             times = video.timestamps
             first, count = find_segment(record, video)
             indices = first + segment_indices(count, self.model.num_frames, self.data, self.num_segments)

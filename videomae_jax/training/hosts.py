@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -194,6 +194,21 @@ def _lost(error: BaseException) -> str:
     return f"{_another()} of {jax.process_count()} is gone, or out of reach ({said}). {_START_AGAIN}"
 
 
+Fact = tuple[str, str]
+"""What must be the same on all hosts, or a digest of it, and what is shown of it where it is not."""
+
+
+def _shown(notes: list[Any], name: str, host: int) -> str:
+    """What a host says of a fact, unlike what host 0 says."""
+    shown = notes[host][name][1]
+    return shown if shown != notes[0][name][1] else "as many, but others or in another order"
+
+
+def _joined(hosts: list[int]) -> str:
+    *most, last = map(str, hosts)
+    return f"{', '.join(most)} and {last}"
+
+
 class Hosts:
     """What the hosts of a run tell each other. All make the same calls in the same order.
 
@@ -256,6 +271,30 @@ class Hosts:
                 raise failure or kinds[said[0]](f"host {host} of {self.count}: {said[1]}")
         return result  # type: ignore[return-value]
 
+    def compare(self, facts: Mapping[str, Fact]) -> None:
+        """Raise InputError on all hosts, with what differs where, unless these facts are the same on all.
+
+        Facts by their names, which all hosts know in the same order.
+        """
+        notes = self.share(facts)
+        apart = {
+            name: [host for host, note in enumerate(notes) if note[name][0] != first[0]]
+            for name, first in notes[0].items()
+        }
+        differing = sorted({host for hosts in apart.values() for host in hosts})
+        if not differing:
+            return
+        said = [
+            f"{name} ({notes[0][name][1]} on host 0, {_shown(notes, name, hosts[0])} on host {hosts[0]})"
+            for name, hosts in apart.items()
+            if hosts
+        ]
+        who = f"host {differing[0]} does" if len(differing) == 1 else f"hosts {_joined(differing)} do"
+        raise InputError(
+            f"{who} not have the same as host 0: {'; '.join(said)}. Give all hosts the same lists or "
+            "folders, classes, weights and settings"
+        )
+
     def _key(self, name: str) -> str:
         return f"{self._place}/{name}"
 
@@ -271,4 +310,4 @@ class Hosts:
                 in_flight.block_until_ready()  # Raises when the host that it needed is gone.
 
 
-__all__ = ["HEARTBEAT_TIMEOUT_SECONDS", "HostLost", "Hosts", "connected", "say"]
+__all__ = ["HEARTBEAT_TIMEOUT_SECONDS", "Fact", "HostLost", "Hosts", "connected", "say"]

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from videomae_jax.checkpoints import orbax
+from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.errors import InputError
 from videomae_jax.processing import Processing
+from videomae_jax.training.hosts import Hosts
 from videomae_jax.training.run_plan import RunPlan
 from videomae_jax.training.steps import TrainState
 from videomae_jax.training.tasks import create_state
@@ -56,6 +58,9 @@ def initial_state(plan: RunPlan) -> tuple[TrainState, dict[str, str]]:
     facts: dict[str, str] = {}
     if source is not None:
         params, facts = plan.task.start_params(source, key)
+        if (hosts := Hosts()).count > 1:
+            digest = params_digest(params)
+            hosts.compare({"weights of --init-from": (digest, digest[:12])})
         _warn_of_other_pixels(source)
         orbax.compare_trees(f"init_from={source}", params, plan.state_shape.params)
     return create_state(plan.task, plan.mesh, key, params), facts

@@ -73,6 +73,7 @@ def train(
     """
     hosts, profile = Hosts(), Profile(profile_steps, workdir)
     plan = hosts.agree(partial(make_plan, config))
+    hosts.compare(plan.facts_of_all_hosts)
     if dry_run:
         first_step = hosts.agree(partial(_first_step, plan, workdir, hosts))
         _say(hosts, describe_plan(plan, first_step))

@@ -1,6 +1,7 @@
 """Everything that is decided before the first step of a run, checked and put into words."""
 
 import hashlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -25,17 +26,23 @@ from videomae_jax.models.flops import flops_per_clip, peak_flops
 from videomae_jax.models.layers import arithmetic, compute_dtype
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.training.finetuning import Finetuning
+from videomae_jax.training.hosts import Fact
 from videomae_jax.training.optim import Schedule, effective_lr, warmup_cosine
 from videomae_jax.training.pace import pace_in_words
 from videomae_jax.training.pretraining import Pretraining
 from videomae_jax.training.sharding import make_mesh, state_shardings
 from videomae_jax.training.tasks import Task, state_shapes
-from videomae_jax.training.workdir import describe
+from videomae_jax.training.workdir import describe, flat
 from videomae_jax.versions import version_of
 
 log = logging.getLogger(__name__)
 
 Videos = tuple[VideoRecord, ...]
+# Settings in which hosts may differ: where they find what is compared by itself, and what changes no number.
+_OWN_OF_EACH_HOST = frozenset(
+    {"data.train", "data.val", "data.test", "data.root", "data.classes", "data.num_workers"}
+    | {"init_from", "model.id2label"}
+)
 # Names of classes in a line of the plan.
 _SHOWN = 10
 
@@ -109,6 +116,23 @@ class RunPlan:
     def val_digest(self) -> str:
         """A fingerprint of the held-out videos: scores on others cannot be compared."""
         return self._digest(self.val_videos)
+
+    @property
+    def facts_of_all_hosts(self) -> dict[str, Fact]:
+        """What each host must have like the others, wherever it has it."""
+        uses = {"train on": self.videos, "validate": self.val_videos, "test": self.test_videos}
+        facts = {
+            f"videos to {use}": (self._digest(videos, self.shares), str(len(videos)))
+            for use, videos in uses.items()
+        }
+        if self.classes:
+            facts["classes"] = (json.dumps(self.classes.names), str(len(self.classes.names)))
+        settings = flat(describe(self.config))
+        return facts | {
+            name: (json.dumps(value), str(value))
+            for name, value in settings.items()
+            if name not in _OWN_OF_EACH_HOST
+        }
 
     def _digest(self, videos: tuple[VideoRecord, ...], shares: tuple[Share, ...] = ()) -> str:
         """A fingerprint of the videos, of their weights, and of their labels where these are learned."""

@@ -103,7 +103,7 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Pa
             f"{workdir} holds converted weights and no run that could be continued: name another --workdir, "
             f"and start from these weights with --init-from {workdir}"
         )
-    before, after = _defaults(saved["config"]) | _flat(saved["config"]), _flat(now["config"])
+    before, after = _defaults(saved["config"]) | flat(saved["config"]), flat(now["config"])
     changes = [
         f"  {name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
         for name in sorted(before.keys() | after.keys())
@@ -158,15 +158,15 @@ def changed_arithmetic(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     kind = FinetuneConfig if "augment" in config else PretrainConfig
-    return _flat(describe(kind(VideoMAEConfig())))
+    return flat(describe(kind(VideoMAEConfig())))
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dotted names."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
 
 
 def _is_free(name: str) -> bool:

@@ -12,9 +12,9 @@ from PIL import Image
 
 from videomae_jax.data.images import FrameFolder, stream_images
 from videomae_jax.data.prepare.settings import Storage
-from videomae_jax.data.prepared import find_segment
+from videomae_jax.data.prepared import OpenVideo, find_segment, open_record
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import StreamedFrame, Video, VideoError, open_video
+from videomae_jax.data.video import StreamedFrame, VideoError
 from videomae_jax.data.video_writing import encode_video
 
 
@@ -62,7 +62,8 @@ class Recode:
             return Bad(error.reason, error.detail)
 
     def _video(self, record: VideoRecord) -> Recoded:
-        with open_video(record.path, self.storage.max_pixels) as video:
+        with open_record(record, max_pixels=self.storage.max_pixels) as video:
+            assert not isinstance(video, FrameFolder)
             times = video.timestamps
             wanted = self._choose(record, video, times)
             frames = video.stream(self.storage.short_side or None, even=self.storage.form == "video")
@@ -79,7 +80,7 @@ class Recode:
         return self._encode(record, frames, wanted, times)
 
     def _choose(
-        self, record: VideoRecord, video: Video | FrameFolder, times: Float64[np.ndarray, " n"]
+        self, record: VideoRecord, video: OpenVideo, times: Float64[np.ndarray, " n"]
     ) -> Int64[np.ndarray, " m"]:
         """Positions of the frames to store: the record's segment, thinned out to `max_fps` and by rate."""
         first, count = find_segment(record, video)

@@ -1,0 +1,110 @@
+"""A prepared set, named as a whole or by a split, in every command that reads videos."""
+
+import json
+from pathlib import Path
+
+import pytest
+from random_classifier import write_run
+
+from videomae_jax import cli, read_clip
+from videomae_jax.config import load_config
+from videomae_jax.data import prepared
+from videomae_jax.data.sources import VideoRecord, read_videos
+from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
+from videomae_jax.data.video import Video
+from videomae_jax.inference.feature_files import read_features
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> str:
+    """A set of a video of each class to train on and one to validate, every second frame side by side."""
+    folder = tmp_path_factory.mktemp("sets")
+    write_synthetic_videos(folder, train_per_class=2, val_per_class=1, side=40)
+    command = ["prepare", str(folder / "train.csv"), "--val", str(folder / "val.csv")]
+    command += ["--classes", str(folder / "classes.txt"), "--sampling-rate", "2"]
+    assert cli.main([*command, "--num-workers", "2", "--out", str(folder / "set")]) == 0
+    return str(folder / "set")
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory) -> str:
+    return str(write_run(tmp_path_factory.mktemp("classifier")))
+
+
+def test_a_set_is_checked_and_prepared_again(stored, tmp_path, capsys):
+    assert cli.main(["check-data", stored, "--num-workers", "1", "--sampling-rate", "2"]) == 0
+    assert f"{3 * len(MOTIONS)} videos: {3 * len(MOTIONS)} good" in capsys.readouterr().out
+    smaller = ["--preset", "small", "--short-side", "32", "--num-workers", "1", "--out", str(tmp_path / "b")]
+    assert cli.main(["prepare", stored, "--val", stored, *smaller]) == 0
+    assert "are among those to train on" not in capsys.readouterr().err
+    card = json.loads((tmp_path / "b/card.json").read_text())
+    assert [split["stored"] for split in card["splits"].values()] == [2 * len(MOTIONS), len(MOTIONS)]
+    assert card["classes"] == list(MOTIONS)
+    before, again = (read_videos([folder])[0] for folder in (stored, str(tmp_path / "b")))
+    assert before.name == again.name
+    clips = [read_clip(video, load_config("tiny").model, 2).astype(int) for video in (before, again)]
+    assert abs(clips[0] - clips[1]).mean() < 6
+
+
+def test_a_set_is_classified_and_evaluated(stored, classifier, tmp_path, capsys):
+    command = ["--checkpoint", classifier, "--num-segments", "1", "--num-crops", "1"]
+    assert cli.main(["evaluate", stored, *command, "--num-workers", "0", "--out", str(tmp_path)]) == 0
+    assert f"of {len(MOTIONS)} videos" in capsys.readouterr().out
+    assert cli.main(["classify", f"{stored}#val", *command, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["path"] for row in rows] == [f"{stored}#val/{n}" for n in range(len(MOTIONS))]
+
+
+def test_features_of_sets(stored, classifier, tmp_path, capsys):
+    command = ["features", f"{stored}#val", "--checkpoint", classifier, "--num-workers", "0", "--out"]
+    assert cli.main([*command, str(tmp_path / "all.npz")]) == 0
+    assert len(read_features(tmp_path / "all.npz").features) == len(MOTIONS)
+    assert cli.main([*command, str(tmp_path / "windows"), "--stride", "3"]) == 0
+    assert len(list((tmp_path / "windows").rglob("*.npz"))) == len(MOTIONS)
+    capsys.readouterr()
+    probe = ["probe", "--train", stored, "--val", stored, "--checkpoint", classifier, "--kind", "knn"]
+    assert cli.main([*probe, "--num-workers", "0", "--out", str(tmp_path / "probe")]) == 0
+    assert f"({len(MOTIONS)} videos)" in capsys.readouterr().out
+    # Another set in the same place has other features.
+    (Path(stored) / "dataset_info.json").write_text((Path(stored) / "dataset_info.json").read_text() + "\n")
+    assert cli.main([*probe, "--num-workers", "0", "--out", str(tmp_path / "probe")]) == 0
+    assert "found in" not in capsys.readouterr().out
+
+
+def test_a_set_is_reconstructed(stored, pretrained, tmp_path, capsys):
+    command = ["reconstruct", f"{stored}#val", "--checkpoint", str(pretrained), "--out", str(tmp_path)]
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out.count("Masked loss") == len(MOTIONS)
+
+
+def test_only_the_segment_is_read(videos):
+    path, model = str(videos / "val/up_000.mp4"), load_config("tiny").model
+    whole, part = (read_clip(VideoRecord(path, "up", None, *span), model, 1) for span in ((0, -1), (2, 12)))
+    assert (whole != part).any()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "classify", "features", "windows", "probe"])
+def test_the_decoder_that_is_named_decodes(videos, classifier, tmp_path, monkeypatch, command):
+    opened = []
+
+    class Other(Video):
+        def __init__(self, path, content=None, max_pixels=0):
+            super().__init__(path, content)
+            opened.append(path)
+
+    monkeypatch.setitem(prepared._DECODERS, "torchcodec", Other)
+    source, out = str(videos / "val.csv"), str(tmp_path / "out")
+    arguments = {
+        "evaluate": ["evaluate", source, "--out", out, "--num-segments", "1"],
+        "classify": ["classify", source],
+        "features": ["features", source, "--out", f"{out}.npz"],
+        "windows": ["features", source, "--out", out, "--stride", "8"],
+        "probe": ["probe", "--train", source, "--val", str(videos / "val"), "--out", out, "--kind", "knn"],
+    }[command]
+    if command == "probe":
+        (videos / "other.csv").write_text("val/up_000.mp4 0\nval/down_000.mp4 1\n")
+        (videos / "rest.csv").write_text("val/left_000.mp4 0\nval/right_000.mp4 1\n")
+        arguments[2], arguments[4] = str(videos / "other.csv"), str(videos / "rest.csv")
+    shared = ["--checkpoint", classifier, "--num-workers", "0", "--decoder", "torchcodec"]
+    cli.main([*arguments, *shared])
+    assert len(opened) >= 4
