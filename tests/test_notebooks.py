@@ -83,3 +83,31 @@ def test_one_picture_is_kept_and_nothing_else(name: str) -> None:
     assert shape[0] / shape[1] == pytest.approx(kept.width / kept.height, rel=0.02), (
         "of another run: save both"
     )
+
+
+def test_without_tiny_a_published_recipe_learns_the_classes_of_the_folders(tmp_path, monkeypatch) -> None:
+    """The settings and commands of finetune.ipynb with TINY = False, up to the plan of the run."""
+    from videomae_jax import cli
+    from videomae_jax.training.run_plan import make_plan
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("run/a.mp4", "walk/b.mp4", "jump/c.mp4"):
+        for split in ("train", "val"):
+            (tmp_path / "my_videos" / split / name).parent.mkdir(parents=True)
+            (tmp_path / "my_videos" / split / name).touch()
+    code = [cell["source"] for cell in _code("finetune")]
+    settings: dict[str, Any] = {}
+    exec(code[1].replace("TINY = True", "TINY = False"), settings)
+    lines = "\n".join(code).replace("\\\n", " ").splitlines()
+    (command,) = (line for line in lines if line.startswith("!videomae-jax finetune"))
+    arguments = command.removeprefix("!videomae-jax ").format(**settings).split()
+    started = []
+    monkeypatch.setattr(cli, "_train_here", lambda config, *_: started.append(config) or 0)
+    assert cli.main(arguments) == 0
+    plan = make_plan(started[0])
+    assert plan.classes
+    assert plan.classes.names == ("jump", "run", "walk")
+    assert plan.classes.origin == "named by the folders of my_videos/train"
+    assert plan.config.model.id2label == plan.classes.names
+    assert [video.label for video in plan.val_videos] == [0, 1, 2]
+    assert plan.config.init_from == settings["PRETRAINED"]

@@ -121,7 +121,7 @@ def evaluate_checkpoint(args: Evaluate) -> Evaluation:
 
 
 def _read_videos(args: Evaluate, predictor: Predictor, hosts: Hosts, settings: Mapping[str, Any]) -> Labelled:
-    """The videos with their labels, and the classes; InputError where hosts have different ones, or weights."""
+    """The videos with their labels, and the classes; raises InputError where hosts differ in these, too."""
     videos, classes = hosts.agree(
         lambda: read_videos_of_model(args.lists, predictor.config, args.root, args.classes)
     )

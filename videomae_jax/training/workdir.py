@@ -137,7 +137,7 @@ def changed_arithmetic(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
     Both may have `arithmetic`, what the machine made of the settings that leave it the choice.
     """
-    before, after = _defaults(saved["config"]) | _flat(saved["config"]), _flat(now["config"])
+    before, after = _defaults(saved["config"]) | flat(saved["config"]), flat(now["config"])
     changes = [
         f"{name} {before[name]} -> {after[name]}" for name in ONLY_ROUNDING if before[name] != after[name]
     ]
