@@ -88,7 +88,7 @@ def read_list(file: Path, root: Path) -> tuple[list[tuple[str, VideoRecord]], tu
         raise InputError(f"{file} is no list: it is not text, and its suffix is not that of a video")
     if file.suffix.lower() in (".json", ".jsonl") or _JSON.match(text):
         raise InputError(f"{file} is JSON and not a list of videos; {_FORMS}, one on a line")
-    if re.search(r"\byoutube_id\b.*,|,.*\byoutube_id\b", text.partition("\n")[0]):
+    if "youtube_id" in re.split('[",]', text.partition("\n")[0]):
         raise InputError(
             f"{file} is a table of Kinetics and not a list of videos; name the folder of the data set to "
             "videomae-jax prepare --layout kinetics400, or write a list of lines `path label`"
