@@ -127,7 +127,7 @@ def test_reading_a_line_takes_as_long_as_the_line_is(tmp_path):
     with pytest.raises(InputError, match="399999 numbers after the path"):
         read(tmp_path, "1 " * 400_000)
     for text in ("word ", ",", "a.mp4 ,", '" '):
-        with pytest.raises(InputError, match="does not begin with a path|name of a class"):
+        with pytest.raises(InputError, match=r"does not begin with a path|name of a class"):
             read(tmp_path, text * 100_000)
     (record,) = read(tmp_path, f"a.mp4{' ' * 1_000_000}3")
     assert record.label == 3

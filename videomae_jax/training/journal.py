@@ -81,7 +81,8 @@ class Journal:
         every, total = self._plan.config.log.every_steps, self._plan.total_steps
         if taken.step % every == 0 or taken.step == total or validate:
             values = {name: metrics[name] for name in ("loss", "lr", "grad_norm", "nonfinite")}
-            pace = self._pace.read(taken.at)
+            # Validation is left out of the time, and must not take with it the step that was waited for.
+            pace = self._pace.read(time.perf_counter() if validate else taken.at)
             values |= {**pace, **self._plan.utilization(pace["clips_per_second"]), "skipped": self.skipped}
             if validate:
                 scores = validate()
