@@ -71,7 +71,7 @@ def _axes(title: str) -> tuple[Figure, Any]:
     figure = Figure(figsize=(8, 4.6), dpi=120, layout="constrained")
     axis = figure.subplots()
     axis.axhline(CHANCE, color="tab:gray", linestyle=":", label="chance")
-    axis.set(title=title, ylabel="accuracy on held-out clips", ylim=(0, 1))
+    axis.set(title=title, ylabel="accuracy on validation clips", ylim=(0, 1))
     axis.grid(alpha=0.3)
     return figure, axis
 

@@ -152,7 +152,7 @@ def _plan(arguments: Arguments) -> int:
         config: Annotated[type(recipe), tyro.conf.arg(name="", prefix_name=False)] = recipe  # type: ignore[valid-type]
         stage: Literal["train", "evaluate"] = "train"
         """The training step, or the evaluation's: of views, --batch-size of them at a time, for a fine-tuned
-        model, else the masked loss of held-out videos."""
+        model, else the masked loss of validation videos."""
         search: bool = False
         """Find the cheapest settings that fit, and the largest batch with them; takes some minutes."""
 

@@ -262,7 +262,7 @@ class DataConfig:
     train: tuple[str, ...] = ()
     """Folders of videos or list files to train on."""
     val: tuple[str, ...] = ()
-    """Folders or list files for the held-out masked loss."""
+    """Folders or list files of validation videos, for the masked loss."""
     root: str | None = None
     """What relative paths in lists start from; by default the folder of the list."""
     sampling_rate: int = 4
@@ -404,7 +404,7 @@ class LogConfig:
     every_steps: int = 10
     """Steps between rows of metrics.jsonl."""
     val_every_steps: int | None = 1000
-    """Steps between looks at the held-out videos; None for once an epoch."""
+    """Steps between validations; None for once an epoch."""
     tensorboard: bool = True
     """Write the metrics for TensorBoard too."""
 
@@ -449,7 +449,7 @@ class FinetuneConfig:
     )
     test: ViewsConfig = field(default_factory=ViewsConfig)
     test_checkpoint: Literal["best", "last"] = "best"
-    """Which weights the final test uses: those with the best held-out accuracy, or the last."""
+    """Which weights the final test uses: those with the best validation accuracy, or the last."""
     test_batch_size: int | None = None
     """Views classified at a time in the final test, over all devices; by default as many as clips are trained
     on at a time, which takes more memory."""

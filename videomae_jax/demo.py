@@ -41,7 +41,7 @@ def demo(args: Demo) -> int:
     print(f"\n2. Pre-training without labels (recipe {PRETRAIN}); Ctrl-C stops, the same command goes on\n")
     if signal := _pretrain(videos, pretrained):
         return 128 + signal
-    print("\n3. Reconstructing held-out clips, one of each class\n")
+    print("\n3. Reconstructing validation clips, one of each class\n")
     clips = tuple(str(videos / "val" / f"{motion}_000.mp4") for motion in MOTIONS)
     drawn = draw_reconstructions(ReconstructVideo(clips, str(pretrained), args.workdir / "pictures"))
     for motion, found in zip(MOTIONS, drawn, strict=True):
@@ -114,7 +114,7 @@ def _summary(workdir: Path, evaluations: list[Evaluation], seconds: float) -> li
     scores = [row for row in read_rows(workdir / "pretrained" / METRICS) if row.get("val_loss") is not None]
     if not scores:
         raise RunError(
-            f"{workdir / 'pretrained'} has no held-out loss; remove {workdir} and run the demo again"
+            f"{workdir / 'pretrained'} has no validation loss; remove {workdir} and run the demo again"
         )
     loss, zero = scores[-1]["val_loss"], scores[-1]["val_zero_loss"]
     finetuned, scratch = (each.top1 for each in evaluations)
@@ -123,8 +123,8 @@ def _summary(workdir: Path, evaluations: list[Evaluation], seconds: float) -> li
     video = shlex.quote(str(workdir / "videos" / "val" / "grow_001.mp4"))
     return [
         f"Done in {seconds:.0f} s.",
-        f"Loss on the hidden patches of held-out clips: {loss:.4f}; predicting zero scores {zero:.4f}.",
-        f"Accuracy on {finetuned.read} held-out clips, with {NUM_FEW} labelled ones of each motion:",
+        f"Loss on the hidden patches of validation clips: {loss:.4f}; predicting zero scores {zero:.4f}.",
+        f"Accuracy on {finetuned.read} validation clips, with {NUM_FEW} labelled ones of each motion:",
         f"  pre-trained {finetuned.share:.1%}, from scratch {scratch.share:.1%}, chance {chance:.1%}",
         "  (as many steps of fine-tuning for both; how far seeds differ: docs/learning.md)",
         "",

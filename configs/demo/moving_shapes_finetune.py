@@ -4,7 +4,7 @@ Run: videomae-jax demo, or, with videos of your own that suit 32 x 32 pixels:
 videomae-jax finetune moving_shapes_finetune --init-from WEIGHTS --data.train LIST --data.val LIST
 --workdir DIR
 Cost: 200 steps; 0.7 to 0.8 minutes of processor time with the test, for 128 labelled clips.
-Expect: ours, 71.6 to 84.4 % of 320 held-out clips, from scratch with as many steps 18.4 to 28.1 % (three
+Expect: ours, 71.6 to 84.4 % of 320 validation clips, from scratch with as many steps 18.4 to 28.1 % (three
 seeds each), chance 12.5 %.
 """
 

@@ -1,12 +1,13 @@
 """What the command prints and returns."""
 
+import sys
 from dataclasses import replace
 
 import pytest
 from plan_cases import LinearCompiler
 
 from videomae_jax.config import load_config
-from videomae_jax.plan import command
+from videomae_jax.plan import command, slice_compile
 
 
 @pytest.fixture
@@ -33,3 +34,13 @@ def test_a_search_tells_each_compile_and_gives_settings_to_paste(config, monkeyp
     assert f"settings  {settings}" in said.out
     # 1 + 0.75 a video of 15.75 GiB.
     assert "largest  19 videos a chip at once take 15.25 GiB: --batch-size 152" in said.out
+
+
+def test_a_compile_says_that_it_goes_on(monkeypatch, capsys):
+    monkeypatch.setattr(slice_compile, "SECONDS_BETWEEN_WORDS", 0.2)
+    slow = "import sys, time; time.sleep(2); sys.stderr.write('it ended'); sys.exit(3)"
+    assert slice_compile._run([sys.executable, "-c", slow], "compiling a step") == (3, "it ended")
+    first, *later = capsys.readouterr().err.splitlines()
+    assert first == "compiling a step: from ten seconds to some minutes"
+    assert later
+    assert all(line.endswith(" s so far") for line in later)

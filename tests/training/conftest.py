@@ -99,7 +99,7 @@ class Runs:
         self._started: list[subprocess.Popen[str]] = []
 
     def start(self, workdir: Path, *arguments: str, command: str = "pretrain") -> "subprocess.Popen[str]":
-        """Pre-train, or fine-tune with held-out videos, by the tiny recipe."""
+        """Pre-train, or fine-tune with validation videos, by the tiny recipe."""
         recipe, videos = "tiny", self._list
         if command == "finetune":
             recipe, videos = "tiny_finetune", self._list.with_name("labelled.txt")

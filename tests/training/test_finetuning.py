@@ -235,7 +235,7 @@ def test_a_killed_and_a_stopped_run_end_like_one_left_alone(runs, undisturbed, t
 @pytest.mark.chaos
 @pytest.mark.parametrize("repeat", range(5))
 def test_campaign(runs, undisturbed, tmp_path, repeat):
-    """Kills and stops at random moments, many of them during a look at the held-out videos or a save."""
+    """Kills and stops at random moments, many of them during a validation or a save."""
     chance, workdir = np.random.default_rng(repeat), tmp_path / "disturbed"
     for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
         disturb(runs, workdir, str(chance.choice([0, 2, 3])), int(chance.integers(1, 7)), how)

@@ -331,7 +331,7 @@ class Group:
         return took
 
     def results(self, workdir: Path) -> tuple[list, list, list]:
-        """Steps, skipped videos, losses and held-out losses."""
+        """Steps, skipped videos, losses and validation losses."""
         rows = self.rows(workdir)
         losses = [row["loss"] for row in rows] + [row["val_loss"] for row in rows if "val_loss" in row]
         counts = [(row["step"], row["skipped"], row.get("val_skipped")) for row in rows]

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("compilation_cache")
 
 @pytest.fixture
 def held_out(tiny, video_list):
-    """A run of 6 steps with held-out videos, some of which cannot be read."""
+    """A run of 6 steps with validation videos, some of which cannot be read."""
     return replace(
         tiny,
         epochs=3,
@@ -54,7 +54,7 @@ def test_a_run_writes_its_rows_scores_settings_and_checkpoints(held_out, tmp_pat
     said = capsys.readouterr()
     assert "87,728 parameters" in said.out
     assert "6 = 3 epochs x 2" in said.out
-    assert f"held out {rows[-1]['val_loss']:.4f}" in said.out
+    assert f"validation loss {rows[-1]['val_loss']:.4f}" in said.out
     assert said.err.count("empty.mp4") == 1
     assert said.out.count("compiled  in") == 1
 

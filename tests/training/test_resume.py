@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# 60 steps, a checkpoint every 7, no held-out videos.
+# 60 steps, a checkpoint every 7, no validation videos.
 LENGTH = ("--epochs", "30", "--checkpoint.every-steps", "7", "--log.no-tensorboard")
 
 

@@ -3,7 +3,7 @@
 The guess starts from the visible patches near by, nearer ones counting more. Then patterns must meet: of all
 brightnesses and contrasts, those are taken that make neighbouring patches agree best along their seams while
 staying near the first guess. This is linear least squares, one small system per time slot and channel, and no
-hidden pixel is read. Over the demo's 64 held-out clips the mean squared pixel error is 0.0125, and 0.0175
+hidden pixel is read. Over the demo's 64 validation clips the mean squared pixel error is 0.0125, and 0.0175
 with the first guess alone.
 """
 

@@ -10,12 +10,12 @@ _Lines = dict[str, tuple[str, dict[str, Any]]]
 
 _LINES: _Lines = {
     "loss": ("training", {"color": "tab:blue", "linewidth": 1}),
-    "val_loss": ("held out", {"color": "tab:orange", "marker": "o", "markersize": 4}),
-    "val_zero_loss": ("held out, predicting zero", {"color": "tab:gray", "linestyle": "--"}),
+    "val_loss": ("validation", {"color": "tab:orange", "marker": "o", "markersize": 4}),
+    "val_zero_loss": ("validation, predicting zero", {"color": "tab:gray", "linestyle": "--"}),
 }
 _ACCURACIES: _Lines = {
-    "val_top1": ("held out, top-1", {"color": "tab:red", "marker": "o", "markersize": 4}),
-    "val_top5": ("held out, top-5", {"color": "tab:pink", "marker": "o", "markersize": 4}),
+    "val_top1": ("validation, top-1", {"color": "tab:red", "marker": "o", "markersize": 4}),
+    "val_top5": ("validation, top-5", {"color": "tab:pink", "marker": "o", "markersize": 4}),
 }
 
 

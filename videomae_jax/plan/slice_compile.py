@@ -182,7 +182,7 @@ def _train(step: Step, mesh: Any) -> tuple[Any, tuple[Any, ...], Any]:
 
 
 def _evaluate(step: Step, mesh: Any) -> tuple[Any, tuple[Any, ...], Any]:
-    """As `_train`: the classifier's on views of videos, or the masked loss of held-out ones."""
+    """As `_train`: the classifier's on views of videos, or the masked loss of validation videos."""
     import jax
 
     from videomae_jax.inference.predictor import Normalization, view_scores

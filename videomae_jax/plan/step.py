@@ -26,7 +26,7 @@ class Step:
     def kind(self) -> str:
         """The step in words."""
         if isinstance(self.config, PretrainConfig):
-            return "pre-training" if self.stage == "train" else "masked loss of held-out videos"
+            return "pre-training" if self.stage == "train" else "masked loss of validation videos"
         return "fine-tuning" if self.stage == "train" else "evaluation of views"
 
     @property

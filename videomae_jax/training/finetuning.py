@@ -19,7 +19,7 @@ from videomae_jax.training.steps import Metrics, Params
 from videomae_jax.training.tasks import Arrays
 
 TOP = 5
-"""Held-out accuracy is also counted among so many best classes, where there are more classes."""
+"""Validation accuracy is also counted among so many best classes, where there are more classes."""
 
 
 def soft_cross_entropy(logits: Float[Array, "b y"], targets: Float[Array, "b y"]) -> Float[Array, " b"]:
@@ -99,7 +99,7 @@ class Finetuning:
 
     def summary(self, row: Mapping[str, Any]) -> list[str]:
         top5 = f", top-5 {row['val_top5']:.1%}" if "val_top5" in row else ""
-        return [f"held out top-1 {row['val_top1']:.1%}{top5} (one clip a video)"]
+        return [f"validation top-1 {row['val_top1']:.1%}{top5} (one clip a video)"]
 
     def describe(self) -> dict[str, str]:
         config, augment = self.config, self.config.augment

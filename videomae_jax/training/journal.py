@@ -61,7 +61,7 @@ class Journal:
         self._pace = Pace()
         self._waits: list[float] = []
         self._scores = _live_scores(self._last_row)
-        """What the live line says of the latest look at the validation videos."""
+        """What the live line says of the latest validation."""
         self.problem: RunError | None = None
         """Why the run must stop, once it must: videos cannot be read, or steps in a row were not finite."""
 
@@ -71,7 +71,7 @@ class Journal:
         return self._reasons.total()
 
     def record(self, taken: TakenStep, validate: Callable[[], dict[str, float]] | None = None) -> None:
-        """Wait for the metrics of a step and write down what it did, with held-out scores where asked for."""
+        """Wait for the metrics of a step and write down what it did, with validation scores if asked for."""
         for failure in taken.failures:
             self._reasons[failure.reason] += 1
             row = {"path": failure.path, "reason": failure.reason, "error": failure.error}
@@ -102,7 +102,7 @@ class Journal:
         self._check_failed_share(taken.step)
 
     def complete(self, scores: dict[str, float]) -> None:
-        """Add held-out scores to the last row of the run that is continued, if it had to go without."""
+        """Add validation scores to the last row of the run that is continued, if it had to go without."""
         if scores and self._rows.kept and self._rows.kept[-1]["step"] == self._first:
             self._last_row = self._rows.kept[-1] | {name: _finite(value) for name, value in scores.items()}
             self._rows.replace_last(self._last_row)
@@ -150,11 +150,11 @@ class Journal:
             )
 
     def name_left_out(self, failures: Sequence[Failure]) -> None:
-        """Say once which held-out videos could not be read."""
+        """Say once which validation videos could not be read."""
         for failure in failures:
             if failure.path not in self._left_out:
                 self._left_out.add(failure.path)
-                tqdm.write(f"held-out video left out ({failure.reason}): {failure.error}", file=sys.stderr)
+                tqdm.write(f"validation video left out ({failure.reason}): {failure.error}", file=sys.stderr)
 
     def _by_reason(self) -> str:
         return ", ".join(f"{count} {reason}" for reason, count in self._reasons.most_common()) or "none"
@@ -211,7 +211,7 @@ class Onlooker:
     problem: RunError | None = None
 
     def record(self, taken: TakenStep, validate: Callable[[], dict[str, float]] | None = None) -> None:
-        """Wait for the metrics of a step, and take part in a look at the held-out videos."""
+        """Wait for the metrics of a step, and take part in a validation."""
         jax.block_until_ready(taken.metrics)
         if validate:
             validate()

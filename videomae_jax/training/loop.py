@@ -101,7 +101,7 @@ def train(
         if run.step:
             _say(hosts, f"{'checkpoint':>13}  {newest}")
             if run.best:
-                _say(hosts, f"{'best':>13}  {best}, {run.best['score']:.1%} held out")
+                _say(hosts, f"{'best':>13}  {best}, {run.best['score']:.1%} in validation")
             _say(hosts, f"{'next':>13}  {plan.task.next_command} {workdir}")
         return Outcome(run.step, plan.total_steps, turns.signal)
 
@@ -229,9 +229,9 @@ class _Run:
     ) -> None:
         self.plan, self.step, self.hosts, self.turns, self.profile = plan, first_step, hosts, turns, profile
         self.best: dict[str, Any] | None = None
-        """The best held-out score so far: `step`, `score`, and `videos`, a digest of those it is from."""
+        """The best validation score so far: `step`, `score`, and `videos`, a digest of those it is from."""
         self.scores: dict[str, float] = {}
-        """The held-out scores of this step, once it was evaluated."""
+        """The validation scores of this step, once it was evaluated."""
         if first_step:
             folder = step_folder(workdir, first_step)
             said, self.state = read_description(folder), restored_state(plan, folder)
@@ -291,7 +291,7 @@ class _Run:
         return bool(plan.val_videos) and (last or self.step % plan.val_every_steps == 0)
 
     def _validate(self) -> dict[str, float]:
-        """The task's scores on the held-out videos, with fixed draws, by the weights that count.
+        """The task's scores on the validation videos, with fixed draws, by the weights that count.
 
         Nothing when a stop is wished for meanwhile: saving matters more.
         """
@@ -308,7 +308,7 @@ class _Run:
         )
         with closing(read):
             for turn in turns.take(read):
-                key = jax.random.fold_in(plan.key("held out"), turn.batch.step)
+                key = jax.random.fold_in(plan.key("validation"), turn.batch.step)
                 placed = _to_devices(plan, turn.batch.arrays | {"weights": turn.batch.weights})
                 weights = placed.pop("weights")
                 sums.append(self.held_out_step(self.state.evaluated, placed, weights, key))
@@ -321,7 +321,7 @@ class _Run:
         count = total.pop("count")
         if not count:
             lists = ", ".join(config.data.val)
-            self.journal.problem = RunError(f"none of the held-out videos in {lists} could be read")
+            self.journal.problem = RunError(f"none of the validation videos in {lists} could be read")
             return {}
         scores = {f"val_{name}": value / count for name, value in total.items()}
         if plan.task.best:

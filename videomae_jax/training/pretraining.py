@@ -67,7 +67,7 @@ class Pretraining:
 
     def summary(self, row: Mapping[str, Any]) -> list[str]:
         zero = row["val_zero_loss"]
-        return [f"held out {row['val_loss']:.4f} (predicting zero scores {zero:.4f})"]
+        return [f"validation loss {row['val_loss']:.4f} (predicting zero scores {zero:.4f})"]
 
     def describe(self) -> dict[str, str]:
         config = self.config

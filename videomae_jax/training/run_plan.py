@@ -74,9 +74,9 @@ class RunPlan:
     def val_every_steps(self) -> int:
         return self.config.log.val_every_steps or self.steps_per_epoch
 
-    def key(self, use: Literal["weights", "training", "held out"]) -> jax.Array:
+    def key(self, use: Literal["weights", "training", "validation"]) -> jax.Array:
         """The random key of one use."""
-        number = ("weights", "training", "held out").index(use)
+        number = ("weights", "training", "validation").index(use)
         return jax.random.fold_in(jax.random.key(self.config.seed), number)
 
     def utilization(self, clips_per_second: float) -> dict[str, float]:
@@ -114,7 +114,7 @@ class RunPlan:
 
     @cached_property
     def val_digest(self) -> str:
-        """A fingerprint of the held-out videos: scores on others cannot be compared."""
+        """A fingerprint of the validation videos: scores on others cannot be compared."""
         return self._digest(self.val_videos)
 
     @property

@@ -32,7 +32,7 @@ class Task(Protocol):
     """A kind of training: its weights, its clips, its loss and its scores. Hashable, and without state."""
 
     best: ClassVar[str | None]
-    """The held-out score whose best checkpoint is kept, the greater the better; None keeps the last ones."""
+    """The validation score whose best checkpoint is kept (higher is better); None keeps the last ones."""
 
     next_command: ClassVar[str]
     """What to run next, with the work folder behind it."""
@@ -47,7 +47,7 @@ class Task(Protocol):
 
     @property
     def held_out_clips(self) -> Reader:
-        """What is read of a held-out video."""
+        """What is read of a validation video."""
         ...
 
     def init_params(self, key: jax.Array) -> Params:
@@ -77,7 +77,7 @@ class Task(Protocol):
         ...
 
     def summary(self, row: Mapping[str, Any]) -> list[str]:
-        """The held-out scores of a row of metrics in words."""
+        """The validation scores of a row of metrics in words."""
         ...
 
     def describe(self) -> dict[str, str]:
@@ -128,7 +128,7 @@ def train_step(
 def held_out_step(
     params: Params, arrays: Arrays, weights: Float[Array, " b"], key: jax.Array, *, task: Task
 ) -> Metrics:
-    """Sums of a task's scores over a batch of held-out clips."""
+    """Sums of a task's scores over a batch of validation clips."""
     with axis_rules(RULES):
         return task.held_out_sums(params, arrays, weights, key)
 
