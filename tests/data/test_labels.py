@@ -189,10 +189,12 @@ def test_a_file_of_classes_that_cannot_be_read(tmp_path):
             "1 2 3",
             r"labels count from 0, but the lowest is 1: subtract 1 .*--data\.classes.*--model\.num-labels 4",
         ),
-        ("0 1 123456", r"labels up to 123456 make 123,457 classes, but only 3 of them have a video"),
-        ("0 5", "only 2 of them have a video"),
+        ("0 1 123456", r"labels from 0 to 123456 make 123,457 classes, .*, of which 123,454 have no video"),
+        ("123456", r"labels from 123456 to 123456 make 123,457 classes, .* number the classes from 0"),
+        ("2 3 4", r"labels from 2 to 4 make 5 classes, numbered from 0, of which 2 have no video"),
+        ("0 5", "of which 4 have no video"),
     ],
-    ids=["from one", "one large label", "huge gaps"],
+    ids=["from one", "one large label", "only that", "from two", "huge gaps"],
 )
 def test_numbers_that_cannot_be_those_of_classes(tmp_path, numbers, message):
     lines = [f"{number}.mp4 {number}\n" for number in numbers.split()]

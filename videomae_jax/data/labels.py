@@ -193,15 +193,12 @@ def _count(found: Sequence[Source], num_labels: int | None) -> Classes:
     count = labels[-1] + 1
     instead = f", or their number with --model.num-labels {count}" if num_labels is not None else ""
     ask = f"If they are right, give the names of all classes ({_FILE}){instead}"
-    if labels[0] > 0:
+    if labels[0] == 1:
+        raise InputError(f"{lists}: labels count from 0, but the lowest is 1: subtract 1 from each. {ask}")
+    if labels[0] > 1 or len(labels) < _LEAST_SHARE_SEEN * count:
         raise InputError(
-            f"{lists}: labels count from 0, but the lowest is {labels[0]}: subtract {labels[0]} from each. "
-            f"{ask}"
-        )
-    if len(labels) < _LEAST_SHARE_SEEN * count:
-        raise InputError(
-            f"{lists}: labels up to {labels[-1]} make {count:,} classes, but only {len(labels):,} of them "
-            f"have a video: number the classes from 0 without gaps. {ask}"
+            f"{lists}: labels from {labels[0]} to {labels[-1]} make {count:,} classes, numbered from 0, of "
+            f"which {count - len(labels):,} have no video: number the classes from 0 without gaps. {ask}"
         )
     return Classes(tuple(map(str, range(count))), f"counted in {lists}")
 

@@ -208,8 +208,8 @@ class VideoMAEForPreTraining(nn.Module):
 def _check_decoder(source: str | Path, tensors: Tensors) -> None:
     if not any(name.startswith("decoder.") for name in tensors):
         raise InputError(
-            f"{source} has no decoder, so it is not a pre-training checkpoint: load it as VideoMAEModel or "
-            "VideoMAEForVideoClassification"
+            f"{source} has no decoder, so it is not a pre-training checkpoint and reconstructs nothing: its "
+            "encoder serves features, probe and finetune --init-from, and VideoMAEModel in Python"
         )
 
 
