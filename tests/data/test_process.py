@@ -70,6 +70,7 @@ def run_script(folder, text):
 
 
 WITHOUT_GUARD = """
+import os
 from contextlib import closing
 import numpy as np
 from videomae_jax.config import DataConfig, VideoMAEConfig
@@ -79,10 +80,11 @@ from videomae_jax.data.sources import read_videos
 from videomae_jax.data.video_writing import write_video
 
 print("begun")
-for name in ("a.mp4", "b.mp4"):
+os.mkdir("videos")
+for name in ("videos/a.mp4", "videos/b.mp4"):
     write_video(name, np.zeros((20, 32, 32, 3), np.uint8), 25)
 reader = CentreClip(VideoMAEConfig(image_size=32, num_frames=4), DataConfig())
-with closing(each_video(read_videos(["."]), reader, batch_size=2, num_workers=2)) as batches:
+with closing(each_video(read_videos(["videos"]), reader, batch_size=2, num_workers=2)) as batches:
     for batch in batches:
         print(batch.arrays["video"].shape, len(batch.failures))
 """

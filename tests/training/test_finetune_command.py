@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from videomae_jax import cli
+from videomae_jax.training import loop
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = str(ROOT / "configs/test/tiny_finetune.py")
@@ -53,8 +54,9 @@ def published(tmp_path) -> str:
     return str(tmp_path / "published.py")
 
 
-@pytest.mark.usefixtures("compilation_cache")
-def test_a_recipe_takes_the_classes_of_the_data(video_list, tmp_path, capsys, published):
+def test_a_recipe_takes_the_classes_of_the_data(video_list, tmp_path, capsys, published, monkeypatch):
+    # The plan is what is asked for here; a step would be compiled anew for each number of classes.
+    monkeypatch.setattr(loop, "_try_one_step", lambda *_: None)
     folder = video_list.parent
     (tmp_path / "classes.txt").write_text("run\nwalk\njump\nbend\n")
     for name, number in (("run", 0), ("walk", 1)):
