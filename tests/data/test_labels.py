@@ -175,6 +175,12 @@ def test_a_file_of_classes_that_makes_no_sense(tmp_path, text, message):
     assert str(caught.value) == f"{file}, {message}"
 
 
+@pytest.mark.parametrize(("name", "text"), [("a.json", "[]"), ("a.txt", '{"0": "bend",\n "1": "jump"}')])
+def test_a_json_file_of_classes_is_named(tmp_path, name, text):
+    with pytest.raises(InputError, match=rf"{name} is JSON: name a text file with the name of one class"):
+        read_classes(write(tmp_path / name, text))
+
+
 def test_a_file_of_classes_that_cannot_be_read(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.txt: No such file or directory; name a file"):
         read_classes(tmp_path / "nowhere.txt")

@@ -73,6 +73,9 @@ def test_names_that_are_not_utf_8_survive(tmp_path):
         ("a.mp4,2.0", "'2.0' is neither a label"),
         ("a.mp4 3 point shot", "'3 point shot' is neither a label"),
         ("a.mp4,one,two", "'one,two' is neither a label"),
+        ("a.mp4\tone\ttwo", r"'one\ttwo' is neither a label"),
+        ("a.mp4 # later", "a comment stands in a line of its own"),
+        ("a.mp4 cat # later", "a comment stands in a line of its own"),
         ('a.mp4 "cat', "'\"cat' is no name of a class in quotes"),
         ("two words 3", "'two words 3' does not begin with a path that ends like a video"),
         ("a.mp4,,3", "'a.mp4,,3' does not begin with a path that ends like a video"),
@@ -243,7 +246,7 @@ def test_what_is_written_is_read_again(tmp_path):
 
 
 def test_names_of_classes_are_written_and_read_again(tmp_path):
-    classes = sorted(["jump", "apply eye makeup", "3", "3 points, shot", '"quoted"', "it's"])
+    classes = sorted(["jump", "apply eye makeup", "3", "3 points, shot", "# 1", "a\tb", '"quoted"', "it's"])
     records = [
         VideoRecord(str(tmp_path / name), name, number % len(classes))
         for number, name in enumerate(["a.mp4", "two words.mp4", "#1", "d/e", "x,7", "f.mp4", "g h.mp4"])

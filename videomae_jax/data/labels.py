@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from videomae_jax.config import VideoMAEConfig, are_numbers
+from videomae_jax.data.lists import is_json
 from videomae_jax.data.sources import Source, Split, VideoRecord, read_source, read_text
 from videomae_jax.errors import InputError
 from videomae_jax.files import check_path
@@ -63,6 +64,8 @@ def read_classes(file: str | os.PathLike[str]) -> Classes:
     """
     check_path(Path(file), "the file of classes")
     text = read_text(Path(file), "name a file of class names")
+    if is_json(Path(file), text):
+        raise InputError(f"{file} is JSON: name a text file with the name of one class on each line")
     lines = [line.strip() for line in text.rstrip().split("\n")]
     seen: dict[str, int] = {}
     for number, name in enumerate(lines, 1):

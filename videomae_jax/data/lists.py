@@ -2,7 +2,7 @@
 
     path                     a video without a label
     path label               as in the lists of VideoMAE; a comma may stand between the two
-    path class               the name of its class; in quotes where it begins with a number or a quote
+    path class               the name of its class; in quotes where it begins with a number
     path start total         as in those of VideoMAE V2: `total` frames from `start` on, -1 for all
     folder total label       as in those of VideoMAE V2 for folders of frames, when fine-tuning
 
@@ -86,7 +86,7 @@ def read_list(file: Path, root: Path) -> tuple[list[tuple[str, VideoRecord]], tu
     text = read_text(file, "name a folder of videos or a list file")
     if "\0" in text:
         raise InputError(f"{file} is no list: it is not text, and its suffix is not that of a video")
-    if file.suffix.lower() in (".json", ".jsonl") or _JSON.match(text):
+    if is_json(file, text):
         raise InputError(f"{file} is JSON and not a list of videos; {_FORMS}, one on a line")
     if "youtube_id" in re.split('[",]', text.partition("\n")[0]):
         raise InputError(
@@ -116,6 +116,11 @@ def read_text(file: Path, instead: str) -> str:
         return file.read_text("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}; {instead}") from error
+
+
+def is_json(file: Path, text: str) -> bool:
+    """Whether a file is named like JSON, or begins as objects and nested lists do."""
+    return file.suffix.lower() in (".json", ".jsonl") or bool(_JSON.match(text))
 
 
 def list_digest(videos: Iterable[VideoRecord]) -> str:
@@ -214,10 +219,12 @@ def _class_name(text: str) -> str:
         if not closed or not name.strip() or rest.strip():
             raise ValueError(f"{_shown(text)} is no name of a class in quotes ({_FORMS})")
         return name
-    if re.match(r"-?[\d.]+(?![^\s,])", text) or "," in text:
+    if re.search(r"(?:^|\s)#", text):
+        raise ValueError("a comment stands in a line of its own; quote the name of a class that holds a #")
+    if re.match(r"-?[\d.]+(?![^\s,])", text) or re.search(r"[,\t]", text):
         raise ValueError(
             f"{_shown(text)} is neither a label, which is a whole number, nor the name of a class, which is "
-            "quoted where it begins with a number or holds a comma"
+            "quoted where it begins with a number or holds a comma or a tab"
         )
     return text
 
