@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 
 from videomae_jax.models import attention as module
-from videomae_jax.models.attention import attention, cudnn_attention, xla_attention
+from videomae_jax.models.attention import attention, chosen_backend, cudnn_attention, xla_attention
 from videomae_jax.models.attention_blockwise import blockwise_attention
 from videomae_jax.models.attention_splash import splash_attention
 from videomae_jax.models.layers import Block, apply_stack, init_stack
@@ -68,6 +69,59 @@ def test_splash_interpreted(queries, keys, width):
 def test_cudnn(shape):
     arrays = draw(*shape, "bfloat16")
     assert_close(numbers(cudnn_attention, *arrays), exact(arrays), 3e-2)
+
+
+FOR_CUDNN = [(1411, 1568, 64), (611, 1009, 80), (64, 75, 64), (63, 64, 44), (9, 7, 12), (8, 8, 16)]
+
+
+@pytest.fixture
+def cudnn_here(monkeypatch):
+    """JAX's own attention in place of cuDNN's, given what that would be, behind JAX's check of it."""
+    monkeypatch.setattr(module, "_cudnn_takes", lambda dtype: True)
+    real = jax.nn.dot_product_attention
+
+    def plain(q, k, v, *, scale, implementation):
+        assert implementation == "cudnn"
+        fused_attention_stablehlo.check_is_flash_attention(q, k, v, 0, 91000, True, True)
+        return real(q, k, v, scale=scale, implementation="xla")
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", plain)
+
+
+@pytest.mark.usefixtures("cudnn_here")
+@pytest.mark.parametrize("shape", FOR_CUDNN[1:], ids=str)
+def test_what_cudnn_does_not_take_is_filled_up_and_cut_off(shape):
+    arrays = draw(*shape, "float32")
+    assert_close(jax.jit(partial(numbers, cudnn_attention))(*arrays), exact(arrays), 1e-5)
+    # The key that is added must not count where all true scores are far below 0.
+    q, k, v, _ = arrays
+    low = jnp.full_like(q, 3), k - 3, v
+    np.testing.assert_allclose(cudnn_attention(*low), xla_attention(*low), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", FOR_CUDNN, ids=str)
+def test_cudnn_lowers_forward_and_backward_without_a_gpu(shape, monkeypatch):
+    """As far as JAX's part of it goes, which is what refused odd lengths and other widths."""
+    monkeypatch.setattr(module, "_cudnn_takes", lambda dtype: True)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    traced = jax.jit(partial(numbers, cudnn_attention)).trace(*draw(*shape, "bfloat16"))
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("stablehlo.custom_call @CustomSPMDPartitioning") + text.count("__cudnn$fmha") >= 2
+    assert [each.shape[1:] for each in traced.out_info] == [
+        (shape[0], 2, shape[2]),
+        (shape[0], 2, shape[2]),
+        (shape[1], 2, shape[2]),
+        (shape[1], 2, shape[2]),
+    ]
+
+
+@pytest.mark.usefixtures("cudnn_here")
+def test_heads_too_wide_for_cudnn_are_left_to_xla_or_told(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for keys, width, way in ((1568, 128, "cudnn"), (1569, 128, "xla"), (1568, 129, "xla")):
+        assert chosen_backend("auto", jnp.dtype("bfloat16"), 1568, keys, width) == way
+    with pytest.raises(ValueError, match=r"heads of up to 128 values on .*, and these have 136"):
+        cudnn_attention(*draw(8, 8, 130, "bfloat16")[:3])
 
 
 def chosen(monkeypatch, backend, queries, keys, dtype="bfloat16"):

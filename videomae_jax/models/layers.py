@@ -30,8 +30,10 @@ def compute_dtype(config: VideoMAEConfig) -> jnp.dtype:
 
 def arithmetic(config: VideoMAEConfig) -> dict[str, str]:
     """What a model is computed with on this machine, where "auto" leaves that to the machine."""
-    dtype = compute_dtype(config)
-    return {"dtype": dtype.name, "attention": chosen_backend(config.attention, dtype, config.num_tokens)}
+    dtype, tokens = compute_dtype(config), config.num_tokens
+    width = config.hidden_size // config.num_attention_heads
+    backend = chosen_backend(config.attention, dtype, tokens, tokens, width)
+    return {"dtype": dtype.name, "attention": backend}
 
 
 class Attention(nn.Module):
