@@ -149,10 +149,18 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path):
     report = check_video(whole, clip_span=4)
     assert (report.verdict, report.frames, report.height, report.width) == ("good", 6, *SIDES)
     assert check_video(whole, clip_span=9).verdict == "short"
+    report = check_video(whole, clip_span=4, max_pixels=SIDES[0] * SIDES[1] - 1)
+    assert report.reason == "too-large"
+    assert "img_00003.png of 56x40 has more than 2239 pixels" in report.notes[0]
     (tmp_path / "a" / "img_00005.png").write_bytes(b"no image")
     assert check_video(whole, clip_span=4).reason == "damaged"
     (tmp_path / "a" / "copy_5.png").touch()
     assert check_video(whole, clip_span=4).reason == "mixed-frames"
+    (tmp_path / "nameless").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "nameless" / name).touch()
+    report = check_video(VideoRecord(str(tmp_path / "nameless"), ""), clip_span=4)
+    assert "several images have no number in their names, such as a.png" in report.notes[0]
     (tmp_path / "empty").mkdir()
     with pytest.raises(VideoError, match="not-a-file"), open_record(VideoRecord(str(tmp_path / "empty"), "")):
         pass

@@ -21,7 +21,7 @@ from videomae_jax.data.prepare.recode import Bad, Recode, Recoded
 from videomae_jax.data.prepare.settings import PRESETS, Storage
 from videomae_jax.data.prepared import SetVideo, open_record, read_label, read_set
 from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import open_video
+from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.data.video_writing import write_video
 from videomae_jax.errors import InputError, RunError
 
@@ -65,12 +65,12 @@ def recode(path, **storage):
     return Recode(Storage(**({"form": "video", "short_side": 0} | storage)))(record)
 
 
-def read_back(recoded):
+def read_back(recoded, **settings):
     """The stored video as a set gives it."""
     assert isinstance(recoded, Recoded)
     example = {"timestamps_us": np.rint(recoded.timestamps * 1e6), "num_runs": recoded.num_runs}
     example |= {"frames": recoded.frames} if recoded.frames else {"video": recoded.video}
-    return SetVideo("set", example)
+    return SetVideo("set", example, **settings)
 
 
 def test_every_good_video_is_stored_and_every_bad_one_named(folder, prepared):
@@ -336,6 +336,11 @@ def test_folders_of_images_are_videos(tmp_path):
     with open_record(records[1]) as video:
         np.testing.assert_allclose(video.timestamps, np.arange(12) / 10)
         assert np.abs(video.frames(range(12)).astype(int) - clip).mean() < 3
+    pixels = clip[0].shape[0] * clip[0].shape[1]
+    assert recode(tmp_path / "frames" / "run" / "a", max_pixels=pixels - 1).reason == "too-large"
+    stored = recode(tmp_path / "frames" / "run" / "a", form="jpeg", max_pixels=pixels)
+    with pytest.raises(VideoError, match="too-large: frame 0 of"):
+        read_back(stored, max_pixels=pixels - 1).frames([0])
     (tmp_path / "frames" / "run" / "a" / "img_5.png").write_bytes(b"not an image")
     found = recode(tmp_path / "frames" / "run" / "a")
     assert isinstance(found, Bad)

@@ -24,7 +24,7 @@ from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
 from videomae_jax.data.cropping import Frame, RgbFrame
-from videomae_jax.data.images import FrameFolder, shrink
+from videomae_jax.data.images import FrameFolder, check_size, shrink
 from videomae_jax.data.sources import Split, VideoRecord
 from videomae_jax.data.video import MAX_PIXELS, StreamedFrame, Video, VideoError
 from videomae_jax.data.video_torchcodec import TorchcodecVideo
@@ -109,7 +109,7 @@ class SetVideo:
         decoder: Decoder = "pyav",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self.path = address
+        self.path, self._max_pixels = address, max_pixels
         self._images: Sequence[bytes] = example.get("frames", ())
         self._video = None if self._images else _DECODERS[decoder](address, example["video"], max_pixels)
         if "timestamps_us" in example:
@@ -164,8 +164,9 @@ class SetVideo:
     def _decode_image(self, position: int) -> UInt8[np.ndarray, "h w 3"]:
         try:
             with Image.open(io.BytesIO(self._images[position])) as image:
+                check_size(self.path, f"frame {position}", image, self._max_pixels)
                 return np.array(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise VideoError(self.path, "damaged", f"frame {position} does not decode: {error}") from error
 
 
@@ -176,12 +177,10 @@ OpenVideo = Video | SetVideo | FrameFolder
 def open_record(
     record: VideoRecord, decoder: Decoder = "pyav", max_pixels: int = MAX_PIXELS
 ) -> Iterator[OpenVideo]:
-    """Open a video, be it a file, a folder of frames or in a set; raises VideoError.
-
-    Frames of files and sets have at most `max_pixels`.
-    """
+    """Open a video, a file, a folder of frames or in a set, of frames with at most `max_pixels`; raises
+    VideoError."""
     if os.path.isdir(record.path):
-        with closing(FrameFolder(record.path)) as folder:
+        with closing(FrameFolder(record.path, max_pixels)) as folder:
             yield folder
         return
     parts = _ADDRESS.fullmatch(record.path) if stored_set(record) else None

@@ -26,8 +26,8 @@ class VideoError(Exception):
     """A video, or the wanted part of it, that cannot be read: `path`, a fixed word `reason`, and `detail`.
 
     Reasons: missing, not-a-file, unreadable, empty, pointer, not-a-video, no-video-stream, still-image,
-    no-decoder, no-frames, damaged, mixed-sizes, too-large, unknown-colours, needs-pyav, segment-outside,
-    crashes-decoder, not-encodable; docs/reading-videos.md says what each means.
+    no-decoder, no-frames, damaged, mixed-sizes, mixed-frames, too-large, unknown-colours, needs-pyav,
+    segment-outside, crashes-decoder, not-encodable; docs/reading-videos.md says what each means.
     """
 
     def __init__(self, path: str, reason: str, detail: str) -> None:

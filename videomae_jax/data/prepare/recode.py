@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
-from videomae_jax.data.images import FrameFolder, stream_images
+from videomae_jax.data.images import FrameFolder
 from videomae_jax.data.prepare.settings import Storage
 from videomae_jax.data.prepared import OpenVideo, find_segment, open_record
 from videomae_jax.data.sources import VideoRecord
@@ -70,13 +70,11 @@ class Recode:
             return self._encode(record, frames, wanted, times)
 
     def _images(self, record: VideoRecord) -> Recoded:
-        folder = FrameFolder(record.path)
-        times = np.arange(len(folder.files)) / self.storage.image_fps
+        folder = FrameFolder(record.path, self.storage.max_pixels)
+        times = np.arange(len(folder.timestamps)) / self.storage.image_fps
         wanted = self._choose(record, folder, times)
         even = self.storage.form == "video"
-        frames = stream_images(
-            record.path, folder.files, wanted.tolist(), self.storage.short_side or None, even=even
-        )
+        frames = folder.stream(wanted.tolist(), self.storage.short_side or None, even=even)
         return self._encode(record, frames, wanted, times)
 
     def _choose(
