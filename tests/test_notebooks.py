@@ -8,8 +8,14 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 from PIL import Image
+
+from videomae_jax import VideoMAEForPreTraining, read_clip, write_synthetic_videos
+from videomae_jax.config import load_config
+from videomae_jax.processing import Processing
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["convert", "features", "finetune", "pretrain", "quickstart", "sharding"]
@@ -111,3 +117,24 @@ def test_without_tiny_a_published_recipe_learns_the_classes_of_the_folders(tmp_p
     assert plan.config.model.id2label == plan.classes.names
     assert [video.label for video in plan.val_videos] == [0, 1, 2]
     assert plan.config.init_from == settings["PRETRAINED"]
+
+
+@each_notebook
+def test_processors_are_those_of_the_weights(name: str) -> None:
+    """One made of defaults may normalise otherwise than the weights that `TINY = False` loads ask for."""
+    for node in (node for cell in _code(name) for node in _statements(cell)):
+        assert not (isinstance(node, ast.Call) and ast.unparse(node.func) == "VideoMAEImageProcessor")
+
+
+@pytest.mark.parametrize("rate", [2, None], ids=["of a run", "of the hub"])
+def test_the_last_cell_of_quickstart_normalises_as_in_training(tmp_path: Path, rate: int | None) -> None:
+    write_synthetic_videos(tmp_path, train_per_class=0, val_per_class=1, side=32)
+    config = load_config("tiny").model
+    said = Processing.for_size(32, image_mean=(0.1, 0.2, 0.3), image_std=(0.5, 0.6, 0.7), sampling_rate=rate)
+    model = VideoMAEForPreTraining(config, said)
+    model.save_pretrained(tmp_path / "weights", model.init_params(jax.random.key(0)))
+    video = tmp_path / "val/up_000.mp4"
+    names: dict[str, Any] = {"PRETRAINED": str(tmp_path / "weights"), "VIDEO": str(video), "jax": jax}
+    exec(_code("quickstart")[-1]["source"], names)
+    pixels = (read_clip(video, config, rate or 4) / 255 - said.image_mean) / said.image_std
+    np.testing.assert_allclose(names["pixels"][0], pixels, atol=1e-5)

@@ -29,12 +29,14 @@ def own_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     if "qkv_bias" in own:  # The name before transformers 5.18.
         own["qv_bias"] = own.pop("qkv_bias")
     if own.pop("hidden_act", "gelu") not in EXACT_GELU:
-        raise ValueError(f"hidden_act={settings['hidden_act']!r}; VideoMAE here has gelu only")
+        raise ValueError(
+            f'hidden_act={settings["hidden_act"]!r}; VideoMAE here has the exact one only, "gelu"'
+        )
     for name, value in _FIXED.items():
         if own.pop(name, value) != value:
+            instead = "; drop_path and head_dropout are what training has instead" * ("dropout" in name)
             raise ValueError(
-                f"{name}={settings[name]!r} is {value:g} here, always; drop_path and head_dropout are what "
-                "training has instead"
+                f"{name}={settings[name]!r} is not supported: here it is always {value:g}{instead}"
             )
     for name in ("image_size", "patch_size"):
         if isinstance(side := own.get(name), list | tuple):

@@ -18,6 +18,7 @@ from videomae_jax.inference.predictor import Predictor, read_normalization, rows
 from videomae_jax.models.encoder import VideoMAEModel
 from videomae_jax.plan.chips import read_slice
 from videomae_jax.plan.step import step_on
+from videomae_jax.training.run_plan import make_plan
 
 KINDS = {"multi_label_classification": "sigmoid", "regression": "value", None: "softmax"}
 CLIP = np.random.default_rng(0).integers(0, 256, (1, CONFIG.num_frames, 32, 32, 3), np.uint8)
@@ -93,6 +94,15 @@ def test_conversion_keeps_the_problem(tmp_path):
         place = target
     assert VideoClassifier.from_pretrained(place).predictor.config.score_kind == "sigmoid"
     assert json.loads((place / "config.json").read_text())["problem_type"] == "multi_label_classification"
+
+
+def test_a_run_of_one_class_is_no_regression(videos, tmp_path):
+    """Where nothing is said, transformers and we take one output for a number."""
+    (tmp_path / "train.csv").write_text(f"{videos / 'val/up_000.mp4'} 0\n")
+    tuning = load_config("tiny_finetune")
+    data = replace(tuning.data, train=(str(tmp_path / "train.csv"),))
+    model = make_plan(replace(tuning, data=data)).config.model
+    assert (model.num_labels, model.score_kind) == (1, "softmax")
 
 
 def test_what_cannot_be_trained_is_refused():

@@ -43,6 +43,11 @@ calls = {
     "classifier": lambda: VideoMAEForVideoClassification(NAMED)(CLIP),
     "encoder": lambda: VideoMAEModel(CONFIG)(CLIP),
     "torch": lambda: run(torch(CLIP.transpose(0, 1, 4, 2, 3)), MASK),
+    "torch, time first": lambda: run(torch(CLIP.transpose(0, 4, 1, 2, 3)), MASK),
+    "torch, channels last": lambda: run(torch(CLIP), MASK),
+    "torch to the classifier": lambda: VideoMAEForVideoClassification(NAMED).apply({}, torch(CLIP)),
+    "torch to the encoder": lambda: VideoMAEModel(CONFIG).apply({}, torch(CLIP)),
+    "bytes": lambda: run(CLIP.astype(np.uint8), MASK),
     "torch mask": lambda: run(CLIP, torch(MASK)),
     "list": lambda: run(CLIP.tolist(), MASK),
     "flat mask": lambda: run(CLIP[:1], MASK[0]),
@@ -62,6 +67,11 @@ SAID = {
     "classifier": "VideoMAEForVideoClassification holds no parameters: call model.apply",
     "encoder": "VideoMAEModel holds no parameters: call model.apply",
     "torch": "is a torch tensor: give pixel_values.permute(0, 1, 3, 4, 2).numpy(force=True)",
+    "torch, time first": "give pixel_values.permute(0, 2, 3, 4, 1).numpy(force=True)",
+    "torch, channels last": "give pixel_values.numpy(force=True)",
+    "torch to the classifier": "give pixel_values.numpy(force=True)",
+    "torch to the encoder": "give pixel_values.numpy(force=True)",
+    "bytes": "pixel_values holds uint8: give normalised numbers, which VideoMAEImageProcessor makes",
     "torch mask": "give bool_masked_pos.numpy(force=True)",
     "list": "pixel_values is a list: give an array, as np.asarray(pixel_values)",
     "flat mask": "a single one needs a leading batch axis, bool_masked_pos[None]",
@@ -148,8 +158,9 @@ def test_a_configuration_in_the_words_of_transformers(tmp_path):
     assert VideoMAEConfig.from_pretrained(tmp_path) == config
     assert VideoMAEConfig.from_pretrained(tmp_path, num_labels=5, image_size=[32, 32]).num_labels == 5
     for wrong, says in (
-        ({"hidden_act": "gelu_new"}, "has gelu only"),
+        ({"hidden_act": "gelu_new"}, "has the exact one only"),
         ({"hidden_dropout_prob": 0.1}, "drop_path and head_dropout"),
+        ({"initializer_range": 0.1}, "always 0.02$"),
         ({"id2label": {1: "a"}}, "must name the classes 0 to 0"),
         ({"id2label": ("a", "b"), "label2id": {"b": 0, "a": 1}}, "label2id has the classes"),
         ({"image_size": [16, 32]}, "only squares"),
@@ -207,6 +218,8 @@ def test_from_pretrained_with_other_settings(tmp_path, pretrained, caplog):
         ({"num_frames": 5}, "num_frames=5 is not a multiple of tubelet_size=2"),
         ({"torch_dtype": "float32"}, "torch_dtype is no argument here: give dtype"),
         ({"ignore_mismatched_sizes": True}, "drawn anew from key="),
+        ({"config": CONFIG}, "fields of the configuration that shall differ"),
+        ({"output_hidden_states": True}, "where the model is called"),
     ):
         with pytest.raises(InputError, match=says):
             VideoMAEForPreTraining.from_pretrained(tmp_path / "a", **{"subfolder": "inner"} | wrong)

@@ -51,6 +51,15 @@ def test_another_architecture_is_refused(weights, kind, changes, said):
         start(weights, kind, **changes)
 
 
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_weights_of_other_channels_cannot_be_trained_on(tmp_path, kind):
+    """No option helps: a model of one channel is refused too."""
+    model, params = make(VideoMAEForPreTraining, replace(CONFIG, num_channels=1))
+    model.save_pretrained(tmp_path / "a", params)
+    with pytest.raises(InputError, match=r"only weights of num_channels=3 can be trained on$"):
+        start(tmp_path / "a", kind)
+
+
 def test_every_difference_is_said_at_once(weights):
     changes = {"num_attention_heads": 4, "decoder_num_attention_heads": 4, "norm_pix_loss": False}
     with pytest.raises(InputError) as raised:

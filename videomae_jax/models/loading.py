@@ -31,6 +31,11 @@ log = logging.getLogger(__name__)
 Tensors = Mapping[str, np.ndarray]
 _OF_TRANSFORMERS = {
     "torch_dtype": "give dtype",
+    "config": "give the fields of the configuration that shall differ, as num_frames=8",
+    "output_hidden_states": "give it where the model is called",
+    "output_attentions": "attention is computed without its matrix, so there is none to return",
+    "return_dict": "outputs have names, always",
+    "force_download": "remove the repository from HF_HUB_CACHE first",
     "ignore_mismatched_sizes": "a head for other classes is drawn anew from key=jax.random.key(...)",
     "attn_implementation": 'give attention="auto", "xla", "blockwise", "cudnn" or "splash"',
     "device_map": "parameters come on the default device; jax.device_put moves them",
@@ -114,6 +119,8 @@ def compare_for_training(
     """
 
     def way_out(names: list[str]) -> str:
+        if theirs.num_channels != 3:
+            return "Training reads videos as RGB, so only weights of num_channels=3 can be trained on"
         options = (_option(name, getattr(theirs, name)) for name in names)
         return f"Choose the recipe of its size, or give {' '.join(options)}"
 

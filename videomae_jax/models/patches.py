@@ -41,21 +41,32 @@ def check_bound(module: Any, inputs: str) -> None:
         )
 
 
+def is_torch(value: Any) -> bool:
+    """Whether it is a tensor of PyTorch's, which is not imported for that."""
+    return type(value).__module__.partition(".")[0] == "torch"
+
+
 def check_array(name: str, value: Any) -> None:
     """Raise TypeError, with the way out, for what is no array of NumPy's or JAX's."""
-    if type(value).__module__.partition(".")[0] == "torch":
-        moved = ".permute(0, 1, 3, 4, 2)" if name == "pixel_values" and value.ndim == 5 else ""
-        raise TypeError(
-            f"{name} is a torch tensor: give {name}{moved}.numpy(force=True)"
-            + (", with the channels last" if moved else "")
-        )
+    if is_torch(value):
+        raise TypeError(f"{name} is a torch tensor: give {name}.numpy(force=True)")
     if not hasattr(value, "shape") or not hasattr(value, "ndim"):
         raise TypeError(f"{name} is a {type(value).__name__}: give an array, as np.asarray({name}) is")
 
 
 def check_video(video: Shaped[Array | np.ndarray, "..."], config: VideoMAEConfig) -> None:
     """Raise ValueError, with the way out, unless the video is (b, T, H, W, c) as the configuration says."""
+    if is_torch(video) and (axes := _axes_to_channels_last(video.shape, config)):
+        raise TypeError(
+            f"pixel_values is a torch tensor: give pixel_values.permute{axes}.numpy(force=True), with the "
+            "channels last"
+        )
     check_array("pixel_values", video)
+    if video.dtype.kind in "biu":
+        raise ValueError(
+            f"pixel_values holds {video.dtype}: give normalised numbers, which VideoMAEImageProcessor makes "
+            "of frames"
+        )
     size, patch = config.image_size, config.patch_size
     wanted = (config.num_frames, size, size, config.num_channels)
     if video.ndim == 5 and video.shape[1:] == wanted:
@@ -65,8 +76,7 @@ def check_video(video: Shaped[Array | np.ndarray, "..."], config: VideoMAEConfig
     if video.ndim != 5:
         raise ValueError(f"{said}: give it five axes; a single clip needs a leading batch axis, video[None]")
     frames, height, width, channels = video.shape[1:]
-    if channels != config.num_channels and config.num_channels in (video.shape[1], video.shape[2]):
-        axes = "(0, 1, 3, 4, 2)" if video.shape[2] == config.num_channels else "(0, 2, 3, 4, 1)"
+    if axes := _axes_to_channels_last(video.shape, config):
         raise ValueError(f"{said}: this looks channels-first; use video.transpose{axes}")
     if channels != config.num_channels:
         raise ValueError(f"{said}: the model was built for {config.num_channels} channels")
@@ -79,3 +89,10 @@ def check_video(video: Shaped[Array | np.ndarray, "..."], config: VideoMAEConfig
             f"{said}: height and width must be multiples of the patch size {patch}; resize the clip"
         )
     raise ValueError(f"{said}: resize the clip to {size}, or build the model with that image_size")
+
+
+def _axes_to_channels_last(shape: tuple[int, ...], config: VideoMAEConfig) -> tuple[int, ...] | None:
+    """How to transpose a clip whose channels stand elsewhere; None where they do not."""
+    if len(shape) != 5 or shape[4] == config.num_channels:
+        return None
+    return {shape[1]: (0, 2, 3, 4, 1), shape[2]: (0, 1, 3, 4, 2)}.get(config.num_channels)

@@ -211,6 +211,8 @@ def _read_labelled(
         read_labelled(lists, data.root, classes, split="val").videos for lists in (data.val, data.test)
     )
     model = replace(model, num_labels=len(classes.names), id2label=classes.names)
+    if model.num_labels == 1:  # Which would else be taken for a regression.
+        model = replace(model, problem_type="single_label_classification")
     return replace(config, model=model), classes, videos, val_videos, test_videos
 
 
