@@ -74,6 +74,8 @@ def test_total_and_label_are_told_from_start_and_total_by_the_folders(tmp_path):
     ]
     with pytest.raises(InputError, match=r"line 1: 'a' has no label"):
         read_labelled([pre_training])
+    with pytest.raises(InputError, match="or `folder total label` with a folder that is there"):
+        read_labelled([write_list(tmp_path, "missing 7 2")])
     with pytest.raises(InputError, match=r"line 2: total 0 and label 0: total is at least 1: 'b 0 0'"):
         read_videos([write_list(tmp_path, "a 20 1", "b 0 0")])
 

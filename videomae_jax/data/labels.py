@@ -218,7 +218,10 @@ def _numbered(found: Sequence[Source], classes: Classes, need_label: bool = True
             elif source.classes is not None:
                 yield replace(record, label=_label_by_name(where, record, source, numbers))
             elif record.label is None:
-                raise InputError(f"{where}: {record.name!r} has no label; expected a line `path label`")
+                frames = ", or `folder total label` with a folder that is there" * (record.total > 0)
+                raise InputError(
+                    f"{where}: {record.name!r} has no label; expected a line `path label`{frames}"
+                )
             elif by_numeral and str(record.label) in numbers:
                 yield replace(record, label=numbers[str(record.label)])
             elif not classes.ordered:
