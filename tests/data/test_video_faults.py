@@ -1,8 +1,10 @@
 """Kinds of files whose containers say something wrong: every frame right, or refused for the true reason."""
 
 import contextlib
+import io
 import resource
 import struct
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -259,6 +261,20 @@ def test_motion_jpeg_without_its_tables(tmp_path, kind, pictures, proven):
     assert each_alone_is_right(path) == 40
     with open_video(path) as video:
         assert (video._times is not None) == proven
+
+
+def test_a_raw_stream_whose_times_are_only_counted(tmp_path):
+    """After a jump the count begins elsewhere, and packets that begin in a block tell no place."""
+    noise = np.random.default_rng(0).integers(0, 60, (40, 64, 96, 3), np.uint8)
+    file, encoder = io.BytesIO(), av.CodecContext.create("mjpeg", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 96, 64, "yuvj420p"
+    encoder.time_base, encoder.qmin, encoder.qmax = Fraction(1, 25), 4, 4
+    for image in moving_square(40, 64, 96) // 2 + noise:
+        for packet in encoder.encode(av.VideoFrame.from_ndarray(image.astype(np.uint8), format="rgb24")):
+            # With this header it is read as pictures one after the other.
+            file.write(bytes(packet)[:2] + b"\xff\xe0\x00\x10JFIF\0\1\2\0\0\1\0\1\0\0" + bytes(packet)[2:])
+    (tmp_path / "a.mjpeg").write_bytes(file.getvalue())
+    assert each_alone_is_right(tmp_path / "a.mjpeg") == 40
 
 
 @pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
