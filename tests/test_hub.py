@@ -24,6 +24,8 @@ NAMES = [
     "MCG-NJU/videomae-base-finetuned-kinetics",
     "MCG-NJU/videomae-base-short-ssv2",
 ]
+NESTED = "owner/nested"
+"""A repository in which the others are folders."""
 RIGHT_SIZE = bool(os.environ.get("FULL"))
 """FULL=1 serves models of the published sizes, 1.9 GB in all; otherwise they are narrow and shallow."""
 
@@ -58,7 +60,8 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def hub(folders):
-    with serve(folders) as endpoint:
+    nested = {NESTED: folders[NAMES[0]].parent}
+    with serve(folders | nested) as endpoint:
         yield endpoint
 
 
@@ -87,19 +90,21 @@ def test_what_users_write_through_the_hub_and_then_offline(hub, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("done\n")
     assert "CC-BY-NC" in done.stderr
-    asked = [[NAMES[0], None], [NAMES[3], None]]
+    asked = [[NAMES[0], {}], [NAMES[3], {}]]
     assert refusals(asked, tmp_path, HF_HUB_OFFLINE="1") == ["loaded", "loaded"]
 
 
 REFUSALS = """
 import json, sys
-from videomae_jax import VideoMAEForPreTraining, VideoMAEImageProcessor
+from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEImageProcessor
 from videomae_jax.errors import InputError
 said = []
-for source, revision in json.loads(sys.argv[1]):
+for source, options in json.loads(sys.argv[1]):
     try:
-        VideoMAEForPreTraining.from_pretrained(source, revision=revision)
-        VideoMAEImageProcessor.from_pretrained(source, revision=revision)
+        model, _ = VideoMAEForPreTraining.from_pretrained(source, **options)
+        VideoMAEImageProcessor.from_pretrained(source, **options)
+        config = VideoMAEConfig.from_pretrained(source, **options)
+        assert config.hidden_size == model.config.hidden_size
         said.append("loaded")
     except InputError as error:
         said.append(str(error))
@@ -115,7 +120,9 @@ def refusals(asked, cache, endpoint="http://127.0.0.1:9", **variables):
 
 def test_revisions_and_refusals(hub, tmp_path):
     tagged, nowhere, gated, absent = refusals(
-        [[NAMES[0], TAG], [NAMES[0], "v9"], [GATED, None], ["owner/absent", None]], tmp_path, hub
+        [[NAMES[0], {"revision": TAG}], [NAMES[0], {"revision": "v9"}], [GATED, {}], ["owner/absent", {}]],
+        tmp_path,
+        hub,
     )
     assert tagged == "loaded"
     assert "no revision 'v9'" in nowhere
@@ -123,7 +130,19 @@ def test_revisions_and_refusals(hub, tmp_path):
     assert "hf auth login" in gated
     assert GATED in gated
     assert "no such repository" in absent
-    (offline,) = refusals([[NAMES[1], None]], tmp_path, hub, HF_HUB_OFFLINE="1")
+    (offline,) = refusals([[NAMES[1], {}]], tmp_path, hub, HF_HUB_OFFLINE="1")
     assert "not in the cache" in offline
-    (unreachable,) = refusals([[NAMES[1], None]], tmp_path)
+    (unreachable,) = refusals([[NAMES[1], {}]], tmp_path)
     assert "no connection" in unreachable
+
+
+def test_folders_of_a_repository_and_its_copy_in_the_cache(hub, tmp_path):
+    inner = {"subfolder": NAMES[0].split("/")[1]}
+    cached = {"local_files_only": True}
+    said = refusals(
+        [[NESTED, inner | cached], [NESTED, inner], [NESTED, {"subfolder": "outer"}]], tmp_path, hub
+    )
+    assert "not in the cache" in said[0]
+    assert said[1] == "loaded"
+    assert f"{NESTED} has no folder outer" in said[2]
+    assert refusals([[NESTED, inner | cached]], tmp_path) == ["loaded"]

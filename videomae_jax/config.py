@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from videomae_jax.errors import InputError
 from videomae_jax.files import write_text
@@ -103,6 +103,11 @@ class VideoMAEConfig:
 
     def __post_init__(self) -> None:
         self._settle_labels()
+        kinds = get_args(ProblemType)
+        if self.problem_type not in (None, *kinds):
+            raise ValueError(
+                f"problem_type={self.problem_type!r} is not known: it is one of {', '.join(kinds)}"
+            )
         for name, part in (
             ("image_size", "patch_size"),
             ("num_frames", "tubelet_size"),

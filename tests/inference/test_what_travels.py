@@ -66,11 +66,14 @@ def test_how_a_run_was_trained_comes_through_every_form(tmp_path):
 
 
 def test_transformers_is_shown_the_same(tmp_path):
-    """A run is saved; transformers' own classes find the folder and give the same scores."""
+    """A run is exported; transformers' own classes find the folder and give the same scores."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra parity)")
     write_run(tmp_path / "run")
     model, params = VideoMAEForVideoClassification.from_pretrained(tmp_path / "run")
-    model.save_pretrained(tmp_path / "a", params)
+    model.save_pretrained(tmp_path / "saved", params)
+    assert cli.main(["convert", str(tmp_path / "run"), str(tmp_path / "a"), "--to", "hf"]) == 0
+    for name in ("config.json", FILES[0]):
+        assert (tmp_path / "a" / name).read_text() == (tmp_path / "saved" / name).read_text()
     theirs = transformers.AutoModelForVideoClassification.from_pretrained(tmp_path / "a").eval()
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "a")
     assert transformers.AutoConfig.from_pretrained(tmp_path / "a").id2label[2] == CONFIG.id2label[2]

@@ -160,6 +160,7 @@ def test_a_configuration_in_the_words_of_transformers(tmp_path):
     for wrong, says in (
         ({"hidden_act": "gelu_new"}, "has the exact one only"),
         ({"hidden_dropout_prob": 0.1}, "drop_path and head_dropout"),
+        ({"problem_type": "multi_label"}, "is one of single_label_classification, multi_label"),
         ({"initializer_range": 0.1}, "always 0.02$"),
         ({"id2label": {1: "a"}}, "must name the classes 0 to 0"),
         ({"id2label": ("a", "b"), "label2id": {"b": 0, "a": 1}}, "label2id has the classes"),

@@ -60,6 +60,16 @@ def test_weights_of_other_channels_cannot_be_trained_on(tmp_path, kind):
         start(tmp_path / "a", kind)
 
 
+def test_the_head_of_a_regression_is_none_of_classes(tmp_path):
+    config = replace(NAMED, id2label=(), num_labels=3, problem_type="regression")
+    model, params = make(VideoMAEForVideoClassification, config)
+    model.save_pretrained(tmp_path / "a", params)
+    nameless = VideoMAEForVideoClassification(replace(config, problem_type=None))
+    assert nameless.start_from(tmp_path / "a", KEY)[1].startswith(
+        "drawn anew: the weights are a regression's"
+    )
+
+
 def test_every_difference_is_said_at_once(weights):
     changes = {"num_attention_heads": 4, "decoder_num_attention_heads": 4, "norm_pix_loss": False}
     with pytest.raises(InputError) as raised:
