@@ -8,6 +8,7 @@ import pytest
 from videomae_jax import cli, demo
 from videomae_jax.config import LogConfig, OptimConfig, load_config
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
+from videomae_jax.files import locked_folder
 
 
 @pytest.fixture
@@ -66,3 +67,10 @@ def test_both_recipes_are_of_one_architecture():
     ):
         assert getattr(pretrained, name) == getattr(finetuned, name)
     assert not load_config(demo.FINETUNE).augment.flip, "left and right are classes"
+
+
+def test_a_second_demo_at_the_same_time_is_refused(tmp_path, capsys):
+    with locked_folder(tmp_path, "--workdir"):
+        assert cli.main(["demo", "--workdir", str(tmp_path)]) == 2
+    assert "another process is writing to" in capsys.readouterr().err
+    assert not (tmp_path / "videos").exists()

@@ -14,6 +14,7 @@ from videomae_jax.checkpoints.orbax import find_step_folder
 from videomae_jax.config import FinetuneConfig, PretrainConfig, load_config
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.files import locked_folder
 from videomae_jax.inference.curve import draw_curves
 from videomae_jax.inference.evaluate import Evaluate, Evaluation, evaluate_checkpoint
 from videomae_jax.inference.view import ReconstructVideo, draw_reconstructions
@@ -35,6 +36,12 @@ class Demo:
 
 def demo(args: Demo) -> int:
     """Do all of it, or the rest of it, and say where to look; returns the exit code."""
+    with locked_folder(args.workdir, "--workdir"):
+        return _demo(args)
+
+
+def _demo(args: Demo) -> int:
+    """As `demo`, once no other demo writes there."""
     began = time.monotonic()
     videos, pretrained = args.workdir / "videos", args.workdir / "pretrained"
     _videos(videos)

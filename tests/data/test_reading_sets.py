@@ -140,6 +140,19 @@ def test_features_and_clips_are_read_from_sets(folder, form):
     np.testing.assert_array_equal(read_clip(record.path, model, 2), clips[0])
 
 
+@pytest.mark.parametrize("kept", [0.5, 0])
+def test_a_set_that_was_not_copied_whole_is_refused(folder, tmp_path, kept):
+    copy = shutil.copytree(folder / "jpeg", tmp_path / "copy")
+    shard = sorted(copy.glob("*train.array_record*"))[0]
+    content = shard.read_bytes()
+    shard.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(InputError, match=f"has .* of the {len(content)} bytes that .*: copy it again"):
+        read_videos([str(copy)])
+    shard.unlink()
+    with pytest.raises(InputError, match=f"has 0 of the {len(content)} bytes"):
+        read_videos([str(copy)])
+
+
 @pytest.fixture(scope="module")
 def nameless(folder):
     """A set of a list without names of classes, and without a validation split."""

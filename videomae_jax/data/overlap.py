@@ -1,9 +1,11 @@
 """Videos that are both trained on and measured with, which makes the measurement too good."""
 
 import os
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import accumulate
 
 from videomae_jax.data.sources import VideoRecord
 
@@ -19,9 +21,24 @@ def shared_videos(train: Sequence[VideoRecord], other: Sequence[VideoRecord]) ->
     segments: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for video in train:
         segments[place(video)].append(_frames(video))
-    return tuple(
-        video for video in other if any(_meet(_frames(video), each) for each in segments[place(video)])
-    )
+    trained = {where: _Segments(found) for where, found in segments.items()}
+    nothing = _Segments([])
+    return tuple(video for video in other if trained.get(place(video), nothing).meet(*_frames(video)))
+
+
+class _Segments:
+    """Stretches of frames of one video, which may be thousands."""
+
+    def __init__(self, stretches: Sequence[tuple[int, float]]) -> None:
+        stretches = sorted(stretches)
+        self._starts = [start for start, _ in stretches]
+        self._ends = list(accumulate((end for _, end in stretches), max))
+        """How far those up to each of them reach."""
+
+    def meet(self, start: int, end: float) -> bool:
+        """Whether a frame from `start` to before `end` is in one of them."""
+        before = bisect_left(self._starts, end)
+        return before > 0 and self._ends[before - 1] > start
 
 
 def describe_overlap(train: Sequence[VideoRecord], others: Mapping[str, Sequence[VideoRecord]]) -> str:
@@ -38,10 +55,6 @@ def describe_overlap(train: Sequence[VideoRecord], others: Mapping[str, Sequence
 
 def _frames(video: VideoRecord) -> tuple[int, float]:
     return video.start, float("inf") if video.total == -1 else video.start + video.total
-
-
-def _meet(one: tuple[int, float], other: tuple[int, float]) -> bool:
-    return one[0] < other[1] and other[0] < one[1]
 
 
 __all__ = ["describe_overlap", "shared_videos"]

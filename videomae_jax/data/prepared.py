@@ -7,6 +7,7 @@ Nothing is kept open in what is handed to worker processes: each opens the shard
 import csv
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -253,10 +254,31 @@ def _builder(folder: str) -> Any:
         unfinished = (epath.Path(folder) / ".prepare").exists()
         what = "a set that `videomae-jax prepare` has not finished" if unfinished else "no dataset_info.json"
         raise InputError(f"{folder} holds {what}; name the folder of a complete set")
+    place = _copy_from_s3(folder) if folder.startswith("s3://") else folder
+    _check_whole(place)
     try:
-        return tfds.builder_from_directory(_copy_from_s3(folder) if folder.startswith("s3://") else folder)
+        return tfds.builder_from_directory(place)
     except ImportError as error:  # Features of images and of decoded frames need TensorFlow.
         raise InputError(f"{folder} cannot be read: {error}. {_ENCODED}") from error
+
+
+def _check_whole(folder: str) -> None:
+    """Raise InputError where shards on this machine are not as long as the set's card says.
+
+    array_record finds a byte that was changed, but of a shard that was cut short it gives empty videos.
+    """
+    card = os.path.join(folder, "card.json")
+    if not os.path.exists(card):
+        return
+    with open(card, encoding="utf-8") as file:
+        splits = json.load(file)["splits"].values()
+    for shard in (shard for split in splits for shard in split["shards"]):
+        path = os.path.join(folder, shard["file"])
+        size = os.path.getsize(path) if os.path.exists(path) else 0
+        if size != shard["bytes"]:
+            raise InputError(
+                f"{path} has {size} of the {shard['bytes']} bytes that {card} says: copy it again"
+            )
 
 
 def _copy_from_s3(folder: str) -> str:
