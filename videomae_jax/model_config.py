@@ -1,0 +1,270 @@
+"""The architecture of a model and its classes, named as in Hugging Face's configuration. No jax here."""
+
+import difflib
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from videomae_jax.errors import InputError
+from videomae_jax.files import write_text
+from videomae_jax.transformers_names import class_names, from_json, own_names, to_json
+
+AttentionBackend = Literal["auto", "xla", "blockwise", "cudnn", "splash"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+ScoreKind = Literal["softmax", "sigmoid", "value"]
+
+T = TypeVar("T")
+
+
+def _takes_names_of_transformers(cls: type[T]) -> type[T]:
+    """Let a class be made with `qkv_bias`, `label2id`, a dict as `id2label` and the like; see `own_names`."""
+    init: Any = vars(cls)["__init__"]
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **settings: Any) -> None:
+        init(self, *args, **own_names(settings))
+
+    setattr(cls, "__init__", __init__)  # noqa: B010
+    return cls
+
+
+@_takes_names_of_transformers
+@dataclass(frozen=True)
+class VideoMAEConfig:
+    """The architecture, with the field names of Hugging Face's VideoMAEConfig.
+
+    The epsilons are per module, because the originals use 1e-6 everywhere and Hugging Face does not.
+    """
+
+    image_size: int = 224
+    """Height and width of a clip in pixels; a multiple of the patch size."""
+    patch_size: int = 16
+    """Height and width of a tubelet in pixels."""
+    num_channels: int = 3
+    """Colour channels; 3 for RGB."""
+    num_frames: int = 16
+    """Frames of a clip; a multiple of the tubelet size."""
+    tubelet_size: int = 2
+    """Frames of a tubelet."""
+    hidden_size: int = 768
+    """Width of the encoder; a multiple of its heads."""
+    num_hidden_layers: int = 12
+    """Blocks of the encoder."""
+    num_attention_heads: int = 12
+    """Attention heads of the encoder."""
+    intermediate_size: int = 3072
+    """Width inside the encoder's MLPs."""
+    decoder_hidden_size: int = 384
+    """Width of the decoder, which only pre-training has; a multiple of its heads."""
+    decoder_num_hidden_layers: int = 4
+    """Blocks of the decoder."""
+    decoder_num_attention_heads: int = 6
+    """Attention heads of the decoder."""
+    decoder_intermediate_size: int = 1536
+    """Width inside the decoder's MLPs."""
+    qv_bias: bool = True
+    """Learned biases on queries and values (never on keys)."""
+    norm_pix_loss: bool = True
+    """Predict pixels normalised per patch and channel; False predicts pixels in [0, 1]."""
+    use_mean_pooling: bool = True
+    """For classifiers: mean of all tokens, then fc_norm. Pre-training always has the encoder's norm."""
+    layer_norm_eps: float = 1e-6
+    """Epsilon of the encoder's norms."""
+    decoder_norm_eps: float = 1e-6
+    """Epsilon of the decoder's norms."""
+    fc_norm_eps: float = 1e-6
+    """Epsilon of the norm before a classifier's head."""
+    encoder_norm: bool = True
+    """False only for a loaded Hugging Face pre-training checkpoint that has no encoder norm."""
+    num_labels: int = 0
+    """Classes of a classifier; the length of `id2label` where that is given."""
+    id2label: tuple[str, ...] = ()
+    """Names of the classes, in the order of their numbers."""
+    problem_type: ProblemType | None = None
+    """What a classifier's outputs are: one class of all, each class for itself, or plain numbers. None means
+    one class of all, or a number where there is one output only. Training here is of one class of all."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Compute dtype; "auto" is bfloat16 on GPUs and TPUs and float32 on a CPU. Parameters are float32."""
+    remat: bool = False
+    """Recompute each block in the backward pass: less memory, about a third more time."""
+    attention: AttentionBackend = "auto"
+    """What computes attention over 512 tokens and more: "auto" is cuDNN on NVIDIA GPUs in bfloat16, splash on
+    TPUs and blockwise on CPUs. Shorter sequences always take plain XLA."""
+    drop_path: float = 0.0
+    """In training, the chance that a clip skips the last block's branches; rising from 0 at the first."""
+    head_dropout: float = 0.0
+    """In training of a classifier, the share of features hidden from the head."""
+
+    def __post_init__(self) -> None:
+        self._settle_labels()
+        kinds = get_args(ProblemType)
+        if self.problem_type not in (None, *kinds):
+            raise ValueError(
+                f"problem_type={self.problem_type!r} is not known: it is one of {', '.join(kinds)}"
+            )
+        for name, part in (
+            ("image_size", "patch_size"),
+            ("num_frames", "tubelet_size"),
+            ("hidden_size", "num_attention_heads"),
+            ("decoder_hidden_size", "decoder_num_attention_heads"),
+        ):
+            value, divisor = getattr(self, name), getattr(self, part)
+            if value % divisor:
+                raise ValueError(
+                    f"{name}={value} is not a multiple of {part}={divisor}; change one of the two"
+                )
+
+    def _settle_labels(self) -> None:
+        """Let `id2label` and `num_labels` agree, whichever was given."""
+        names = self.id2label
+        if len(names) != self.num_labels and (not names or (self.num_labels and are_numbers(names))):
+            names = tuple(f"LABEL_{number}" for number in range(self.num_labels))
+        if self.num_labels not in (0, len(names)):
+            raise ValueError(
+                f"num_labels={self.num_labels}, but id2label names {len(names)} classes; change one of them"
+            )
+        object.__setattr__(self, "id2label", names)
+        object.__setattr__(self, "num_labels", len(names))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The number of each class by its name."""
+        return {name: number for number, name in enumerate(self.id2label)}
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """What outputs become: shares that add up to 1, a probability each, or themselves."""
+        if self.problem_type == "multi_label_classification":
+            return "sigmoid"
+        if self.problem_type == "regression" or (self.problem_type is None and self.num_labels == 1):
+            return "value"
+        return "softmax"
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tokens along time, height and width: (t, h, w)."""
+        side = self.image_size // self.patch_size
+        return self.num_frames // self.tubelet_size, side, side
+
+    @property
+    def num_tokens(self) -> int:
+        t, h, w = self.grid
+        return t * h * w
+
+    @property
+    def values_per_tubelet(self) -> int:
+        return self.tubelet_size * self.patch_size**2 * self.num_channels
+
+    def changed(self, **changes: Any) -> "VideoMAEConfig":
+        """With other values, under the names of transformers too; other classes take the place of all.
+
+        Raises InputError for a name that is no field, and ValueError for values that cannot be built.
+        """
+        changes = own_names(changes)
+        known = [each.name for each in fields(self)]
+        if unknown := sorted(changes.keys() - set(known)):
+            near = difflib.get_close_matches(unknown[0], known, n=1)
+            raise InputError(
+                f"{unknown[0]} is no field of VideoMAEConfig and no argument here; "
+                + (f"did you mean {near[0]}?" if near else f"its fields are {', '.join(known)}")
+            )
+        if changes.keys() & {"num_labels", "id2label"}:
+            changes = {"num_labels": 0, "id2label": (), **changes}
+        return replace(self, **changes)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], **changes: Any) -> "VideoMAEConfig":
+        """From what a config.json holds; what it does not say is as transformers has it, or as by default.
+
+        Entries that mean nothing here are left out; `changes` come on top. Raises ValueError for what cannot
+        be built.
+        """
+        return cls(**from_json(values, {each.name for each in fields(cls)})).changed(**changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a config.json, which transformers loads: architecture and classes, not how to compute."""
+        return to_json(asdict(self))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        subfolder: str = "",
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> "VideoMAEConfig":
+        """That of a Hugging Face folder or hub id, a work folder or a step folder; `changes` come on top.
+
+        Raises InputError where there is none.
+        """
+        # By name, as the package's own names are found: reading folders is above this module.
+        reader = import_module("videomae_jax.checkpoints.source")
+        return reader.read_config_of(str(source), revision, subfolder, local_files_only).changed(**changes)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json alone; a model's `save_pretrained` writes it beside its weights."""
+        file = Path(folder) / "config.json"
+        try:
+            write_text(file, json.dumps(self.to_dict(), indent=2) + "\n")
+        except OSError as error:
+            raise InputError(f"{file} could not be written: {error}") from error
+
+
+def check_rgb(what: str, config: VideoMAEConfig) -> None:
+    """Raise InputError for a model that takes no RGB, where videos are read for it."""
+    if config.num_channels != 3:
+        raise InputError(
+            f"the model takes num_channels={config.num_channels}, but {what} reads videos as RGB, of 3: "
+            "use the model classes themselves, in Python, which take arrays of any number of channels"
+        )
+
+
+def are_numbers(names: Sequence[str]) -> bool:
+    """Whether these stand for classes without names: each is its number, or Hugging Face's LABEL_number."""
+    return all(name in (str(number), f"LABEL_{number}") for number, name in enumerate(names))
+
+
+def _size(width: int, layers: int, heads: int, decoder: tuple[int, int, int], **changes) -> VideoMAEConfig:
+    decoder_width, decoder_layers, decoder_heads = decoder
+    sizes = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+        "decoder_hidden_size": decoder_width,
+        "decoder_num_hidden_layers": decoder_layers,
+        "decoder_num_attention_heads": decoder_heads,
+        "decoder_intermediate_size": 4 * decoder_width,
+    }
+    return VideoMAEConfig(**(sizes | changes))
+
+
+SIZES = {
+    "small": _size(384, 12, 6, (192, 4, 3)),
+    "base": _size(768, 12, 12, (384, 4, 6)),
+    "large": _size(1024, 24, 16, (512, 12, 8)),
+    "huge": _size(1280, 32, 16, (640, 12, 8)),
+    # The MLP ratio 48/11 holds in the decoder too: int(512 * 48 / 11).
+    "giant": _size(
+        1408, 40, 16, (512, 4, 8), patch_size=14, intermediate_size=6144, decoder_intermediate_size=2234
+    ),
+}
+"""The published sizes, small to huge with their V1 decoders and giant with that of V2."""
+
+
+__all__ = [
+    "SIZES",
+    "AttentionBackend",
+    "ProblemType",
+    "ScoreKind",
+    "VideoMAEConfig",
+    "are_numbers",
+    "check_rgb",
+    "class_names",
+]
