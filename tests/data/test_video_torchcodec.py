@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from built_videos import Build, build
 from test_video import encode, moving_square
 from test_video_faults import ShownWhenDecoded, remux
 
@@ -102,8 +103,8 @@ class Decoder:
     ("late", "failure", "said"),
     [
         (0.0, None, None),
-        (0.04, None, r"damaged: torchcodec gives a frame 0\.040 s from frame [39]"),
-        (0.0, RuntimeError("no more frames\nat line 3"), "damaged: torchcodec says: no more frames$"),
+        (0.04, None, r"needs-pyav: torchcodec gives a frame 0\.040 s from frame [39]"),
+        (0.0, RuntimeError("no more frames\nat line 3"), "needs-pyav: torchcodec says: no more frames$"),
     ],
 )
 def test_other_frames_are_refused_and_failures_named(path, monkeypatch, late, failure, said):
@@ -127,11 +128,16 @@ def test_without_torchcodec_the_way_out_is_told(path, monkeypatch):
         video.frames([0])
 
 
-@pytest.mark.parametrize("fault", ["order", "mirror"])
+@pytest.mark.parametrize("fault", ["order", "mirror", "keyframes", "index"])
 def test_what_it_would_give_wrong_is_refused(tmp_path, monkeypatch, fault):
     monkeypatch.setattr(video_torchcodec, "_load", lambda: Decoder)
     source = encode(tmp_path / "a.mp4", moving_square(20, 32, 48), options={"bf": "3", "b_strategy": "0"})
-    if fault == "order":
+    if fault == "keyframes":
+        encode(source, moving_square(20, 32, 48), "mpeg4", options={"g": "8"})
+        source.write_bytes(source.read_bytes().replace(b"stss", b"free"))
+    elif fault == "index":
+        source = build(Build("mpeg4-p", "avi", damage="idx1"), tmp_path)
+    elif fault == "order":
         source = remux(source, tmp_path / "b.mp4", ShownWhenDecoded())
     else:
         content = bytearray(source.read_bytes())
@@ -139,6 +145,6 @@ def test_what_it_would_give_wrong_is_refused(tmp_path, monkeypatch, fault):
         source.write_bytes(content)
     with (
         closing(TorchcodecVideo(str(source))) as video,
-        pytest.raises(VideoError, match=r"needs-pyav: .*(times|mirrored)"),
+        pytest.raises(VideoError, match=r"needs-pyav: .*(prove|mirrored|index)"),
     ):
         video.frames([3, 9])

@@ -75,6 +75,8 @@ def can_start(codec: str, head: bytes, *, is_told: bool) -> bool:
 
     `is_told`: the container names it among the places where decoding can start, and does not name all.
     """
+    if codec not in _CAN_START:
+        return True  # Only the container can tell.
     try:
         return _CAN_START[codec](head, is_told)
     except (EOFError, IndexError):

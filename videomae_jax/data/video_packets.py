@@ -67,9 +67,14 @@ class Packets:
         return None if leads else shown or None
 
     @cached_property
+    def told_starts(self) -> list[int]:
+        """Positions of the packets where decoding can start by the container alone."""
+        return [n for n, keyframe in enumerate(self.keyframes) if keyframe]
+
+    @cached_property
     def starts(self) -> list[int]:
         """Positions of the packets where decoding can start, by the container and by the picture itself."""
-        told = [n for n, keyframe in enumerate(self.keyframes) if keyframe]
+        told = self.told_starts
         is_told = len(told) < len(self.keyframes)
         return [n for n in told if can_start(self.codec, self._head(n), is_told=is_told)]
 
