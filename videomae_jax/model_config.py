@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from videomae_jax.errors import InputError
 from videomae_jax.files import write_text
@@ -18,6 +19,12 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 ScoreKind = Literal["softmax", "sigmoid", "value"]
 
 T = TypeVar("T")
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "dtype": ("auto", "float32", "bfloat16"),
+    "attention": get_args(AttentionBackend),
+    "problem_type": (None, *get_args(ProblemType)),
+}
+_MAY_BE_NONE = ("num_labels", "num_hidden_layers", "decoder_num_hidden_layers")
 
 
 def _takes_names_of_transformers(cls: type[T]) -> type[T]:
@@ -100,12 +107,15 @@ class VideoMAEConfig:
     """In training of a classifier, the share of features hidden from the head."""
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            if hint in (int, float, bool):
+                object.__setattr__(self, name, _settled(name, getattr(self, name), hint))
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} must be one of {', '.join(map(str, known))}"
+                )
         self._settle_labels()
-        kinds = get_args(ProblemType)
-        if self.problem_type not in (None, *kinds):
-            raise ValueError(
-                f"problem_type={self.problem_type!r} is not known: it is one of {', '.join(kinds)}"
-            )
         for name, part in (
             ("image_size", "patch_size"),
             ("num_frames", "tubelet_size"),
@@ -214,6 +224,21 @@ class VideoMAEConfig:
             write_text(file, json.dumps(self.to_dict(), indent=2) + "\n")
         except OSError as error:
             raise InputError(f"{file} could not be written: {error}") from error
+
+
+def _settled(name: str, value: Any, kind: type[int | float | bool]) -> int | float | bool:
+    """A setting as Python's own kind of number; raises ValueError for what is none of its kind."""
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}={value!r} must be True or False")
+        return value
+    if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
+        raise ValueError(f"{name}={value!r} must be {'a whole number' if kind is int else 'a number'}")
+    if not isinstance(value, Integral):
+        return float(value)
+    if kind is int and value < (least := 0 if name in _MAY_BE_NONE else 1):
+        raise ValueError(f"{name}={value} must be {least} or more")
+    return kind(int(value))
 
 
 def check_rgb(what: str, config: VideoMAEConfig) -> None:

@@ -26,12 +26,13 @@ from videomae_jax.training.workdir import describe
 CALLS = """
 import numpy as np
 import jax
-from dataclasses import asdict
+from dataclasses import replace
 from tiny_models import CLIP, CONFIG, MASK, NAMED, make
 from videomae_jax import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from videomae_jax.models.masking import mask_indices
 
 model, params = make(VideoMAEForPreTraining, CONFIG)
+config = lambda **settings: replace(CONFIG, **settings)
 run = lambda clip, mask: model.apply({"params": params}, clip, mask)
 
 class Tensor(np.ndarray):  # What of a torch tensor is looked at.
@@ -54,6 +55,13 @@ calls = {
     "grid of a mask": lambda: run(CLIP, MASK.reshape(2, 2, 2, 2)),
     "twos": lambda: run(CLIP, 2 * MASK.astype(np.int32)),
     "two masks": lambda: run(CLIP[:1], MASK),
+    "text": lambda: config(num_frames="16"),
+    "nothing": lambda: config(image_size=None),
+    "no patches": lambda: config(patch_size=0),
+    "half a frame": lambda: config(num_frames=4.5),
+    "a number for a word": lambda: config(qkv_bias=1),
+    "a dtype": lambda: config(dtype="float16"),
+    "another problem": lambda: config(problem_type="multi_label"),
     "two masks as indices": lambda: run(CLIP[:1], mask_indices(MASK)),
 }
 for name, call in calls.items():
@@ -78,6 +86,13 @@ SAID = {
     "grid of a mask": "bool_masked_pos.reshape(b, -1)",
     "twos": "bool_masked_pos holds [0, 2]: give booleans",
     "two masks": "the mask has 2 rows for 1 in pixel_values: give a row for each clip",
+    "text": "num_frames='16' must be a whole number",
+    "nothing": "image_size=None must be a whole number",
+    "no patches": "patch_size=0 must be 1 or more",
+    "half a frame": "num_frames=4.5 must be a whole number",
+    "a number for a word": "qv_bias=1 must be True or False",
+    "a dtype": "dtype='float16' must be one of auto, float32, bfloat16",
+    "another problem": "must be one of None, single_label_classification, multi_label_classification, regr",
     "two masks as indices": "np.repeat(pixel_values, rows, axis=0)",
 }
 
@@ -150,6 +165,7 @@ def test_a_configuration_in_the_words_of_transformers(tmp_path):
         }
     )
     assert (config.qv_bias, config.id2label, config.num_labels) == (False, ("run", "jump"), 2)
+    assert type(VideoMAEConfig(num_frames=np.int64(8)).num_frames) is int
     assert VideoMAEConfig(label2id={"b": 1, "a": 0}).id2label == ("a", "b")
     assert VideoMAEConfig(id2label=["a", "b"]).label2id == {"a": 0, "b": 1}
     assert VideoMAEConfig.from_dict(config.to_dict()) == config
@@ -160,7 +176,6 @@ def test_a_configuration_in_the_words_of_transformers(tmp_path):
     for wrong, says in (
         ({"hidden_act": "gelu_new"}, "has the exact one only"),
         ({"hidden_dropout_prob": 0.1}, "drop_path and head_dropout"),
-        ({"problem_type": "multi_label"}, "is one of single_label_classification, multi_label"),
         ({"initializer_range": 0.1}, "always 0.02$"),
         ({"id2label": {1: "a"}}, "must name the classes 0 to 0"),
         ({"id2label": ("a", "b"), "label2id": {"b": 0, "a": 1}}, "label2id has the classes"),
