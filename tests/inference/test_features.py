@@ -14,7 +14,7 @@ from videomae_jax.checkpoints.names import original_from_tree, original_spelling
 from videomae_jax.config import load_config
 from videomae_jax.data.cropping import scale_short_side, view_boxes
 from videomae_jax.data.video import Video, open_video
-from videomae_jax.errors import InputError
+from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.classify import VideoClassifier
 from videomae_jax.inference.encoder import ClipEncoder
 from videomae_jax.inference.extract import ExtractFeatures, extract_features
@@ -216,6 +216,16 @@ def test_v2_on_the_hub_has_fc_norm_and_no_head(tmp_path, clips, classifier):
 def test_a_layer_that_is_not_there_is_told(pretrained):
     with pytest.raises(InputError, match="layers 0 to 2"):
         ClipEncoder.from_pretrained(pretrained, layer=3)
+
+
+def test_memory_that_runs_out_is_told_with_what_to_do(pretrained, clips, monkeypatch):
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GiB\nand more")
+
+    encoder = ClipEncoder.from_pretrained(pretrained)
+    monkeypatch.setattr(encoder, "_encode", fail)
+    with pytest.raises(RunError, match=r"ran out of memory; lower --batch-size, .* said: RESOURCE_.* 9 GiB$"):
+        list(encoder.encode(clips))
 
 
 def test_the_normalisation_of_a_folder_is_honoured(tmp_path, clips):

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Float32, UInt8
 from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.config import check_rgb
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.inference.predictor import Normalization, read_normalization
+from videomae_jax.inference.predictor import Normalization, out_of_memory_explained, read_normalization
 from videomae_jax.models.axes import axis_rules
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import BEHIND_THE_ENCODER, VideoMAEModel, VideoMAEModelOutput
@@ -88,19 +88,20 @@ class ClipEncoder:
     def encode(self, clips: Iterable[Clip]) -> Iterator[Float32[np.ndarray, "b ..."]]:
         """Features of clips as they come, some at a time and in order; the next are read meanwhile.
 
-        Raises RunError when they are not finite.
+        Raises RunError when they are not finite, or memory runs out.
         """
         clips = iter(clips)
         waiting: tuple[jax.Array, int] | None = None
-        while part := list(islice(clips, self.batch_size)):
-            filled = np.zeros((self.batch_size, *part[0].shape), np.uint8)
-            filled[: len(part)] = part
-            started = self._encode(self.params, jax.device_put(filled, self._sharding)), len(part)
+        with out_of_memory_explained():
+            while part := list(islice(clips, self.batch_size)):
+                filled = np.zeros((self.batch_size, *part[0].shape), np.uint8)
+                filled[: len(part)] = part
+                started = self._encode(self.params, jax.device_put(filled, self._sharding)), len(part)
+                if waiting:
+                    yield _fetch(*waiting)
+                waiting = started
             if waiting:
                 yield _fetch(*waiting)
-            waiting = started
-        if waiting:
-            yield _fetch(*waiting)
 
     def about(self) -> dict[str, Any]:
         """All that decides what the features of a clip are, for JSON."""

@@ -152,7 +152,7 @@ def score_videos(
         process_count=processes,
     )
     waiting: tuple[ClipBatch, list[jax.Array]] | None = None
-    with closing(read), _out_of_memory_explained():
+    with closing(read), out_of_memory_explained():
         for batch in read:
             started = [predictor.start(clips) for clips in _split(batch.arrays["video"], step_size)]
             if waiting:  # The batch before: its scores are fetched while this one is computed.
@@ -182,7 +182,8 @@ def _finish(batch: ClipBatch, started: list[jax.Array], per_video: int) -> Score
 
 
 @contextmanager
-def _out_of_memory_explained() -> Iterator[None]:
+def out_of_memory_explained() -> Iterator[None]:
+    """Raise RunError, with what to do, where the devices had not memory enough."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -198,6 +199,7 @@ __all__ = [
     "Normalization",
     "Predictor",
     "Scored",
+    "out_of_memory_explained",
     "read_normalization",
     "rows",
     "score_videos",
