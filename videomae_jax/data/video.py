@@ -272,12 +272,17 @@ class Video:
         marked = self._packets.codec in _MARKS_UNREFERENCED
         # Pictures shown before the one where decoding starts are not asked for from there.
         begin = awaited = self._packets.pts[start] if start else None
+        context, width = None, 0
+        skips: bool | None = None
         for packet in self._demux(start, strict=needed is not None):
-            unneeded = marked and needed is not None and packet.size and packet.pts not in needed
-            context = self._stream.codec_context
-            if not context.is_open:
-                context.options = decoder_limits(self._max_pixels) | (_STRICT if self._strict else {})
-            context.skip_frame, width = "NONREF" if unneeded else "DEFAULT", context.width
+            if context is not self._stream.codec_context:
+                context, skips = self._stream.codec_context, None
+                width = context.width
+                if not context.is_open:
+                    context.options = decoder_limits(self._max_pixels) | (_STRICT if self._strict else {})
+            unneeded = bool(marked and needed is not None and packet.size and packet.pts not in needed)
+            if unneeded is not skips:
+                context.skip_frame, skips = "NONREF" if unneeded else "DEFAULT", unneeded
             try:
                 for frame in packet.decode():
                     if begin is None or frame.pts is None or frame.pts >= begin:
@@ -313,10 +318,12 @@ class Video:
             yield packet
         try:
             for packet in packets:
-                if expected and packet.size and _identity(packet) != next(expected, None):
+                # Spelled out, as a function's call for each packet costs.
+                if expected and packet.size and (packet.pts, packet.dts, packet.pos) != next(expected, None):
                     self._sound = False  # After the jump the file reads differently.
                 position += 1
-                self._furthest = max(self._furthest, position)
+                if position > self._furthest:
+                    self._furthest = position
                 yield packet
         except DECODER_ERRORS:
             self._errors += 1

@@ -7,7 +7,6 @@ from functools import cached_property
 from itertools import pairwise
 
 import av
-import numpy as np
 
 from videomae_jax.data.video_bitstream import can_start, display_order
 from videomae_jax.data.video_frames import DECODER_ERRORS
@@ -143,12 +142,13 @@ def read_packets(container: av.container.InputContainer, stream: av.VideoStream)
     codec = context.codec.canonical_name
     units = Units(codec, context.extradata or b"")
     begins = codec in _NEVER_REORDERED or codec in _ONE_PACKET_ONE_FRAME
+    looks_at_all, looks_at_keyframes = codec == "mjpeg", codec in _REORDERED
     rows: list[tuple[int | None, int | None, int | None, bool, bool, bool, int, bytes]] = []
     try:
         for p in container.demux(stream):
             if p.size:
                 beginning = bytes(memoryview(p)[:BEGINNING]) if begins else b""
-                if codec == "mjpeg" or (p.is_keyframe and codec in _REORDERED):
+                if looks_at_all or (looks_at_keyframes and p.is_keyframe):
                     units.look(len(rows), memoryview(p))
                 rows.append(
                     (p.pts, p.dts, p.pos, p.is_keyframe, p.is_discard, p.is_corrupt, p.size, beginning)
@@ -166,5 +166,5 @@ def _rises(times: list[int]) -> bool:
 
 def _is_even(times: list[int]) -> bool:
     """Whether times are evenly spaced, but for rounding."""
-    steps = np.diff(np.sort(np.array(times, np.int64)))
-    return not len(steps) or int(steps.max()) - int(steps.min()) <= 1
+    steps = [later - earlier for earlier, later in pairwise(sorted(times))]
+    return not steps or max(steps) - min(steps) <= 1
