@@ -6,7 +6,9 @@ from jaxtyping import Float64
 # Frames by which the order of decoding and that of display can differ.
 _REORDER = 16
 # Times are rounded, at the coarsest to milliseconds.
-_SAME_STEP = 0.05
+_SAME_STEP, _ROUNDING = 0.05, 0.0011
+# As a share of all frames.
+_MOST = 0.9
 
 
 def rising_times(
@@ -29,10 +31,12 @@ def rising_times(
     times = np.sort(_continued(shown, 1 / rate))
     steps = np.diff(times)
     # The rate may be that of fields, of which a frame has two.
-    fields = min(2, max(1, round(np.median(steps) * rate)))
-    if not steps.all() and abs(np.median(steps) * rate - fields) < _SAME_STEP * fields:
-        # Program streams go back by a frame now and then.
-        return times[0] + np.arange(len(times)) * fields / rate
+    step = min(2, max(1, round(np.median(steps) * rate))) / rate
+    repeats = not steps.all() and abs(np.median(steps) - step) < _SAME_STEP * step
+    even = np.mean(np.abs(steps - step) < _ROUNDING) > _MOST and abs(steps.sum() - len(steps) * step) < step
+    if repeats or even:
+        # Program streams go back by a frame now and then, and copies shift the first ones.
+        return times[0] + np.arange(len(times)) * step
     return times
 
 
