@@ -10,6 +10,7 @@ from random_classifier import write_run
 
 from videomae_jax.data.synthetic import write_synthetic_videos
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.files import locked_file
 from videomae_jax.inference import probe as probe_command
 from videomae_jax.inference import probe_features
 from videomae_jax.inference.neighbours import TEMPERATURE, neighbour_scores
@@ -228,6 +229,9 @@ def test_damaged_features_are_extracted_again(settings, tmp_path, capsys):
     assert "is damaged: its features are not those" in said
     assert "is no file of features" in said
     assert run_probe(replace(settings, kind="knn")) == first
+    path.unlink()  # As if another probe were about to write it.
+    with locked_file(path, "--features"), pytest.raises(InputError, match=r"or choose another --features$"):
+        run_probe(replace(settings, kind="knn"))
 
 
 def test_a_changed_video_is_extracted_again(settings, folder, capsys):

@@ -48,14 +48,15 @@ class FeatureWriter:
     file's own name. Raises InputError where another process is writing the same file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, option: str = "--out") -> None:
+        """`option` is what the user names the place by."""
+        self._path, self._option = path, option
         self._shape: tuple[int, ...] | None = None
         self._digest = hashlib.sha256()
 
     def __enter__(self) -> "FeatureWriter":
         with ExitStack() as held:
-            held.enter_context(locked_file(self._path, "--out"))
+            held.enter_context(locked_file(self._path, self._option))
             self._folder = held.enter_context(beside(self._path))
             self._folder.mkdir()
             self._rows: IO[bytes] = held.enter_context((self._folder / "rows").open("wb"))

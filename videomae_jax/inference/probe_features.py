@@ -110,7 +110,7 @@ def _extract(
 ) -> None:
     read, failures = [], []
     bar = tqdm(total=len(videos), desc=title, unit="video")
-    with FeatureWriter(path) as writer, bar:
+    with FeatureWriter(path, "--features") as writer, bar:
         for found in encoder.each(videos):
             bar.update()
             if isinstance(found, Failure):
