@@ -38,6 +38,8 @@ def own_names(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(
                 f"{name}={settings[name]!r} is not supported: here it is always {value:g}{instead}"
             )
+    if "dtype" in own:  # By name, or as NumPy, JAX or torch have it.
+        own["dtype"] = getattr(own["dtype"], "__name__", str(own["dtype"])).removeprefix("torch.")
     for name in ("image_size", "patch_size"):
         if isinstance(side := own.get(name), list | tuple):
             if len(set(side)) != 1:

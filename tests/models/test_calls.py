@@ -203,6 +203,7 @@ def test_from_pretrained_with_other_settings(tmp_path, pretrained, caplog):
     model, params = pretrained
     model.save_pretrained(tmp_path / "a/inner", params)
     for dtype in ("bfloat16", jnp.bfloat16, np.dtype(jnp.bfloat16)):
+        assert VideoMAEConfig(dtype=dtype).dtype == "bfloat16"
         again, params_again = VideoMAEForPreTraining.from_pretrained(
             tmp_path / "a", subfolder="inner", dtype=dtype
         )
@@ -226,7 +227,7 @@ def test_from_pretrained_with_other_settings(tmp_path, pretrained, caplog):
     assert (tuned.config.id2label, tuned.config.drop_path) == (("x", "y"), 0.1)
     for wrong, says in (
         ({"subfolder": "outer"}, "has no folder outer"),
-        ({"dtype": "float16"}, '"float32" or "bfloat16"'),
+        ({"dtype": jnp.float16}, "dtype='float16' must be one of auto, float32, bfloat16"),
         ({"hiden_size": 24}, "did you mean hidden_size"),
         ({"hidden_size": 48}, "Leave hidden_size out"),
         ({"num_attention_heads": 4}, "num_attention_heads = 2 +num_attention_heads = 4"),

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -160,25 +159,12 @@ def changed(config: VideoMAEConfig, changes: Mapping[str, Any]) -> VideoMAEConfi
     for name, instead in _OF_TRANSFORMERS.items():
         if name in changes:
             raise InputError(f"{name} is no argument here: {instead}")
-    changes = dict(changes)
-    if (dtype := changes.pop("dtype", None)) is not None:
-        changes["dtype"] = _dtype_name(dtype)
+    if changes.get("dtype", "") is None:  # As transformers says: as it is.
+        changes = {name: value for name, value in changes.items() if name != "dtype"}
     try:
         return config.changed(**changes)
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
-
-
-def _dtype_name(dtype: Any) -> str:
-    """Of a compute dtype, however it is given: by name, NumPy's, JAX's or torch's."""
-    name = str(dtype).removeprefix("torch.")
-    with suppress(TypeError):  # What NumPy does not know: "auto", torch's, and what is none.
-        name = jnp.dtype(name if isinstance(dtype, str) else dtype).name
-    if name not in ("auto", "float32", "bfloat16"):
-        raise InputError(
-            f'dtype={dtype!r}: models compute in "float32" or "bfloat16", or "auto" for what suits the device'
-        )
-    return name
 
 
 def fit(
