@@ -20,10 +20,12 @@ from videomae_jax.data.labels import read_videos_of_model
 from videomae_jax.data.sources import VideoRecord
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.inference import trained_videos
 from videomae_jax.inference.evaluate import Evaluate, evaluate, evaluate_checkpoint
 from videomae_jax.inference.evaluation import evaluate_videos
 from videomae_jax.inference.predictor import Predictor, read_normalization, rows
 from videomae_jax.inference.processor import VideoMAEImageProcessor
+from videomae_jax.inference.trained_videos import read_trained_videos
 from videomae_jax.inference.views import choose_views
 
 NAMES = tuple(MOTIONS)
@@ -118,6 +120,17 @@ def test_files_of_one_name_in_two_folders_stay_apart(videos, run, tmp_path):
     assert json.loads((tmp_path / "out/evaluation.json").read_text())["checkpoint"]["step"] is None
     assert [video.name for video in found.videos] == ["a/clip.mp4", "b/clip.mp4"]  # The repeat counts once.
     assert np.abs(found.scores[0] - found.scores[1]).max() > 1e-2
+
+
+def test_an_evaluation_says_where_the_trained_videos_are_not_found(videos, run, monkeypatch, caplog):
+    assert read_trained_videos("somebody/on-the-hub") == ()
+    said = {"config": {"data": {"train": [str(videos / "val.csv")]}}}
+    monkeypatch.setattr(trained_videos, "read_description", lambda folder: said)
+    assert len(read_trained_videos(str(run))) > 0
+    assert not caplog.records
+    said["config"]["data"]["train"] = ["gone/train.csv"]
+    assert read_trained_videos(str(run)) == ()
+    assert "was trained on some of these videos is not known: gone/train.csv" in caplog.text
 
 
 def test_the_command_writes_its_files_and_prints_a_summary(videos, run, tmp_path, capsys):

@@ -150,7 +150,7 @@ def test_a_classifier_starts_from_a_pre_trained_encoder(tiny, tiny_finetune, tmp
         (("a", "b"), ("a", "c"), False, "of other names, such as 'b' where 'c' is"),
         (("a", "b", "c"), ("a", "b"), False, "the weights are for 3 classes, these are 2"),
         (("LABEL_0", "LABEL_1"), ("a", "b"), False, "the weights know no names"),
-        (("a", "b"), ("0", "1"), False, "these have no names to compare: name them"),
+        (("a", "b"), ("0", "1"), False, "these have no names: give --data.classes"),
         (("LABEL_0", "LABEL_1"), ("0", "1"), True, "the numbers are taken to mean the same"),
     ],
 )

@@ -48,7 +48,7 @@ def compare_classes(old: Sequence[str], new: Sequence[str]) -> tuple[bool, str]:
         how = "in another order" if sorted(old) == sorted(new) else "of other names"
         return False, f"the weights are for as many classes {how}, such as {other[0]!r} where {other[1]!r} is"
     if any(named):
-        which = "these have no names to compare: name them" if named[0] else "the weights know no names"
+        which = "these have no names: give --data.classes" if named[0] else "the weights know no names"
         return False, f"the weights are for {len(old)} classes too, but {which}"
     return True, (
         f"neither the weights nor these {len(new)} classes have names, and the numbers are taken to mean the "
