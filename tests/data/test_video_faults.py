@@ -221,6 +221,63 @@ def test_a_picture_before_a_damaged_one_that_it_needs(tmp_path, damaged):
     assert each_alone_is_right(tmp_path / "b.mp4") == 40
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_a_reference_that_says_that_it_is_none(tmp_path, codec):
+    """Such pictures are passed over on the way to others, which here need them."""
+    needs(codec)
+    source = encode(tmp_path / "a.mp4", moving_square(40, 64, 96), codec, options=TWO_SIDED[codec])
+    with av.open(str(source)) as old:
+        packets = [bytes(packet) for packet in old.demux(video=0) if packet.size]
+    hidden = [number for number, content in enumerate(packets) if says_it_is_needed(codec, content)]
+    assert len(hidden) > 5
+    for number in hidden[1::3]:
+        with av.open(str(source)) as old, av.open(str(tmp_path / "b.mp4"), "w") as new:
+            stream = new.add_stream_from_template(old.streams.video[0])
+            for at, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+                content = bytearray(bytes(packet))
+                if at == number:
+                    content[4] = content[4] & 0x9F if codec == "libx264" else content[4] & 0xFD
+                new.mux(like(packet, bytes(content), stream))
+        assert each_alone_is_right_or_refused(tmp_path / "b.mp4") > 30
+
+
+def each_alone_is_right_or_refused(path):
+    """Each frame asked for alone is that which a plain decode has at its time, or none where it has none."""
+    right, times = 0, plain_times(path)
+    plain = dict(zip(times, plain_decode(path), strict=True))
+    with open_video(path) as video:
+        shown = [round(time, 3) for time in video.timestamps]
+    assert set(times) <= set(shown)
+    for index, time in enumerate(shown):
+        with open_video(path) as video:
+            if time not in plain:
+                with pytest.raises(VideoError, match="damaged"):
+                    video.frames([index])
+                continue
+            np.testing.assert_array_equal(video.frames([index])[0], plain[time], f"frame {index}")
+        right += 1
+    return right
+
+
+def plain_times(path):
+    """When the frames of `plain_decode` are shown, in seconds."""
+    times = []
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        stream.codec_context.thread_count = 1
+        for packet in container.demux(stream):
+            with contextlib.suppress(av.error.FFmpegError):
+                times += [round(frame.time, 3) for frame in packet.decode()]
+    return times
+
+
+def says_it_is_needed(codec, content):
+    """Whether a packet is one picture, no keyframe, that says that others need it."""
+    if codec == "libx264":
+        return content[4] & 31 == 1 and content[4] & 96 > 0
+    return content[4] >> 1 & 63 == 1
+
+
 def like(packet, content, stream):
     """A packet with other content."""
     other = av.Packet(content)

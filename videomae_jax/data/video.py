@@ -280,7 +280,13 @@ class Video:
                 width = context.width
                 if not context.is_open:
                     context.options = decoder_limits(self._max_pixels) | (_STRICT if self._strict else {})
-            unneeded = bool(marked and needed is not None and packet.size and packet.pts not in needed)
+            unneeded = bool(
+                marked
+                and needed is not None
+                and packet.size
+                and packet.pts not in needed
+                and self._packets.is_unreferenced(self._packets.positions.get(_identity(packet), 0))
+            )
             if unneeded is not skips:
                 context.skip_frame, skips = "NONREF" if unneeded else "DEFAULT", unneeded
             try:

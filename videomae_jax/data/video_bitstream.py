@@ -94,6 +94,33 @@ def display_order(
         return None
 
 
+def h264_sequence(sequences: set[bytes]) -> Sequence | None:
+    """The parameters of all pictures of H.264; None where they change or are unknown."""
+    try:
+        found = {_h264_sequence(unescaped(unit)) for unit in sequences}
+    except (EOFError, IndexError):
+        return None
+    return found.pop() if len(found) == 1 else None
+
+
+def h264_number(head: bytes, sequence: Sequence) -> int:
+    """How many references, in a cycle, are before a picture of H.264; -1 where its head is too short.
+
+    Read for many pictures of each clip, so without `Bits`.
+    """
+    beginning = head[1:24]
+    if b"\x00\x00\x03" in beginning:
+        beginning = beginning.replace(b"\x00\x00\x03", b"\x00\x00")
+    value, left = int.from_bytes(beginning, "big"), 8 * len(beginning)
+    for _ in range(3):
+        left = 2 * value.bit_length() - left - 1
+        if left <= 0:
+            return -1
+        value &= (1 << left) - 1
+    left -= 2 * sequence.separate_colours + sequence.number_bits
+    return value >> left & (1 << sequence.number_bits) - 1 if left >= 0 else -1
+
+
 def _display_order(
     heads: list[bytes], read: Callable[[bytes], Picture | None], bits: int
 ) -> list[int] | None:

@@ -8,7 +8,13 @@ from itertools import pairwise
 
 import av
 
-from videomae_jax.data.video_bitstream import can_start, display_order
+from videomae_jax.data.video_bitstream import (
+    Sequence,
+    can_start,
+    display_order,
+    h264_number,
+    h264_sequence,
+)
 from videomae_jax.data.video_frames import DECODER_ERRORS
 from videomae_jax.data.video_units import BEGINNING, Units
 
@@ -91,6 +97,28 @@ class Packets:
     def positions(self) -> dict[Identity, int]:
         """The position of each packet in decoding order."""
         return {identity: position for position, identity in enumerate(self.identities)}
+
+    def is_unreferenced(self, position: int) -> bool:
+        """Whether no other picture needs this one, where the decoder would take the picture's word for it.
+
+        Pictures of H.264 are numbered by the references before them, so the next one has the number of one
+        that is none: where damage hides a reference, it has a higher one.
+        """
+        if self.codec != "h264":
+            return True
+        head, sequence = self._head(position), self._sequence
+        if not head or head[0] & 96 or sequence is None:
+            return False
+        if position + 1 == len(self.sizes):
+            return True
+        following = self._head(position + 1)
+        if can_start("h264", following, is_told=False):
+            return True
+        return h264_number(following, sequence) == h264_number(head, sequence) != -1
+
+    @cached_property
+    def _sequence(self) -> Sequence | None:
+        return h264_sequence(self.units.sequences)
 
     def _head(self, position: int) -> bytes:
         return self.units.head(position, self.beginnings[position])

@@ -37,7 +37,8 @@ class Units:
         if position in self._heads:
             return self._heads[position]
         if self._in_units:
-            return self._first_picture(beginning)
+            self._heads[position] = head = self._first_picture(beginning)
+            return head
         if self.codec == "mpeg4":
             start = beginning.find(_MPEG4_PICTURE)
             return beginning[start : start + _HEAD] if start >= 0 else b""
