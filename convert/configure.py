@@ -11,9 +11,9 @@ from videomae_jax.checkpoints.architecture import (
     SHOWN_BY_SIZE,
     Kind,
     check_tensors,
+    correct_heads,
     infer_fields,
     kind_of,
-    mend_heads,
     published_size,
     two_columns,
 )
@@ -66,7 +66,7 @@ def configure(source: Source, flags: Architecture) -> Configured:
     if stated is not None:
         _compare(source.name, "its description", _described(stated, found), found)
         if flags.num_heads is None and flags.model is None:
-            stated, warning = mend_heads(source.name, stated)
+            stated, warning = correct_heads(source.name, stated)
             warnings += [warning] if warning else []
     chosen = _choose(source, flags, stated, found)
     if kind == "pretraining" and flags.pooling:

@@ -69,7 +69,7 @@ class Verify:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the program; raises InputError for what a user can mend."""
+    """Run the program; raises InputError for what a user can fix."""
     try:
         if arguments[:1] and arguments[0] == "verify":
             return _verify(tyro.cli(Verify, prog="videomae-jax convert verify", args=list(arguments[1:])))

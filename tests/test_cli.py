@@ -162,7 +162,7 @@ def test_lists_and_overrides_reach_the_run(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("failure", "code"), [(InputError("mend it"), 2), (RunError("mend it"), 1), (OSError(28, "mend it"), 1)]
+    ("failure", "code"), [(InputError("fix it"), 2), (RunError("fix it"), 1), (OSError(28, "fix it"), 1)]
 )
 def test_what_a_user_can_mend_is_one_paragraph(monkeypatch, capsys, failure, code):
     def fail(arguments):
@@ -171,7 +171,7 @@ def test_what_a_user_can_mend_is_one_paragraph(monkeypatch, capsys, failure, cod
     monkeypatch.setitem(cli.COMMANDS, "pretrain", ("", fail))
     assert cli.main(["pretrain"]) == code
     said = capsys.readouterr().err
-    assert "mend it" in said
+    assert "fix it" in said
     assert "Traceback" not in said
 
 

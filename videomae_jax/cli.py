@@ -372,7 +372,7 @@ def _log_on_stderr() -> Iterator[None]:
 
 
 def main(arguments: Arguments | None = None) -> int:
-    """Run one command and return its exit code; what a user can mend is told in one paragraph on stderr."""
+    """Run one command and return its exit code; what a user can fix is said in one paragraph on stderr."""
     try:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # File names need not be text.

@@ -1,4 +1,4 @@
-"""The two kinds of failure that a user can mend, and how they are shown; all else keeps its stack trace."""
+"""The two kinds of failure that a user can fix, and how they are shown; all else keeps its stack trace."""
 
 
 class InputError(ValueError):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from random_checkpoints import DECODER, FLAGS, TINY, random_tensors, save_pth
 
-from videomae_jax.checkpoints.architecture import check_tensors, infer_fields, mend_heads
+from videomae_jax.checkpoints.architecture import check_tensors, correct_heads, infer_fields
 from videomae_jax.checkpoints.orbax import read_params
 from videomae_jax.config import SIZES, VideoMAEConfig
 from videomae_jax.errors import InputError
@@ -28,20 +28,20 @@ def test_fields_of_the_published_sizes_are_inferred():
         )
 
 
-def test_the_hubs_small_config_with_16_heads_is_mended_and_explained():
+def test_the_hubs_small_config_with_16_heads_is_corrected_and_explained():
     wrong = replace(SIZES["small"], num_attention_heads=16)
-    mended, warning = mend_heads("hub", wrong)
-    assert mended == SIZES["small"]
+    corrected, warning = correct_heads("hub", wrong)
+    assert corrected == SIZES["small"]
     assert "16" in warning
     assert "has 6" in warning
 
 
 def test_other_unpublished_heads_are_kept_with_a_warning():
     own = replace(SIZES["base"], num_attention_heads=16)
-    kept, warning = mend_heads("own", own)
+    kept, warning = correct_heads("own", own)
     assert kept == own
     assert "has 12" in warning
-    assert mend_heads("base", SIZES["base"]) == (SIZES["base"], None)
+    assert correct_heads("base", SIZES["base"]) == (SIZES["base"], None)
 
 
 @pytest.mark.parametrize("flag", [(), ("--num-heads", "16")])

@@ -147,7 +147,7 @@ def test_no_worker_outlives_its_owner(tmp_path, number):
     owner.send_signal(number)
     assert owner.stdout.read() == ""
     owner.wait()
-    while True:  # It ends by itself: what is waited for is the kernel.
+    while True:  # It ends by itself: the test waits for the kernel.
         try:
             os.kill(worker, 0)
         except ProcessLookupError:

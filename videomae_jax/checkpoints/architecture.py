@@ -191,7 +191,7 @@ def published_size(fields: Mapping[str, Any]) -> str | None:
     return None
 
 
-def mend_heads(source: str, config: VideoMAEConfig) -> tuple[VideoMAEConfig, str | None]:
+def correct_heads(source: str, config: VideoMAEConfig) -> tuple[VideoMAEConfig, str | None]:
     """The configuration with the heads that the published size has, and a warning where that changes it.
 
     The script with which the published weights went to the hub wrote 16 heads into the small model's

@@ -93,7 +93,7 @@ def _why(source: str, revision: str | None, error: Exception) -> str:
             "or local_files_only is set, or there is no connection): download it once with a connection. "
             f"The reason: {error}"
         )
-    return f"could not be had from {hub}: {error}"
+    return f"could not be downloaded from {hub}: {error}"
 
 
 def read_safetensors(file: Path) -> dict[str, np.ndarray]:

@@ -216,7 +216,7 @@ class CheckpointWriter:
                     shutil.rmtree(path)
 
     def save(self, step: int, trees: Mapping[str, Any], description: dict[str, Any]) -> None:
-        """Start saving trees of arrays under `step`; a save in flight is waited for first.
+        """Start saving trees of arrays under `step`; waits for a save in flight first.
 
         The arrays are copied before this returns, so they may be donated afterwards. The step that the
         description calls the best is not removed later.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from videomae_jax.checkpoints import hugging_face, orbax
-from videomae_jax.checkpoints.architecture import mend_heads
+from videomae_jax.checkpoints.architecture import correct_heads
 from videomae_jax.checkpoints.config_json import read_config
 from videomae_jax.checkpoints.names import original_from_tree
 from videomae_jax.config import VideoMAEConfig
@@ -51,7 +51,7 @@ def read_config_of(
 ) -> VideoMAEConfig:
     """The configuration alone, with or without weights beside it; the hub's wrong number of heads is
     corrected, with a warning."""
-    config, warning = mend_heads(source, _read_config(source, revision, subfolder, local_files_only))
+    config, warning = correct_heads(source, _read_config(source, revision, subfolder, local_files_only))
     if warning:
         log.warning(warning)
     return config

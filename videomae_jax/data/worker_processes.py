@@ -95,7 +95,7 @@ class _Worker:
                 told = waited
                 print(
                     f"videomae-jax: data worker process {self._process.pid} has sent nothing for "
-                    f"{waited:.3g} s; is the storage stuck, or the process stopped? It is waited for.",
+                    f"{waited:.3g} s; is the storage stuck, or the process stopped? Still waiting for it.",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -3,7 +3,7 @@
 A model trained on normalised patches says only how pixels vary inside a patch. To show that as pixels takes a
 brightness and a contrast for each hidden patch, and these are guessed from what is visible (`brightness.py`).
 The original viewer takes them from the hidden patches themselves, which looks better than the model is
-(MCG-NJU/VideoMAE#120); that is to be had too, and the pictures say so.
+(MCG-NJU/VideoMAE#120); that can be chosen too, and the pictures say so.
 """
 
 from dataclasses import dataclass

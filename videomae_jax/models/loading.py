@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from videomae_jax.checkpoints.architecture import Kind, Shape, compare_tensors, expected_shapes, mend_heads
+from videomae_jax.checkpoints.architecture import Kind, Shape, compare_tensors, correct_heads, expected_shapes
 from videomae_jax.checkpoints.comparison import compare_architectures
 from videomae_jax.checkpoints.hugging_face import write_folder
 from videomae_jax.checkpoints.names import (
@@ -95,7 +95,7 @@ def load_weights(
 ) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
     """Configuration and tensors alone, as `load` reads them."""
     config, tensors = read_weights(str(source), revision, subfolder, local_files_only)
-    config, warning = mend_heads(str(source), config)
+    config, warning = correct_heads(str(source), config)
     if warning:
         log.warning(warning)
     if broken := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:

@@ -12,7 +12,7 @@ from videomae_jax.plan.step import Compiled, Config, Stage, Step, step_on
 def plan(config: Config, topology: str, stage: Stage = "train", find: bool = False) -> int:
     """Compile the step of a run for a slice and print its plan, or search for settings that fit.
 
-    Returns 0 where the step fits and 1 where it does not. Raises InputError for what a user can mend.
+    Returns 0 where the step fits and 1 where it does not. Raises InputError for what a user can fix.
     """
     step = step_on(config, stage, read_slice(topology))
     if find:

@@ -293,7 +293,7 @@ class _Run:
     def _validate(self) -> dict[str, float]:
         """The task's scores on the validation videos, with fixed draws, by the weights that count.
 
-        Nothing when a stop is wished for meanwhile: saving matters more.
+        Nothing when a stop is requested meanwhile: saving matters more.
         """
         plan, turns, config = self.plan, self.turns, self.plan.config
         sums: list[Metrics] = []

@@ -159,7 +159,7 @@ def _settings_checked() -> Iterator[None]:
 
 
 def make_plan(config: PretrainConfig | FinetuneConfig) -> RunPlan:
-    """Read the lists and check the settings; raises InputError for what a user can mend."""
+    """Read the lists and check the settings; raises InputError for what a user can fix."""
     if not config.data.train:
         raise InputError("no videos to train on; name folders or lists with --data.train LIST [LIST ...]")
     _check_counts(config)
@@ -308,8 +308,9 @@ def _repeats(batch_size: int, videos: int) -> str:
     """A word on batches that are larger than the set."""
     if batch_size <= videos:
         return ""
+    there = "is only 1 video" if videos == 1 else f"are only {videos} videos"
     return (
-        f"; there are only {videos} videos, so each comes {batch_size / videos:.2g} times in a batch: "
+        f"; there {there}, so each comes {batch_size / videos:.2g} times in a batch: "
         f"--batch-size {videos} or less takes each once"
     )
 

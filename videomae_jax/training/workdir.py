@@ -51,7 +51,7 @@ class Rows:
             self._file.flush()
         except OSError as error:
             raise RunError(
-                f"{self._path} could not be written: {error.strerror}; mend that and give the same command "
+                f"{self._path} could not be written: {error.strerror}; fix that and give the same command "
                 "to continue from the last checkpoint"
             ) from error
 
