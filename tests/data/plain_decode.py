@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 from videomae_jax.data.video import VideoError, open_video
+from videomae_jax.data.video_opening import OPEN_OPTIONS
 
 _ERRORS = (av.error.FFmpegError, EOFError)
 
@@ -78,7 +79,7 @@ def _decode_backwards(path: Path) -> list[np.ndarray]:
 def _decode_all(path: Path, kept: deque[av.VideoFrame]) -> Plain:
     plain = Plain()
     try:
-        with av.open(str(path), metadata_errors="surrogateescape") as container:
+        with av.open(str(path), **OPEN_OPTIONS) as container:
             stream = container.streams.best("video")
             if stream is None or stream.codec_context is None:
                 plain.damage.append("no video")

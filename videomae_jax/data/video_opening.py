@@ -15,7 +15,7 @@ _PICTURE_FORMATS = frozenset({"image2", "gif", "apng", "ico", "webp", "webp_anim
 _STILL = av.stream.Disposition.attached_pic | av.stream.Disposition.still_image
 _PADDING = 1 << 20
 # Text that is not UTF-8 must not stop the reading; from PyAV 19 on it never does.
-_OPEN_OPTIONS: dict[str, Any] = (
+OPEN_OPTIONS: dict[str, Any] = (
     {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 
@@ -59,7 +59,7 @@ def decoder_limits(max_pixels: int) -> dict[str, str]:
 def _open(path: str, content: bytes | None, max_pixels: int) -> Any:
     # With the scheme spelled out, no path is taken for an address.
     file = "file:" + path if content is None else io.BytesIO(content)
-    return av.open(file, options=decoder_limits(max_pixels), **_OPEN_OPTIONS)
+    return av.open(file, options=decoder_limits(max_pixels), **OPEN_OPTIONS)
 
 
 def _is_one_picture(opened: Any, stream: Any, path: str, content: bytes | None, max_pixels: int) -> bool:
