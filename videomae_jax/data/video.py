@@ -296,7 +296,7 @@ class Video:
                         self._sound &= not frame.is_corrupt and awaited in (None, frame.pts)
                         awaited = None
                     yield frame
-            except DECODER_ERRORS as error:
+            except (*DECODER_ERRORS, ValueError) as error:  # The latter from a decoder that did not open.
                 if width and not context.width:  # The decoder refuses the size that the picture tells.
                     detail = f"a picture in it has more than {self._max_pixels} pixels"
                     raise VideoError(self.path, "too-large", detail) from error
