@@ -6,6 +6,7 @@ import random
 import resource
 import time
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from plain_decode import compare, decode_plainly, is_true
@@ -43,12 +44,12 @@ def mutate(content: bytes, seed: int) -> bytes:
     return bytes(changed)
 
 
-def examine(path: Path) -> dict:
-    """What is not right with how a file is read: `wrong` frames and `untrue` refusals, and what it cost."""
+def examine(path: Path, unbroken: Path) -> dict:
+    """What is not right with how a mutation is read: `wrong` frames and `untrue` refusals, and its cost."""
     started = time.perf_counter()
     plain = decode_plainly(path, mutated=True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = compare(path, plain, fresh=1)
+    found = compare(path, plain, fresh=1, unbroken=_plain(unbroken))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return {
         "wrong": found.wrong,
@@ -61,6 +62,9 @@ def examine(path: Path) -> dict:
     }
 
 
+_plain = lru_cache(maxsize=1)(decode_plainly)
+
+
 class Worker:
     """A process that examines files, so that a hang or a crash is seen and ends nothing else."""
 
@@ -71,9 +75,9 @@ class Worker:
         self._process.start()
         its_end.close()
 
-    def examine(self, path: Path, seconds: float) -> dict:
+    def examine(self, path: Path, unbroken: Path, seconds: float) -> dict:
         """As `examine`; raises TimeoutError, or EOFError where the process died."""
-        self._pipe.send(path)
+        self._pipe.send((path, unbroken))
         if not self._pipe.poll(seconds):
             raise TimeoutError(f"{path} takes longer than {seconds} s")
         found = self._pipe.recv()
@@ -91,8 +95,8 @@ def _work(pipe) -> None:
     logging.getLogger("libav").setLevel(logging.CRITICAL)
     with suppress(EOFError):
         while True:
-            path = pipe.recv()
+            task = pipe.recv()
             try:
-                pipe.send(examine(path))
+                pipe.send(examine(*task))
             except Exception as error:
                 pipe.send(error)

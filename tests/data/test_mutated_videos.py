@@ -50,15 +50,15 @@ def workers():
 def examine_all(base, seeds, tmp_path, workers):
     """What is wrong with how mutations are read, with the file of each kept beside."""
     try:
-        content = build(base, tmp_path).read_bytes()
+        unbroken = build(base, tmp_path)
     except NotBuildable as reason:
         pytest.skip(str(reason))
-    faults = []
+    content, faults = unbroken.read_bytes(), []
     for seed in seeds:
         path = tmp_path / f"{seed}.{base.suffix}"
         path.write_bytes(mutate(content, seed))
         try:
-            found = workers[-1].examine(path, _SECONDS)
+            found = workers[-1].examine(path, unbroken, _SECONDS)
         except (TimeoutError, EOFError) as error:
             faults.append(f"{path}: {error!r}")
             workers[-1].close()
@@ -91,8 +91,8 @@ def test_a_worker_that_hangs_is_noticed(tmp_path):
     worker = Worker()
     try:
         (tmp_path / "a.mp4").write_bytes(b"")
-        worker.examine(tmp_path / "a.mp4", _SECONDS)
+        worker.examine(tmp_path / "a.mp4", tmp_path / "a.mp4", _SECONDS)
         with pytest.raises(TimeoutError):
-            worker.examine(tmp_path / "a.mp4", 0)
+            worker.examine(tmp_path / "a.mp4", tmp_path / "a.mp4", 0)
     finally:
         worker.close()
