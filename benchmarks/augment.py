@@ -25,10 +25,10 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from videomae_jax.config import AugmentConfig
 from videomae_jax.data.synthetic import MOTIONS, draw_look, draw_phases, render
-from videomae_jax.data.video import open_video
+from videomae_jax.data.video.decoder import open_video
 from videomae_jax.models.pixels import IMAGENET_MEAN, IMAGENET_STD
-from videomae_jax.training.augment import augment, resize_crop
-from videomae_jax.training.rand_augment import OPERATIONS
+from videomae_jax.training.augmentation.augment import augment, resize_crop
+from videomae_jax.training.augmentation.rand_augment import OPERATIONS
 
 BATCH, FRAMES, CANVAS, SIZE = 8, 16, (256, 341), 224
 GREY = (128, 128, 128)

@@ -28,14 +28,14 @@ from data_reference import DECODER, ReferenceClips, loader, to_uint8
 from PIL import Image
 
 from videomae_jax.config import SIZES, DataConfig
-from videomae_jax.data.clips import PretrainClips
+from videomae_jax.data.clips.readers import PretrainClips
+from videomae_jax.data.clips.sampling import draw_start, pretrain_indices
 from videomae_jax.data.cropping import draw_box
-from videomae_jax.data.pipeline import batches
+from videomae_jax.data.loading.batches import batches
 from videomae_jax.data.prepare.command import Prepare, prepare
-from videomae_jax.data.prepared import open_record, read_set
-from videomae_jax.data.sampling import draw_start, pretrain_indices
-from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import open_video
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sets import open_record, read_set
+from videomae_jax.data.video.decoder import open_video
 
 MODEL = SIZES["base"]
 CORES = len(os.sched_getaffinity(0))

@@ -26,17 +26,19 @@ from PIL import Image
 
 from videomae_jax.config import AugmentConfig, FinetuneConfig, OptimConfig, PretrainConfig, VideoMAEConfig
 from videomae_jax.data.synthetic import MOTIONS, draw_look, draw_phases, render
-from videomae_jax.data.video import open_video
-from videomae_jax.inference.probe_choice import Method, measure
-from videomae_jax.inference.probe_features import ProbeSet
+from videomae_jax.data.video.decoder import open_video
+from videomae_jax.inference.probe.choice import Method, measure
+from videomae_jax.inference.probe.features import ProbeSet
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import VideoMAEModel
 from videomae_jax.models.pixels import normalize
-from videomae_jax.training.finetuning import Finetuning
-from videomae_jax.training.optim import warmup_cosine
-from videomae_jax.training.pretraining import Pretraining
+from videomae_jax.training.objectives.finetuning import Finetuning
+from videomae_jax.training.objectives.objective import Objective
+from videomae_jax.training.objectives.pretraining import Pretraining
+from videomae_jax.training.optimizer import warmup_cosine
 from videomae_jax.training.sharding import make_mesh
-from videomae_jax.training.tasks import Task, create_state, make_train_step
+from videomae_jax.training.state import create_state
+from videomae_jax.training.step import make_train_step
 
 Params = Any
 BATCH = 32
@@ -101,13 +103,13 @@ SHAPES = Study(
 )
 
 
-def fit(task: Task, clips: Clips, params: Params, steps: int, rate: int, seed: int) -> Params:
+def fit(objective: Objective, clips: Clips, params: Params, steps: int, rate: int, seed: int) -> Params:
     """Train on random clips of the videos; returns the parameters after the last step."""
-    config, mesh = task.config, make_mesh(devices=jax.devices()[:1])
+    config, mesh = objective.config, make_mesh(devices=jax.devices()[:1])
     span = (config.model.num_frames - 1) * rate + 1
     schedule = warmup_cosine(config.optim, config.batch_size, 1, steps)
-    state = create_state(task, mesh, jax.random.key(seed), params)
-    step = make_train_step(task, mesh, schedule)
+    state = create_state(objective, mesh, jax.random.key(seed), params)
+    step = make_train_step(objective, mesh, schedule)
     rng, order = np.random.default_rng(seed), np.zeros(0, int)
     side = clips.video.shape[2]
     for _ in range(steps):

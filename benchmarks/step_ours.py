@@ -17,10 +17,10 @@ from videomae_jax.config import OptimConfig, PretrainConfig
 from videomae_jax.models.masking import mask_indices
 from videomae_jax.models.pixels import normalize
 from videomae_jax.models.pretraining import masked_losses
-from videomae_jax.training.pretraining import Pretraining
+from videomae_jax.training.objectives.pretraining import Pretraining
 from videomae_jax.training.sharding import make_mesh
-from videomae_jax.training.steps import init_state, optimizer_step
-from videomae_jax.training.tasks import make_train_step, state_shapes
+from videomae_jax.training.state import init_state, state_shapes
+from videomae_jax.training.step import make_train_step, optimizer_step
 
 OPTIM = OptimConfig(betas=(0.9, 0.95), weight_decay=0.05)
 LEARNING_RATE = 1e-5

@@ -10,9 +10,9 @@ import numpy as np
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.checkpoints.names import tree_from_original
 from videomae_jax.config import VideoMAEConfig
+from videomae_jax.models.blocks import Block, apply_block
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import VideoMAEModel
-from videomae_jax.models.layers import Block, apply_block
 from videomae_jax.models.masking import mask_indices
 from videomae_jax.models.position import sinusoid_table
 from videomae_jax.models.pretraining import VideoMAEForPreTraining

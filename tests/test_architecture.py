@@ -28,8 +28,8 @@ FLOORS = {
 ONLY_IN = {
     "flax": "models/",
     "orbax": "checkpoints/",
-    "av": "data/video",  # video.py, video_frames.py and video_writing.py
-    "torchcodec": "data/video_torchcodec.py",
+    "av": "data/video/",
+    "torchcodec": "data/video/torchcodec.py",
     "tensorflow_datasets": "data/",
     "array_record": "data/",
     "apache_beam": "data/prepare/",
@@ -76,6 +76,23 @@ def test_parts_of_one_floor_do_not_import_each_other_in_circles():
             there = name.split(".")[1] if name.startswith("videomae_jax.") else ""
             if here in FLOORS and there in FLOORS and there != here:
                 graph[here].add(there)
+    TopologicalSorter(graph).prepare()  # Raises CycleError.
+
+
+def folder_of(path):
+    """A module on the floor itself, or the folder of it that the module is in."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:2])
+
+
+@pytest.mark.parametrize("level", [folder_of, lambda path: path], ids=["folders", "modules"])
+def test_nothing_within_a_floor_imports_in_circles(level):
+    modules = [path for path in MODULES if path.stem != "__init__"]
+    paths = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in modules}
+    graph = {level(path): set() for path in modules}
+    for path in modules:
+        there = {level(paths[name]) for name in imports(path) if name in paths}
+        graph[level(path)] |= there - {level(path)}
     TopologicalSorter(graph).prepare()  # Raises CycleError.
 
 

@@ -191,7 +191,7 @@ def test_the_command_starts_without_jax():
 
 def test_what_is_logged_is_a_line_of_the_command(monkeypatch, capsys):
     def warn(arguments):
-        logging.getLogger("videomae_jax.models.loading").info("the decoder is left out")
+        logging.getLogger("videomae_jax.models.pretrained").info("the decoder is left out")
         return 0
 
     monkeypatch.setitem(cli.COMMANDS, "pretrain", ("", warn))

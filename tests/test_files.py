@@ -115,11 +115,11 @@ def test_no_writer_takes_an_address_for_a_folder(tmp_path, monkeypatch):
 WRITES = {"write_text", "write_bytes", "savefig", "save_file", "imsave"}
 ALLOWED = {
     "files.py",
-    "plan/slice_compile.py",  # Into a temporary folder of its own.
+    "plan/compile.py",  # Into a temporary folder of its own.
     "checkpoints/hugging_face.py",  # Into a folder that is then moved.
-    "inference/feature_files.py",  # As well.
-    "inference/curve.py",  # To what `replacing` gives.
-    "inference/confusion.py",
+    "inference/features/files.py",  # As well.
+    "training/reporting/curve.py",  # To what `replacing` gives.
+    "inference/evaluation/confusion.py",
 }
 
 

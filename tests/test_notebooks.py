@@ -94,7 +94,7 @@ def test_one_picture_is_kept_and_nothing_else(name: str) -> None:
 def test_without_tiny_a_published_recipe_learns_the_classes_of_the_folders(tmp_path, monkeypatch) -> None:
     """The settings and commands of finetune.ipynb with TINY = False, up to the plan of the run."""
     from videomae_jax import cli
-    from videomae_jax.training.run_plan import make_plan
+    from videomae_jax.training.resolve import resolve_run
 
     monkeypatch.chdir(tmp_path)
     for name in ("run/a.mp4", "walk/b.mp4", "jump/c.mp4"):
@@ -110,7 +110,7 @@ def test_without_tiny_a_published_recipe_learns_the_classes_of_the_folders(tmp_p
     started = []
     monkeypatch.setattr(cli, "_train_here", lambda config, *_: started.append(config) or 0)
     assert cli.main(arguments) == 0
-    plan = make_plan(started[0])
+    plan = resolve_run(started[0])
     assert plan.classes
     assert plan.classes.names == ("jump", "run", "walk")
     assert plan.classes.origin == "named by the folders of my_videos/train"

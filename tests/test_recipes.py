@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from videomae_jax.config import SIZES, FinetuneConfig, PretrainConfig, load_config
-from videomae_jax.training.optim import effective_lr
+from videomae_jax.training.optimizer import effective_lr
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Recipe: epochs, batch, mask ratio, sampling rate, effective learning rate, recomputed blocks.

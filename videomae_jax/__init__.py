@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from videomae_jax.data.synthetic import write_synthetic_videos as write_synthetic_videos
     from videomae_jax.inference.classify import VideoClassifier as VideoClassifier
     from videomae_jax.inference.clip import read_clip as read_clip
-    from videomae_jax.inference.features import VideoEncoder as VideoEncoder
+    from videomae_jax.inference.features.video_encoder import VideoEncoder as VideoEncoder
     from videomae_jax.inference.processor import VideoMAEFeatureExtractor as VideoMAEFeatureExtractor
     from videomae_jax.inference.processor import VideoMAEImageProcessor as VideoMAEImageProcessor
     from videomae_jax.models.classification import (
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     )
     from videomae_jax.models.encoder import VideoMAEModel as VideoMAEModel
     from videomae_jax.models.pretraining import VideoMAEForPreTraining as VideoMAEForPreTraining
-    from videomae_jax.training.run_plan import task_of as task_of
+    from videomae_jax.training.resolve import objective_of as objective_of
     from videomae_jax.training.sharding import make_mesh as make_mesh
-    from videomae_jax.training.tasks import create_state as create_state
+    from videomae_jax.training.state import create_state as create_state
 
 _WHERE = {
     "VideoClassifier": "inference.classify",
-    "VideoEncoder": "inference.features",
+    "VideoEncoder": "inference.features.video_encoder",
     "VideoMAEConfig": "config",
     "VideoMAEFeatureExtractor": "inference.processor",
     "VideoMAEForPreTraining": "models.pretraining",
     "VideoMAEForVideoClassification": "models.classification",
     "VideoMAEImageProcessor": "inference.processor",
     "VideoMAEModel": "models.encoder",
-    "create_state": "training.tasks",
+    "create_state": "training.state",
     "load_config": "config",
     "make_mesh": "training.sharding",
     "read_clip": "inference.clip",
-    "task_of": "training.run_plan",
+    "objective_of": "training.resolve",
     "write_synthetic_videos": "data.synthetic",
 }
 __all__ = ["__version__", *sorted(_WHERE)]

@@ -62,7 +62,7 @@ def _train(command: str, default: Config, example: str) -> Callable[[Arguments],
             """Folder of the run: checkpoints, metrics, skipped videos. A run found there is continued."""
             config: Annotated[type(recipe), tyro.conf.arg(name="", prefix_name=False)] = recipe  # type: ignore[valid-type]
             dry_run: bool = False
-            """Build everything, read one batch, print the plan of the run, and train and write nothing."""
+            """Build everything, read one batch, print the overview of the run; train and write nothing."""
             profile_steps: str | None = None
             """FIRST:LAST, such as 10:15: trace these steps into WORKDIR/profile, for TensorBoard, xprof and
             Perfetto."""
@@ -70,7 +70,7 @@ def _train(command: str, default: Config, example: str) -> Callable[[Arguments],
 
         chosen = _parse(Train, f"{command} CONFIG", arguments, about)
 
-        from videomae_jax.training.hosts import connected
+        from videomae_jax.training.multihost.hosts import connected
 
         with connected(**asdict(chosen.hosts)):
             return _train_here(chosen.config, chosen.workdir, chosen.dry_run, chosen.profile_steps)
@@ -80,10 +80,10 @@ def _train(command: str, default: Config, example: str) -> Callable[[Arguments],
 
 def _train_here(config: Config, workdir: Path, dry_run: bool, profile_steps: str | None) -> int:
     """Train as one of the hosts, draw what came of it, and test a finished classifier."""
-    from videomae_jax.inference.curve import draw_curves
     from videomae_jax.training.compilation import keep_compiled_programs
-    from videomae_jax.training.hosts import Hosts
     from videomae_jax.training.loop import train
+    from videomae_jax.training.multihost.hosts import Hosts
+    from videomae_jax.training.reporting.curve import draw_curves
 
     keep_compiled_programs()
     outcome = train(config, workdir, dry_run=dry_run, profile_steps=profile_steps)
@@ -100,9 +100,9 @@ def _evaluate(arguments: Arguments) -> int:
     """Measure a classifier as one of the hosts."""
     import tyro
 
-    from videomae_jax.inference.evaluate import Evaluate, evaluate
+    from videomae_jax.inference.evaluation.command import Evaluate, evaluate
     from videomae_jax.training.compilation import keep_compiled_programs
-    from videomae_jax.training.hosts import connected
+    from videomae_jax.training.multihost.hosts import connected
 
     @dataclass(frozen=True)
     class EvaluateOnHosts:
@@ -206,8 +206,8 @@ def _recipes_in_words(kind: Any) -> str:
 def _final_test(config: FinetuneConfig, workdir: Path) -> int:
     """The accuracy of a finished fine-tuning, in `workdir`/test."""
     from videomae_jax.checkpoints.orbax import find_evaluated_folder, find_step_folder
-    from videomae_jax.inference.evaluate import Evaluate, evaluate
-    from videomae_jax.training.hosts import Hosts
+    from videomae_jax.inference.evaluation.command import Evaluate, evaluate
+    from videomae_jax.training.multihost.hosts import Hosts
 
     find = find_evaluated_folder if config.test_checkpoint == "best" else find_step_folder
     folder, data, views = find(workdir), config.data, config.test
@@ -293,11 +293,11 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
     ),
     "features": (
         "turn videos, or windows of a long one, into vectors",
-        _command("videomae_jax.inference.extract", "ExtractFeatures", "extract_features"),
+        _command("videomae_jax.inference.features.command", "ExtractFeatures", "extract_features"),
     ),
     "probe": (
         "measure what frozen features are worth: linear, attentive or nearest neighbours",
-        _command("videomae_jax.inference.probe", "Probe", "probe"),
+        _command("videomae_jax.inference.probe.command", "Probe", "probe"),
     ),
     "show-batch": ("draw what a run would train on, augmented and mixed or masked", _show_batch),
     "plan": ("say what a run would need on a TPU slice that nobody has to own", _plan),
@@ -307,8 +307,8 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
         _command("videomae_jax.data.prepare.command", "Prepare", "prepare"),
     ),
     "reconstruct": (
-        "draw what a pre-trained model makes of the hidden part of a video",
-        _command("videomae_jax.inference.view", "ReconstructVideo", "reconstruct_video"),
+        "draw how a pre-trained model reconstructs the masked part of a video",
+        _command("videomae_jax.inference.reconstruction.command", "ReconstructVideo", "reconstruct_video"),
     ),
     "demo": (
         "generate videos, pre-train a tiny model on them, and draw what it reconstructs",

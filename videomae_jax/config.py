@@ -111,9 +111,9 @@ class ViewsConfig:
     """How many views of a video are classified in a test; their softmax scores are averaged."""
 
     num_segments: int = 5
-    """Clips along time."""
+    """Temporal segments, a clip of each."""
     num_crops: int = 3
-    """Squares along the longer side."""
+    """Spatial crops along the longer side."""
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from videomae_jax.config import FinetuneConfig, PretrainConfig, load_config
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import locked_folder
-from videomae_jax.inference.curve import draw_curves
-from videomae_jax.inference.evaluate import Evaluate, Evaluation, evaluate_checkpoint
-from videomae_jax.inference.view import ReconstructVideo, draw_reconstructions
+from videomae_jax.inference.evaluation.command import Evaluate, Evaluation, evaluate_checkpoint
+from videomae_jax.inference.reconstruction.command import ReconstructVideo, draw_reconstructions
 from videomae_jax.training.loop import train
-from videomae_jax.training.workdir import METRICS, read_rows
+from videomae_jax.training.reporting.curve import draw_curves
+from videomae_jax.training.run_folder import METRICS, read_rows
 
 PRETRAIN, FINETUNE = "moving_shapes", "moving_shapes_finetune"
 NUM_TRAIN, NUM_FEW = 100, 16

@@ -65,9 +65,9 @@ class Processing:
     sampling_rate: int | None = None
     """Every n-th frame was taken."""
     num_segments: int | None = None
-    """Clips along time in a test."""
+    """Temporal segments in a test."""
     num_crops: int | None = None
-    """Squares of each clip in a test."""
+    """Spatial crops of each clip in a test."""
     mask_type: Literal["tube", "random", "frame"] | None = None
     """Which patches were hidden in pre-training."""
     mask_ratio: float | None = None

@@ -13,7 +13,7 @@ from videomae_jax.checkpoints.names import tree_from_original
 from videomae_jax.checkpoints.orbax import CheckpointWriter, read_params
 from videomae_jax.config import CheckpointConfig, load_config
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
-from videomae_jax.training.run_plan import task_of
+from videomae_jax.training.resolve import objective_of
 
 PRETRAINED = load_config("tiny").model
 CLASSIFIER = replace(PRETRAINED, num_labels=len(MOTIONS))
@@ -58,7 +58,7 @@ def test_classifiers(converted, videos, tmp_path):
     assert np.load(tmp_path / "features.npz")["features"].shape == (1, 48)
     where = ("--out", tmp_path / "probe", "--num-workers", 0, "--kind", "knn")
     assert command("probe", "--train", train, "--val", val, "--checkpoint", folder, *where) == 0
-    task_of(replace(load_config("tiny_finetune"), model=CLASSIFIER)).start_params(str(folder), KEY)
+    objective_of(replace(load_config("tiny_finetune"), model=CLASSIFIER)).start_params(str(folder), KEY)
 
 
 def test_pre_trained_models(converted, videos, tmp_path):
@@ -69,8 +69,8 @@ def test_pre_trained_models(converted, videos, tmp_path):
     assert command("features", video, "--checkpoint", folder, *where) == 0
     where = ("--out", tmp_path / "probe", "--num-workers", 0, "--kind", "knn")
     assert command("probe", "--train", train, "--val", val, "--checkpoint", folder, *where) == 0
-    task_of(load_config("tiny")).start_params(str(folder), KEY)
-    task_of(replace(load_config("tiny_finetune"), model=CLASSIFIER)).start_params(str(folder), KEY)
+    objective_of(load_config("tiny")).start_params(str(folder), KEY)
+    objective_of(replace(load_config("tiny_finetune"), model=CLASSIFIER)).start_params(str(folder), KEY)
 
 
 def test_converted_weights_are_no_run_to_continue(converted, videos, capsys):

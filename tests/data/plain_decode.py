@@ -9,8 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from videomae_jax.data.video import VideoError, open_video
-from videomae_jax.data.video_opening import OPEN_OPTIONS
+from videomae_jax.data.video.decoder import VideoError, open_video
+from videomae_jax.data.video.opening import OPEN_OPTIONS
 
 _ERRORS = (av.error.FFmpegError, EOFError)
 

@@ -12,8 +12,8 @@ import tensorflow_datasets as tfds
 from videomae_jax.data.labels import read_labelled
 from videomae_jax.data.layouts import LAYOUTS, read_layout
 from videomae_jax.data.prepare.command import Prepare, prepare
-from videomae_jax.data.prepared import open_record, read_set
-from videomae_jax.data.video_writing import write_video
+from videomae_jax.data.sets import open_record, read_set
+from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError
 
 

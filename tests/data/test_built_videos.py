@@ -6,7 +6,7 @@ from built_videos import CODECS, Build, NotBuildable, build, read_number, ticks
 from plain_decode import compare, decode_plainly, is_true
 
 from videomae_jax.data.check import check_video
-from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.records import VideoRecord
 
 _FRAGMENTS = (("movflags", "frag_keyframe+empty_moov"),)
 _NO_EDITS = (("use_editlist", "0"),)

@@ -9,17 +9,10 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, ViewsConfig
-from videomae_jax.data import clips
-from videomae_jax.data.clips import CentreClip, FinetuneClips, PretrainClips
-from videomae_jax.data.clips import TestViews as Views
-from videomae_jax.data.cropping import (
-    centre_clip,
-    draw_box,
-    fit_canvas,
-    scale_short_side,
-    view_boxes,
-)
-from videomae_jax.data.sampling import (
+from videomae_jax.data.clips import readers as clips
+from videomae_jax.data.clips.readers import CentreClip, FinetuneClips, PretrainClips
+from videomae_jax.data.clips.readers import TestViews as Views
+from videomae_jax.data.clips.sampling import (
     centre_indices,
     dense_test_indices,
     draw_end,
@@ -30,9 +23,16 @@ from videomae_jax.data.sampling import (
     uniform_centre_indices,
     uniform_test_indices,
 )
-from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import Video, open_video
-from videomae_jax.data.video_writing import write_video
+from videomae_jax.data.cropping import (
+    centre_clip,
+    draw_box,
+    fit_canvas,
+    scale_short_side,
+    view_boxes,
+)
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.video.decoder import Video, open_video
+from videomae_jax.data.video.writing import write_video
 
 MODEL = VideoMAEConfig(image_size=32, num_frames=4)
 UNLABELLED = DataConfig(sampling_rate=3, num_sample=3, flip=True)

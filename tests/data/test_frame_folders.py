@@ -6,15 +6,17 @@ from PIL import Image
 
 from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, ViewsConfig
 from videomae_jax.data.check import check_video
-from videomae_jax.data.clips import CentreClip, FinetuneClips, PretrainClips
-from videomae_jax.data.clips import TestViews as Views
+from videomae_jax.data.clips.readers import CentreClip, FinetuneClips, PretrainClips
+from videomae_jax.data.clips.readers import TestViews as Views
 from videomae_jax.data.cropping import centre_clip
 from videomae_jax.data.labels import read_labelled
-from videomae_jax.data.prepared import find_segment, open_record
-from videomae_jax.data.sources import VideoRecord, format_record, read_videos
-from videomae_jax.data.video import VideoError
+from videomae_jax.data.lists import format_record
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sets import find_segment, open_record
+from videomae_jax.data.sources import read_videos
+from videomae_jax.data.video.decoder import VideoError
 from videomae_jax.errors import InputError
-from videomae_jax.inference.windows import SegmentClips
+from videomae_jax.inference.features.windows import SegmentClips
 
 MODEL = VideoMAEConfig(image_size=32, num_frames=4)
 SIDES = (40, 56)

@@ -3,7 +3,7 @@
 import random
 
 from videomae_jax.data.overlap import describe_overlap, shared_videos
-from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.records import VideoRecord
 
 
 def record(path, start=0, total=-1):

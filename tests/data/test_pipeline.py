@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, ViewsConfig
-from videomae_jax.data import slots
-from videomae_jax.data.clips import CentreClip, FinetuneClips, PretrainClips
-from videomae_jax.data.clips import TestViews as Views
-from videomae_jax.data.pipeline import batches, each_video, steps_per_epoch
-from videomae_jax.data.slots import substitute, video_of_slot
-from videomae_jax.data.sources import VideoRecord, read_videos
-from videomae_jax.data.video import open_video
-from videomae_jax.data.video_writing import write_video
+from videomae_jax.data.clips.readers import CentreClip, FinetuneClips, PretrainClips
+from videomae_jax.data.clips.readers import TestViews as Views
+from videomae_jax.data.loading import slots
+from videomae_jax.data.loading.batches import batches, each_video, steps_per_epoch
+from videomae_jax.data.loading.slots import substitute, video_of_slot
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sources import read_videos
+from videomae_jax.data.video.decoder import open_video
+from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import RunError
 
 
@@ -300,8 +301,8 @@ CONSUMER = """
 import signal, sys
 from contextlib import closing
 from videomae_jax.config import DataConfig, VideoMAEConfig
-from videomae_jax.data.clips import PretrainClips
-from videomae_jax.data.pipeline import batches
+from videomae_jax.data.clips.readers import PretrainClips
+from videomae_jax.data.loading.batches import batches
 from videomae_jax.data.sources import read_videos
 
 if __name__ == "__main__":
@@ -325,7 +326,7 @@ def children(pid):
 
 def is_worker(pid):
     try:
-        return b"videomae_jax.data.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"videomae_jax.data.loading.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 
@@ -337,7 +338,7 @@ def test_however_it_ends_no_process_stays(folder, tmp_path, ending):
     script.write_text(CONSUMER)
     process = subprocess.Popen(
         [sys.executable, str(script), str(folder)],
-        env=os.environ | {"PYTHONPATH": str(Path(slots.__file__).parents[2])},
+        env=os.environ | {"PYTHONPATH": str(Path(slots.__file__).parents[3])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -19,10 +19,10 @@ from PIL import Image
 from videomae_jax.data.prepare.command import Prepare, prepare
 from videomae_jax.data.prepare.recode import Bad, Recode, Recoded
 from videomae_jax.data.prepare.settings import PRESETS, Storage
-from videomae_jax.data.prepared import SetVideo, open_record, read_label, read_set
-from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import VideoError, open_video
-from videomae_jax.data.video_writing import write_video
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sets import SetVideo, open_record, read_label, read_set
+from videomae_jax.data.video.decoder import VideoError, open_video
+from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError, RunError
 
 
@@ -123,7 +123,7 @@ source = builder.as_data_source("train")
 assert len(source) == 7 and source[6]["name"] == b"run/5.mp4" and source[6]["label"] == 1
 data_dir = {str(prepared.parents[1])!r}
 assert tfds.data_source("small_set", split="train", data_dir=data_dir)[0]["video"][4:8] == b"ftyp"
-from videomae_jax.data.prepared import open_record, read_set, read_label
+from videomae_jax.data.sets import open_record, read_set, read_label
 from videomae_jax.data.prepare import beam, command
 with open_record(read_set({str(prepared)!r})[0][2]) as video:
     video.frames([3])

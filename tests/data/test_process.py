@@ -10,8 +10,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from videomae_jax.data.map_processes import map_in_processes
-from videomae_jax.data.process import Process, WorkerDied, make_task
+from videomae_jax.data.loading.map_processes import map_in_processes
+from videomae_jax.data.loading.process import Process, WorkerDied, make_task
 from videomae_jax.errors import InputError, RunError
 
 
@@ -74,10 +74,10 @@ import os
 from contextlib import closing
 import numpy as np
 from videomae_jax.config import DataConfig, VideoMAEConfig
-from videomae_jax.data.clips import CentreClip
-from videomae_jax.data.pipeline import each_video
+from videomae_jax.data.clips.readers import CentreClip
+from videomae_jax.data.loading.batches import each_video
 from videomae_jax.data.sources import read_videos
-from videomae_jax.data.video_writing import write_video
+from videomae_jax.data.video.writing import write_video
 
 print("begun")
 os.mkdir("videos")
@@ -98,7 +98,7 @@ def test_a_script_needs_no_main_guard(tmp_path):
 
 OWN_FUNCTION = """
 from contextlib import closing
-from videomae_jax.data.process import Process, make_task
+from videomae_jax.data.loading.process import Process, make_task
 
 def own(pipe):
     pipe.send("done")
@@ -124,7 +124,7 @@ def seconds_of(item):
 
 
 OWNER = """
-from videomae_jax.data.map_processes import map_in_processes
+from videomae_jax.data.loading.map_processes import map_in_processes
 from test_process import seconds_of
 for pid in map_in_processes(seconds_of, [0, 600, 600], 2, print):
     print(pid, flush=True)
@@ -179,6 +179,6 @@ def test_an_item_whose_process_dies_once_is_tried_again(tmp_path):
 
 
 def test_a_worker_that_never_starts_is_no_verdict_on_an_item(monkeypatch):
-    monkeypatch.setattr("videomae_jax.data.process._START", "import os; os._exit(4)")
+    monkeypatch.setattr("videomae_jax.data.loading.process._START", "import os; os._exit(4)")
     with pytest.raises(WorkerDied, match="exit code 4"):
         list(map_in_processes(double_or_die, range(9), 2, lambda item: -1))

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import DataConfig, VideoMAEConfig, load_config
-from videomae_jax.data import slots
-from videomae_jax.data.clips import PretrainClips
+from videomae_jax.data.clips.readers import PretrainClips
 from videomae_jax.data.labels import read_labelled, read_videos_of_model
+from videomae_jax.data.loading import slots
+from videomae_jax.data.loading.batches import batches
 from videomae_jax.data.overlap import shared_videos
-from videomae_jax.data.pipeline import batches
 from videomae_jax.data.prepare.command import prepare
 from videomae_jax.data.prepare.settings import Prepare
 from videomae_jax.data.sources import read_videos, split_weights
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import InputError
 from videomae_jax.inference.clip import read_clip
-from videomae_jax.inference.windows import SegmentClips
-from videomae_jax.training.run_plan import make_plan
+from videomae_jax.inference.features.windows import SegmentClips
+from videomae_jax.training.resolve import resolve_run
 
 READ = PretrainClips(
     VideoMAEConfig(image_size=32, patch_size=8, num_frames=4), DataConfig(sampling_rate=2, num_sample=2)
@@ -124,7 +124,7 @@ def test_a_set_without_a_split_means_the_one_for_its_use(folder):
     assert len(shared_videos(read_videos([stored]), named)) == len(named) == 2 * len(MOTIONS)
     config = load_config("tiny_finetune")
     data = replace(config.data, train=(stored,), val=(stored,), test=(f"{stored}#train",))
-    plan = make_plan(replace(config, data=data))
+    plan = resolve_run(replace(config, data=data))
     assert (len(plan.videos), len(plan.val_videos)) == (2 * len(MOTIONS), len(MOTIONS))
     assert plan.overlap.startswith("16 of the 16 test videos are among those to train on")
     assert (plan.classes.names, plan.classes.origin) == (tuple(MOTIONS), f"named in {stored}")
@@ -207,8 +207,8 @@ def test_a_set_of_decoded_frames_is_refused_in_a_sentence(folder, tmp_path, kind
 CONSUMER = """
 import resource, sys
 from videomae_jax.config import DataConfig, VideoMAEConfig
-from videomae_jax.data.clips import PretrainClips
-from videomae_jax.data.pipeline import batches
+from videomae_jax.data.clips.readers import PretrainClips
+from videomae_jax.data.loading.batches import batches
 from videomae_jax.data.sources import read_videos
 
 if __name__ == "__main__":
@@ -229,7 +229,7 @@ def test_memory_stays_flat_over_100_000_clips(folder, tmp_path, num_workers):
     script = tmp_path / "consume.py"
     script.write_text(CONSUMER)
     command = [sys.executable, str(script), str(folder / "video"), str(num_workers)]
-    env = os.environ | {"PYTHONPATH": str(Path(slots.__file__).parents[2])}
+    env = os.environ | {"PYTHONPATH": str(Path(slots.__file__).parents[3])}
     said = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
     warm, last = map(int, said.split())
     print(f"84,000 further clips: {(last - warm) / 1024:.1f} MB more than {warm / 1024:.0f} MB")

@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from videomae_jax.data.prepare.command import prepare
 from videomae_jax.data.prepare.settings import Prepare
-from videomae_jax.data.prepared import open_record
+from videomae_jax.data.sets import open_record
 from videomae_jax.data.sources import read_videos
 from videomae_jax.data.synthetic import write_synthetic_videos
 from videomae_jax.errors import InputError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import DataConfig, LabelledDataConfig
-from videomae_jax.data.sampling import (
+from videomae_jax.data.clips.sampling import (
     centre_indices,
     centre_start,
     dense_test_indices,

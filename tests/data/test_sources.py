@@ -2,7 +2,9 @@
 
 import pytest
 
-from videomae_jax.data.sources import VideoRecord, format_record, list_digest, read_videos
+from videomae_jax.data.lists import format_record
+from videomae_jax.data.records import VideoRecord, list_digest
+from videomae_jax.data.sources import read_videos
 from videomae_jax.errors import InputError
 
 

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from videomae_jax.data.video import Video, VideoError, open_video
-from videomae_jax.data.video_writing import write_video
+from videomae_jax.data.video.decoder import Video, VideoError, open_video
+from videomae_jax.data.video.writing import write_video
 
 
 def moving_square(frames=40, height=48, width=64, seed=0):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from test_video import encode, moving_square
 
-from videomae_jax.data.video import VideoError, open_video
-from videomae_jax.data.video_frames import Orientation
-from videomae_jax.data.video_times import rising_times
+from videomae_jax.data.video.decoder import VideoError, open_video
+from videomae_jax.data.video.frames import Orientation
+from videomae_jax.data.video.times import rising_times
 
 
 def needs(codec):

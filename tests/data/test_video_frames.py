@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from videomae_jax.data.cropping import crop_resized, draw_box
-from videomae_jax.data.video import VideoError, open_video
-from videomae_jax.data.video_frames import Converters, DecodedFrame
-from videomae_jax.data.video_writing import write_video
+from videomae_jax.data.video.decoder import VideoError, open_video
+from videomae_jax.data.video.frames import Converters, DecodedFrame
+from videomae_jax.data.video.writing import write_video
 
 SIZE = 48
 BOXES = [(0, 0, 96, 96), (32, 24, 104, 96), (10, 6, 74, 70), (40, 20, 88, 68)]
@@ -90,7 +90,7 @@ def test_a_frame_that_does_not_convert_names_the_file(monkeypatch):
         raise ValueError("unknown format")
 
     frame = decoded(waves(96, 128))
-    monkeypatch.setattr("videomae_jax.data.video_frames.VideoReformatter.reformat", refuse, raising=True)
+    monkeypatch.setattr("videomae_jax.data.video.frames.VideoReformatter.reformat", refuse, raising=True)
     for convert in (frame.rgb, lambda: frame.crop(BOXES[0], SIZE)):
         with pytest.raises(
             VideoError, match=r"drawn: unknown-colours: .* cannot be converted to RGB: unknown"

@@ -12,13 +12,13 @@ from test_video import encode, moving_square
 from test_video_faults import ShownWhenDecoded, remux
 
 from videomae_jax.config import DataConfig, VideoMAEConfig
-from videomae_jax.data import video_torchcodec
-from videomae_jax.data.clips import CentreClip
-from videomae_jax.data.prepared import open_record
-from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import VideoError, open_video
-from videomae_jax.data.video_torchcodec import TorchcodecVideo
-from videomae_jax.data.video_writing import write_video
+from videomae_jax.data.clips.readers import CentreClip
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sets import open_record
+from videomae_jax.data.video import torchcodec as video_torchcodec
+from videomae_jax.data.video.decoder import VideoError, open_video
+from videomae_jax.data.video.torchcodec import TorchcodecVideo
+from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from videomae_jax.data import process, worker_processes
-from videomae_jax.data.process import Process
-from videomae_jax.data.slots import Failure, Slot
-from videomae_jax.data.worker_processes import Stopped, read_in_workers
+from videomae_jax.data.loading import pool as worker_processes
+from videomae_jax.data.loading import process
+from videomae_jax.data.loading.pool import Stopped, read_in_workers
+from videomae_jax.data.loading.process import Process
+from videomae_jax.data.loading.slots import Failure, Slot
 from videomae_jax.errors import RunError
 
 BLANK = {"label": np.zeros(1, np.int32), "odd": np.zeros(3, np.uint8), "video": np.zeros((2, 5), np.float32)}

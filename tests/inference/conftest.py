@@ -9,7 +9,7 @@ from videomae_jax.checkpoints.orbax import CheckpointWriter
 from videomae_jax.config import CheckpointConfig, load_config
 from videomae_jax.data.synthetic import write_synthetic_videos
 from videomae_jax.models.pretraining import init_params
-from videomae_jax.training.workdir import describe
+from videomae_jax.training.run_folder import describe
 
 TINY = load_config("tiny")
 

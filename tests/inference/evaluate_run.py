@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from videomae_jax.inference.evaluate import Evaluate, evaluate_checkpoint
+from videomae_jax.inference.evaluation.command import Evaluate, evaluate_checkpoint
 
 devices, processes, process, port = map(int, sys.argv[1:5])
 jax.config.update("jax_num_cpu_devices", devices)

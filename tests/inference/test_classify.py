@@ -8,9 +8,9 @@ import tyro
 from random_classifier import CONFIG, DATA, random_classifier, softmax_of, write_run
 
 from videomae_jax.config import ViewsConfig
-from videomae_jax.data.clips import TestViews as Views
-from videomae_jax.data.pipeline import Failure
-from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.clips.readers import TestViews as Views
+from videomae_jax.data.loading.batches import Failure
+from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.synthetic import write_synthetic_videos
 from videomae_jax.errors import InputError
 from videomae_jax.inference.classify import Classify, VideoClassifier, classify

@@ -15,7 +15,7 @@ from random_classifier import write_run
 COMMAND = """
 import sys
 from videomae_jax import cli
-from videomae_jax.data import process
+from videomae_jax.data.loading import process
 process._START = "import os; os.read(0, 1)"
 sys.exit(cli.main(sys.argv[1:]))
 """

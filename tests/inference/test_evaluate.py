@@ -15,18 +15,18 @@ from random_classifier import CONFIG, DATA, VIEWS, random_classifier, softmax_of
 
 from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.config import ViewsConfig
-from videomae_jax.data.clips import TestViews as Views
+from videomae_jax.data.clips.readers import TestViews as Views
 from videomae_jax.data.labels import read_videos_of_model
-from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.inference import trained_videos
-from videomae_jax.inference.evaluate import Evaluate, evaluate, evaluate_checkpoint
-from videomae_jax.inference.evaluation import evaluate_videos
+from videomae_jax.inference.evaluation import trained_videos
+from videomae_jax.inference.evaluation.command import Evaluate, evaluate, evaluate_checkpoint
+from videomae_jax.inference.evaluation.scoring import evaluate_videos
+from videomae_jax.inference.evaluation.trained_videos import read_trained_videos
+from videomae_jax.inference.evaluation.views import choose_views
 from videomae_jax.inference.predictor import Predictor, read_normalization, rows
 from videomae_jax.inference.processor import VideoMAEImageProcessor
-from videomae_jax.inference.trained_videos import read_trained_videos
-from videomae_jax.inference.views import choose_views
 
 NAMES = tuple(MOTIONS)
 

@@ -11,7 +11,7 @@ import pytest
 from random_classifier import write_run
 
 from videomae_jax.data.synthetic import write_synthetic_videos
-from videomae_jax.inference.evaluate import Evaluate, evaluate_checkpoint
+from videomae_jax.inference.evaluation.command import Evaluate, evaluate_checkpoint
 
 SCRIPT = Path(__file__).with_name("evaluate_run.py")
 

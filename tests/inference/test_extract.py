@@ -10,13 +10,13 @@ from safetensors.numpy import load_file
 
 from videomae_jax import cli
 from videomae_jax.config import load_config
-from videomae_jax.data.video import VideoError
+from videomae_jax.data.video.decoder import VideoError
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_file
 from videomae_jax.inference.encoder import ClipEncoder
-from videomae_jax.inference.extract import ExtractFeatures, extract_features
-from videomae_jax.inference.feature_files import FeatureWriter, read_features
-from videomae_jax.inference.features import VideoEncoder
+from videomae_jax.inference.features.command import ExtractFeatures, extract_features
+from videomae_jax.inference.features.files import FeatureWriter, read_features
+from videomae_jax.inference.features.video_encoder import VideoEncoder
 
 TINY = load_config("tiny")
 
@@ -215,7 +215,7 @@ def test_two_videos_of_one_name_do_not_share_a_file(settings, videos, tmp_path):
 
 
 def test_from_the_command_line(videos, pretrained, tmp_path, monkeypatch):
-    command = cli._command("videomae_jax.inference.extract", "ExtractFeatures", "extract_features")
+    command = cli._command("videomae_jax.inference.features.command", "ExtractFeatures", "extract_features")
     monkeypatch.setitem(cli.COMMANDS, "features", ("", command))
     arguments = [str(videos / "val"), "--checkpoint", str(pretrained), "--out", str(tmp_path / "all.npz")]
     assert cli.main(["features", *arguments, "--num-workers", "1", "--layer", "-1"]) == 0

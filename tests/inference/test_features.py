@@ -13,14 +13,14 @@ from safetensors.numpy import save_file
 from videomae_jax.checkpoints.names import original_from_tree, original_spelling
 from videomae_jax.config import load_config
 from videomae_jax.data.cropping import scale_short_side, view_boxes
-from videomae_jax.data.video import Video, open_video
+from videomae_jax.data.video.decoder import Video, open_video
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.classify import VideoClassifier
 from videomae_jax.inference.encoder import ClipEncoder
-from videomae_jax.inference.extract import ExtractFeatures, extract_features
-from videomae_jax.inference.features import VideoEncoder
+from videomae_jax.inference.features.command import ExtractFeatures, extract_features
+from videomae_jax.inference.features.video_encoder import VideoEncoder
+from videomae_jax.inference.features.windows import Windows, read_clips, square
 from videomae_jax.inference.processor import VideoMAEImageProcessor
-from videomae_jax.inference.windows import Windows, read_clips, square
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import VideoMAEModel
 from videomae_jax.models.pixels import normalize

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from videomae_jax.inference.curve import draw_curves
-from videomae_jax.inference.pictures import draw_animation, draw_strip, save_gif
-from videomae_jax.inference.reconstruct import Reconstruction
+from videomae_jax.inference.pictures import save_gif
+from videomae_jax.inference.reconstruction.pictures import draw_animation, draw_strip
+from videomae_jax.inference.reconstruction.reconstruct import Reconstruction
+from videomae_jax.training.reporting.curve import draw_curves
 
 CAPTION = ("first line", "second line")
 

@@ -11,13 +11,13 @@ from random_classifier import write_run
 from videomae_jax.data.synthetic import write_synthetic_videos
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import locked_file
-from videomae_jax.inference import probe as probe_command
-from videomae_jax.inference import probe_features
-from videomae_jax.inference.neighbours import TEMPERATURE, neighbour_scores
-from videomae_jax.inference.probe import Probe, probe, run_probe
-from videomae_jax.inference.probe_choice import Method, measure, split_rows
-from videomae_jax.inference.probe_features import ProbeSet
-from videomae_jax.inference.probe_training import Recipe, _schedule, probe_scores, train_probes
+from videomae_jax.inference.probe import command as probe_command
+from videomae_jax.inference.probe import features as probe_features
+from videomae_jax.inference.probe.choice import Method, measure, split_rows
+from videomae_jax.inference.probe.command import Probe, probe, run_probe
+from videomae_jax.inference.probe.features import ProbeSet
+from videomae_jax.inference.probe.neighbours import TEMPERATURE, neighbour_scores
+from videomae_jax.inference.probe.training import Recipe, _schedule, probe_scores, train_probes
 from videomae_jax.models.probes import AttentiveProbe, LinearProbe
 
 CLASSES, WIDTH = 4, 12

@@ -16,9 +16,9 @@ from videomae_jax.inference.clip import read_clip
 from videomae_jax.inference.encoder import ClipEncoder
 from videomae_jax.inference.predictor import Predictor, read_normalization, rows
 from videomae_jax.models.encoder import VideoMAEModel
-from videomae_jax.plan.chips import read_slice
-from videomae_jax.plan.step import step_on
-from videomae_jax.training.run_plan import make_plan
+from videomae_jax.plan.program import step_on
+from videomae_jax.plan.topology import read_slice
+from videomae_jax.training.resolve import resolve_run
 
 KINDS = {"multi_label_classification": "sigmoid", "regression": "value", None: "softmax"}
 CLIP = np.random.default_rng(0).integers(0, 256, (1, CONFIG.num_frames, 32, 32, 3), np.uint8)
@@ -101,7 +101,7 @@ def test_a_run_of_one_class_is_no_regression(videos, tmp_path):
     (tmp_path / "train.csv").write_text(f"{videos / 'val/up_000.mp4'} 0\n")
     tuning = load_config("tiny_finetune")
     data = replace(tuning.data, train=(str(tmp_path / "train.csv"),))
-    model = make_plan(replace(tuning, data=data)).config.model
+    model = resolve_run(replace(tuning, data=data)).config.model
     assert (model.num_labels, model.score_kind) == (1, "softmax")
 
 

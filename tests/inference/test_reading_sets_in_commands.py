@@ -8,11 +8,12 @@ from random_classifier import write_run
 
 from videomae_jax import cli, read_clip
 from videomae_jax.config import load_config
-from videomae_jax.data import prepared
-from videomae_jax.data.sources import VideoRecord, read_videos
+from videomae_jax.data import sets as prepared
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sources import read_videos
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
-from videomae_jax.data.video import Video
-from videomae_jax.inference.feature_files import read_features
+from videomae_jax.data.video.decoder import Video
+from videomae_jax.inference.features.files import read_features
 
 
 @pytest.fixture(scope="module")

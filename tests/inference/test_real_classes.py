@@ -6,7 +6,7 @@ from videomae_jax.cli import main
 from videomae_jax.config import AugmentConfig, LogConfig, load_config
 from videomae_jax.inference.classify import VideoClassifier
 from videomae_jax.training.loop import train
-from videomae_jax.training.workdir import read_rows
+from videomae_jax.training.run_folder import read_rows
 
 CLIPS = {
     "wave": ("hmdb_wave_ratrace.avi", "hmdb_wave_schoolrules.avi", "hmdb_wave_trumanshow.avi"),

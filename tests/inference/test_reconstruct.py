@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import load_config
-from videomae_jax.inference.brightness import guess_statistics, neighbour_weights
-from videomae_jax.inference.reconstruct import GREY, reconstruct
+from videomae_jax.inference.reconstruction.brightness import guess_statistics, neighbour_weights
+from videomae_jax.inference.reconstruction.reconstruct import GREY, reconstruct
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.models.patches import patchify
 from videomae_jax.models.pretraining import VideoMAEForPreTraining, init_params, masked_losses

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from videomae_jax.inference.confusion import draw_confusion
-from videomae_jax.inference.scores import (
+from videomae_jax.inference.evaluation.confusion import draw_confusion
+from videomae_jax.inference.evaluation.scores import (
     Accuracy,
     accuracy,
     best_classes,

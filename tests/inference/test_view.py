@@ -13,13 +13,13 @@ from videomae_jax import cli, read_clip
 from videomae_jax.checkpoints.orbax import CheckpointWriter
 from videomae_jax.config import CheckpointConfig, load_config
 from videomae_jax.data.cropping import centre_clip
-from videomae_jax.data.video import open_video
-from videomae_jax.data.video_writing import write_video
+from videomae_jax.data.video.decoder import open_video
+from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError
-from videomae_jax.inference.reconstruct import Reconstruction
-from videomae_jax.inference.view import captions
+from videomae_jax.inference.reconstruction.command import captions
+from videomae_jax.inference.reconstruction.reconstruct import Reconstruction
 from videomae_jax.models.pretraining import init_params
-from videomae_jax.training.workdir import describe
+from videomae_jax.training.run_folder import describe
 
 TINY = load_config("tiny")
 

@@ -21,7 +21,7 @@ from videomae_jax.checkpoints.orbax import CheckpointWriter
 from videomae_jax.config import CheckpointConfig, FinetuneConfig
 from videomae_jax.errors import InputError
 from videomae_jax.models.masking import mask_indices
-from videomae_jax.training.workdir import describe
+from videomae_jax.training.run_folder import describe
 
 CALLS = """
 import numpy as np

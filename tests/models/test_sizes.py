@@ -9,8 +9,8 @@ import pytest
 
 from videomae_jax.config import SIZES, load_config
 from videomae_jax.models.classification import VideoMAEForVideoClassification
-from videomae_jax.training.run_plan import task_of
-from videomae_jax.training.tasks import state_shapes
+from videomae_jax.training.resolve import objective_of
+from videomae_jax.training.state import state_shapes
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.py"))
 
@@ -57,7 +57,7 @@ def test_every_recipe_builds(path):
     config = load_config(str(path))
     if config.model.num_labels == 0:  # A classifier's classes are otherwise counted in its list.
         config = replace(config, model=replace(config.model, num_labels=8))
-    shapes = state_shapes(task_of(config))
+    shapes = state_shapes(objective_of(config))
     assert shapes.params["encoder"]["blocks"]["norm1"]["scale"].shape == (
         config.model.num_hidden_layers,
         config.model.hidden_size,

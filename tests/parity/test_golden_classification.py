@@ -14,9 +14,10 @@ from videomae_jax.checkpoints.names import flatten, original_names, tree_from_or
 from videomae_jax.config import OptimConfig, VideoMAEConfig
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.pixels import normalize
-from videomae_jax.training.finetuning import soft_cross_entropy
-from videomae_jax.training.optim import layer_scales
-from videomae_jax.training.steps import init_state, optimizer_step
+from videomae_jax.training.objectives.finetuning import soft_cross_entropy
+from videomae_jax.training.optimizer import layer_scales
+from videomae_jax.training.state import init_state
+from videomae_jax.training.step import optimizer_step
 
 GOLDENS = ["golden_v1/classify_mean", "golden_v1/classify_first_token", "golden_v2/v2_classify"]
 

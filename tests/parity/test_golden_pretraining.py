@@ -17,8 +17,9 @@ from videomae_jax.models.masking import mask_indices
 from videomae_jax.models.patches import gather, patchify
 from videomae_jax.models.pixels import normalize, tubelet_targets
 from videomae_jax.models.pretraining import VideoMAEForPreTraining, masked_losses
-from videomae_jax.training.pretraining import Pretraining
-from videomae_jax.training.steps import init_state, optimizer_step
+from videomae_jax.training.objectives.pretraining import Pretraining
+from videomae_jax.training.state import init_state
+from videomae_jax.training.step import optimizer_step
 
 
 class Golden:

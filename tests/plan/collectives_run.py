@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from videomae_jax.plan.collectives import read_collectives
+from videomae_jax.plan.hlo import read_collectives
 from videomae_jax.training.sharding import make_mesh
 
 jax.config.update("jax_num_cpu_devices", 8)

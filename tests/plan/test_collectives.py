@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from videomae_jax.plan.collectives import Collective, read_collectives
+from videomae_jax.plan.hlo import Collective, read_collectives
 
 OWN = 8 * 16 * 4  # Bytes of one device's rows.
 

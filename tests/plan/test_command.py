@@ -7,7 +7,7 @@ import pytest
 from plan_cases import LinearCompiler
 
 from videomae_jax.config import load_config
-from videomae_jax.plan import command, slice_compile
+from videomae_jax.plan import command, compile
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def test_a_search_tells_each_compile_and_gives_settings_to_paste(config, monkeyp
 
 
 def test_a_compile_says_that_it_goes_on(monkeypatch, capsys):
-    monkeypatch.setattr(slice_compile, "SECONDS_BETWEEN_WORDS", 0.2)
+    monkeypatch.setattr(compile, "SECONDS_BETWEEN_WORDS", 0.2)
     slow = "import sys, time; time.sleep(2); sys.stderr.write('it ended'); sys.exit(3)"
-    assert slice_compile._run([sys.executable, "-c", slow], "compiling a step") == (3, "it ended")
+    assert compile._run([sys.executable, "-c", slow], "compiling a step") == (3, "it ended")
     first, *later = capsys.readouterr().err.splitlines()
     assert first == "compiling a step: from ten seconds to some minutes"
     assert later

@@ -7,7 +7,7 @@ import pytest
 from plan_cases import make_step
 
 from videomae_jax.config import MeshConfig
-from videomae_jax.plan.slice_compile import compile_elsewhere
+from videomae_jax.plan.compile import compile_elsewhere
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,

@@ -9,12 +9,12 @@ from plan_cases import make_step
 
 from videomae_jax.config import SIZES, MeshConfig, PretrainConfig
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.plan import slice_compile
-from videomae_jax.plan.chips import GIB, read_slice
-from videomae_jax.plan.collectives import Collective
+from videomae_jax.plan import compile
+from videomae_jax.plan.compile import compile_elsewhere, needed_bytes
+from videomae_jax.plan.hlo import Collective
+from videomae_jax.plan.program import Compiled, step_on
 from videomae_jax.plan.report import describe, verdict
-from videomae_jax.plan.slice_compile import compile_elsewhere, needed_bytes
-from videomae_jax.plan.step import Compiled, step_on
+from videomae_jax.plan.topology import GIB, read_slice
 
 
 @pytest.mark.parametrize(
@@ -121,13 +121,13 @@ def test_compiled_survives_json():
 
 
 def test_without_the_tpu_compiler(monkeypatch):
-    monkeypatch.setattr(slice_compile.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(compile.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r'pip install "jax\[tpu\]"'):
         compile_elsewhere(make_step())
 
 
 def test_a_compiler_that_fails_is_quoted(monkeypatch):
-    monkeypatch.setattr(slice_compile.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(compile.importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RunError, match="pre-training step for v5e:2x4 ended with exit code 1"):
         compile_elsewhere(make_step())

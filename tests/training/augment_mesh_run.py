@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from videomae_jax.config import AugmentConfig
-from videomae_jax.training.augment import augment
+from videomae_jax.training.augmentation.augment import augment
 from videomae_jax.training.sharding import batch_sharding, make_mesh, replicated
 
 jax.config.update("jax_num_cpu_devices", 4)

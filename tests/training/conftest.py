@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import FinetuneConfig, PretrainConfig, load_config
-from videomae_jax.data.video_writing import write_video
+from videomae_jax.data.video.writing import write_video
 
 ROOT = Path(__file__).resolve().parents[2]
 

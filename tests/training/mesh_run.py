@@ -15,9 +15,10 @@ import jax
 import numpy as np
 
 from videomae_jax.config import OptimConfig, load_config
-from videomae_jax.training.pretraining import Pretraining
+from videomae_jax.training.objectives.pretraining import Pretraining
 from videomae_jax.training.sharding import batch_sharding, make_mesh, replicated
-from videomae_jax.training.tasks import create_state, make_train_step
+from videomae_jax.training.state import create_state
+from videomae_jax.training.step import make_train_step
 
 jax.config.update("jax_disable_most_optimizations", True)  # It halves the time, which is compiling.
 hosts = 1

@@ -15,7 +15,7 @@ import pytest
 
 from videomae_jax.config import AugmentConfig
 from videomae_jax.models.pixels import normalize
-from videomae_jax.training.augment import augment, augment_clip, draw_crop, erase, resize_crop
+from videomae_jax.training.augmentation.augment import augment, augment_clip, draw_crop, erase, resize_crop
 
 FULL = AugmentConfig()
 PLAIN = AugmentConfig(rand_num_ops=0, erase_prob=0, flip=False)

@@ -17,12 +17,13 @@ from videomae_jax.config import load_config
 from videomae_jax.errors import InputError
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.processing import Processing
-from videomae_jax.training import initial
-from videomae_jax.training.finetuning import Finetuning, soft_cross_entropy
-from videomae_jax.training.initial import initial_state
+from videomae_jax.training import start as initial
 from videomae_jax.training.loop import train
-from videomae_jax.training.run_plan import describe_plan, make_plan
-from videomae_jax.training.workdir import read_rows
+from videomae_jax.training.objectives.finetuning import Finetuning, soft_cross_entropy
+from videomae_jax.training.reporting.overview import describe_run
+from videomae_jax.training.resolve import resolve_run
+from videomae_jax.training.run_folder import read_rows
+from videomae_jax.training.start import initial_state
 
 pytestmark = pytest.mark.usefixtures("compilation_cache")
 SMALL = replace(load_config("tiny_finetune").model, num_hidden_layers=1)
@@ -70,8 +71,8 @@ def test_the_average_of_the_weights_is_what_is_read(finished):
     _, workdir = finished
     folder = find_evaluated_folder(workdir)
     _, params = read_params(workdir)
-    plan = make_plan(finished[0])
-    from videomae_jax.training.initial import restored_state
+    plan = resolve_run(finished[0])
+    from videomae_jax.training.start import restored_state
 
     state = restored_state(plan, folder)
     jax.tree.map(np.testing.assert_array_equal, params, state.ema)
@@ -79,10 +80,10 @@ def test_the_average_of_the_weights_is_what_is_read(finished):
 
 
 def test_the_average_follows_the_weights(tiny_finetune):
-    plan = make_plan(tiny_finetune)
+    plan = resolve_run(tiny_finetune)
     state, _ = initial_state(plan)
     jax.tree.map(np.testing.assert_array_equal, state.ema, state.params)
-    from videomae_jax.training.tasks import make_train_step
+    from videomae_jax.training.step import make_train_step
 
     first = jax.device_get(state.params)
     arrays = {
@@ -90,7 +91,7 @@ def test_the_average_follows_the_weights(tiny_finetune):
         "box": np.tile(np.int32([32, 40, 0]), (8, 1)),
         "label": np.arange(8, dtype=np.int32) % 4,
     }
-    step = make_train_step(plan.task, plan.mesh, lambda step: 1e-2)
+    step = make_train_step(plan.objective, plan.mesh, lambda step: 1e-2)
     state, _ = step(state, jax.tree.map(jnp.asarray, arrays), jax.random.key(0))
     mean = jax.tree.map(lambda old, new: 0.8 * old + 0.2 * np.asarray(new), first, state.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.ema, mean)
@@ -103,7 +104,7 @@ def test_held_out_scores_are_those_of_the_logits(tiny_finetune):
     rng = np.random.default_rng(0)
     video = jnp.asarray(rng.integers(0, 256, (6, 8, 32, 32, 3), np.uint8))
     label, weights = jnp.asarray(rng.integers(0, 7, 6), jnp.int32), jnp.float32([1, 1, 0, 1, 1, 0])
-    sums = task.held_out_sums(params, {"video": video, "label": label}, weights, jax.random.key(1))
+    sums = task.validation_sums(params, {"video": video, "label": label}, weights, jax.random.key(1))
     from videomae_jax.models.pixels import normalize
 
     logits = np.asarray(task.model.apply({"params": params}, normalize(video)).logits)
@@ -122,7 +123,7 @@ def test_a_classifier_starts_from_a_pre_trained_encoder(tiny, tiny_finetune, tmp
     compared = []
     two = SimpleNamespace(count=2, compare=compared.append)
     monkeypatch.setattr(initial, "Hosts", lambda: two)
-    state, facts = initial_state(make_plan(replace(tiny_finetune, init_from=str(tmp_path))))
+    state, facts = initial_state(resolve_run(replace(tiny_finetune, init_from=str(tmp_path))))
     digest = params_digest(state.params)
     assert compared == [{"weights of --init-from": (digest, digest[:12])}]
     assert facts == {"head": "drawn anew: the weights have none"}
@@ -132,14 +133,14 @@ def test_a_classifier_starts_from_a_pre_trained_encoder(tiny, tiny_finetune, tmp
     assert np.abs(state.params["head"]["kernel"]).max() < 2e-4
     wide = replace(tiny_finetune, model=replace(tiny_finetune.model, num_attention_heads=6))
     with pytest.raises(InputError, match=r"num_attention_heads = 4 +num_attention_heads = 6"):
-        initial_state(make_plan(replace(wide, init_from=str(tmp_path))))
+        initial_state(resolve_run(replace(wide, init_from=str(tmp_path))))
     longer = replace(
         tiny_finetune, init_from=str(tmp_path), model=replace(tiny_finetune.model, num_frames=16)
     )
-    assert "positions  ANOTHER SIZE" in describe_plan(make_plan(longer), 0)
-    assert "ANOTHER SIZE" not in describe_plan(make_plan(longer), 5), "it has been trained on since"
+    assert "positions  ANOTHER SIZE" in describe_run(resolve_run(longer), 0)
+    assert "ANOTHER SIZE" not in describe_run(resolve_run(longer), 5), "it has been trained on since"
     same = replace(tiny_finetune, init_from=str(tmp_path))
-    assert "ANOTHER SIZE" not in describe_plan(make_plan(same), 0)
+    assert "ANOTHER SIZE" not in describe_run(resolve_run(same), 0)
 
 
 @pytest.mark.parametrize(
@@ -174,8 +175,8 @@ def test_classes_that_do_not_fit_are_refused(tiny_finetune):
     with pytest.raises(
         InputError, match=r"label 3 of .* is none of the 3 classes, .* as --model.num-labels 3 says"
     ):
-        make_plan(few)
-    more = make_plan(replace(tiny_finetune, model=replace(tiny_finetune.model, num_labels=6)))
+        resolve_run(few)
+    more = resolve_run(replace(tiny_finetune, model=replace(tiny_finetune.model, num_labels=6)))
     assert more.config.model.id2label == ("0", "1", "2", "3", "4", "5")
     assert more.unseen_classes == ("4", "5")
 
@@ -251,5 +252,5 @@ def test_weights_of_other_pixels_are_warned_of(tiny_finetune, tmp_path, caplog, 
         config.model, processing=None if mean is None else Processing(image_mean=mean, image_std=mean)
     )
     model.save_pretrained(tmp_path / "a", model.init_params(jax.random.key(0)))
-    initial_state(make_plan(replace(config, init_from=str(tmp_path / "a"))))
+    initial_state(resolve_run(replace(config, init_from=str(tmp_path / "a"))))
     assert ("less (0.5, 0.5, 0.5), divided by (0.5, 0.5, 0.5)" in caplog.text) is (mean is not None)

@@ -16,12 +16,12 @@ import pytest
 from jax._src import distributed
 
 from videomae_jax.checkpoints.orbax import list_steps
-from videomae_jax.data.pipeline import ClipBatch, Failure, batches, steps_per_epoch
-from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.loading.batches import ClipBatch, Failure, batches, steps_per_epoch
+from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.training.hosts import HEARTBEAT_TIMEOUT_SECONDS, HostLost, Hosts, connected, say
-from videomae_jax.training.interrupts import StopWish
-from videomae_jax.training.turns import Turns
+from videomae_jax.training.multihost.hosts import HEARTBEAT_TIMEOUT_SECONDS, HostLost, Hosts, connected, say
+from videomae_jax.training.multihost.lockstep import Lockstep
+from videomae_jax.training.multihost.signals import StopRequest
 
 
 class Store:
@@ -116,7 +116,7 @@ def batch(step: int, host: int) -> ClipBatch:
 
 def test_a_batch_is_the_same_to_all_hosts():
     def work(hosts: Hosts) -> list:
-        turns = Turns(hosts, StopWish())
+        turns = Lockstep(hosts, StopRequest())
         taken = list(turns.take(batch(step, hosts.index) for step in range(3)))
         assert [turn.batch.record_ids.item() for turn in taken] == [2 * n + hosts.index for n in range(3)]
         turns.conclude(None)
@@ -136,7 +136,7 @@ def test_a_failure_on_one_host_stops_all_before_the_same_step(where):
                 raise RunError("a data worker process died")
             yield batch(1, hosts.index)
 
-        turns = Turns(hosts, StopWish())
+        turns = Lockstep(hosts, StopRequest())
         taken = list(turns.take(read()))
         turns.conclude(None)
         return len(taken), str(turns.problem)
@@ -149,12 +149,12 @@ def test_a_failure_on_one_host_stops_all_before_the_same_step(where):
 
 def test_a_signal_to_one_host_stops_all_before_the_same_step_even_if_it_is_the_last():
     def work(hosts: Hosts) -> tuple[int, object]:
-        wish = StopWish()
-        turns, taken = Turns(hosts, wish), 0
+        request = StopRequest()
+        turns, taken = Lockstep(hosts, request), 0
         for _ in turns.take(batch(step, hosts.index) for step in range(3)):
             taken += 1
             if hosts.index == 1 and taken == 3:
-                wish.signal = signal.SIGTERM
+                request.signal = signal.SIGTERM
         turns.conclude(None)
         return taken, turns.signal
 

@@ -13,11 +13,12 @@ import pytest
 from videomae_jax.checkpoints.orbax import list_steps, read_params
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.models.flops import pretraining_flops
-from videomae_jax.training import journal, loop
-from videomae_jax.training.initial import initial_state
+from videomae_jax.training import loop
 from videomae_jax.training.loop import train
-from videomae_jax.training.run_plan import make_plan
-from videomae_jax.training.workdir import read_rows
+from videomae_jax.training.reporting import journal
+from videomae_jax.training.resolve import resolve_run
+from videomae_jax.training.run_folder import read_rows
+from videomae_jax.training.start import initial_state
 
 pytestmark = pytest.mark.usefixtures("compilation_cache")
 
@@ -195,19 +196,19 @@ def test_too_many_failures_stop_the_run_which_then_continues(tiny, video_list, t
 def test_a_run_starts_from_the_weights_of_another(tiny, finished):
     _, workdir = finished
     _, params = read_params(workdir)
-    plan = make_plan(replace(tiny, init_from=str(workdir)))
+    plan = resolve_run(replace(tiny, init_from=str(workdir)))
     state, _ = initial_state(plan)
     jax.tree.map(np.testing.assert_array_equal, state.params, params)
     assert int(state.step) == 0
     other = replace(tiny, model=replace(tiny.model, hidden_size=64), init_from=str(workdir))
     with pytest.raises(InputError, match=r"hidden_size = 48 +hidden_size = 64"):
-        initial_state(make_plan(other))
+        initial_state(resolve_run(other))
 
 
 def test_a_run_from_before_repeated_augmentation_says_what_changes(tiny, finished, monkeypatch, capsys):
     _, workdir = finished
     config = replace(tiny, data=replace(tiny.data, num_sample=2))
-    description = make_plan(config).description
+    description = resolve_run(config).description
     del description["data"]["samples"]
     monkeypatch.setattr(loop, "read_description", lambda folder: description)
     train(config, workdir, dry_run=True)
@@ -251,7 +252,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts(tiny, tmp_
 
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_run_that_waits_for_its_videos_says_what_to_do(tiny, tmp_path, capsys, monkeypatch, stored):
-    from videomae_jax.data import clips
+    from videomae_jax.data.clips import readers as clips
 
     monkeypatch.setattr(journal, "set_address", lambda source: (source if stored else "", ""))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import AugmentConfig
-from videomae_jax.training.mixing import mix, soft_targets
+from videomae_jax.training.augmentation.mixing import mix, soft_targets
 
 BATCH, SIDE = 6, 24
 

@@ -12,9 +12,10 @@ from videomae_jax.checkpoints.names import flatten
 from videomae_jax.config import OptimConfig, PretrainConfig, load_config
 from videomae_jax.models.masking import tube_mask
 from videomae_jax.models.pretraining import init_params
-from videomae_jax.training.optim import decay_mask, effective_lr, layer_scales, warmup_cosine
-from videomae_jax.training.pretraining import Pretraining
-from videomae_jax.training.steps import init_state, optimizer_step
+from videomae_jax.training.objectives.pretraining import Pretraining
+from videomae_jax.training.optimizer import decay_mask, effective_lr, layer_scales, warmup_cosine
+from videomae_jax.training.state import init_state
+from videomae_jax.training.step import optimizer_step
 
 TINY = load_config("tiny")
 assert isinstance(TINY, PretrainConfig)

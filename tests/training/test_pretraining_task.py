@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from videomae_jax.config import load_config
-from videomae_jax.training.pretraining import Pretraining
+from videomae_jax.training.objectives.pretraining import Pretraining
 
 
 def test_every_mask_of_a_clip_hides_something_else():
@@ -13,7 +13,7 @@ def test_every_mask_of_a_clip_hides_something_else():
     shape = 2, model.num_frames, model.image_size, model.image_size, 3
     video = jax.random.randint(jax.random.key(1), shape, 0, 256, "uint8")
     task, key = Pretraining(config), jax.random.key(0)
-    clips, mask = task.prepare({"video": video}, key)
+    clips, mask = task.draw({"video": video}, key)
     np.testing.assert_array_equal(clips, np.repeat(video, 3, axis=0))
     assert len(np.unique(np.asarray(mask[1]), axis=0)) == 6
     params = task.init_params(key)

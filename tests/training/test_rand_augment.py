@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import AugmentConfig
-from videomae_jax.training.rand_augment import OPERATIONS, Draws, apply_operations, draw_operations
+from videomae_jax.training.augmentation.rand_augment import (
+    OPERATIONS,
+    Draws,
+    apply_operations,
+    draw_operations,
+)
 
 ON_HOST = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/augment.py"))
 """Pillow's side, as in the benchmark."""

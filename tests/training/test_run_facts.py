@@ -6,9 +6,10 @@ import pytest
 
 from videomae_jax.config import load_config
 from videomae_jax.data.synthetic import write_synthetic_videos
-from videomae_jax.training import pace
-from videomae_jax.training.journal import _live_scores
-from videomae_jax.training.run_plan import describe_plan, make_plan
+from videomae_jax.training.reporting import pace
+from videomae_jax.training.reporting.journal import _live_scores
+from videomae_jax.training.reporting.overview import describe_run
+from videomae_jax.training.resolve import resolve_run
 
 TINY = load_config("tiny")
 
@@ -22,7 +23,7 @@ def folder(tmp_path_factory):
 
 def facts(folder, **changes):
     data = replace(TINY.data, train=changes.pop("train", (str(folder / "train.csv"),)))
-    text = describe_plan(make_plan(replace(TINY, data=data, **changes)), 0)
+    text = describe_run(resolve_run(replace(TINY, data=data, **changes)), 0)
     return dict(line.strip().split("  ", 1) for line in text.splitlines())
 
 

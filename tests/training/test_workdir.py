@@ -11,8 +11,8 @@ import pytest
 from videomae_jax.config import FinetuneConfig, PretrainConfig, VideoMAEConfig
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import locked_folder
-from videomae_jax.training.interrupts import stop_on_signals
-from videomae_jax.training.workdir import (
+from videomae_jax.training.multihost.signals import stop_on_signals
+from videomae_jax.training.run_folder import (
     Rows,
     changed_arithmetic,
     changed_draws,

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from videomae_jax.data.layouts import LAYOUTS, read_layout
-from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.records import VideoRecord
 
 
 class VideomaeJax(tfds.core.GeneratorBasedBuilder):

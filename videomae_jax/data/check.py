@@ -13,11 +13,13 @@ import tyro
 from jaxtyping import Float64
 from tqdm import tqdm
 
-from videomae_jax.data.map_processes import map_in_processes
-from videomae_jax.data.prepared import OpenVideo, find_segment, open_record
-from videomae_jax.data.sampling import pretrain_indices
-from videomae_jax.data.sources import Source, VideoRecord, format_record, read_source
-from videomae_jax.data.video import MAX_PIXELS, Video, VideoError
+from videomae_jax.data.clips.sampling import pretrain_indices
+from videomae_jax.data.lists import format_record
+from videomae_jax.data.loading.map_processes import map_in_processes
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sets import OpenVideo, find_segment, open_record
+from videomae_jax.data.sources import Source, read_source
+from videomae_jax.data.video.decoder import MAX_PIXELS, Video, VideoError
 from videomae_jax.errors import InputError, printable
 from videomae_jax.files import write_text
 

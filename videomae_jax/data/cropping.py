@@ -122,9 +122,9 @@ def scale_short_side(frame: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.n
 
 
 def view_boxes(height: int, width: int, num_crops: int) -> list[Box]:
-    """The squares of a test: as large as the short side, evenly spaced along the longer one from end to end.
+    """The spatial crops of a test: squares as large as the short side, evenly spaced along the longer side.
 
-    A single one, for which the reference divides by zero, is the middle one, as in its validation: halves of
+    A single one, for which the reference divides by zero, is the centre crop, as in its validation: halves of
     a pixel are rounded to an even place.
     """
     size = min(height, width)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from videomae_jax.config import VideoMAEConfig, are_numbers
-from videomae_jax.data.lists import is_json
-from videomae_jax.data.sources import Source, Split, VideoRecord, read_source, read_text
+from videomae_jax.data.lists import is_json, read_text
+from videomae_jax.data.records import Split, VideoRecord
+from videomae_jax.data.sources import Source, read_source
 from videomae_jax.errors import InputError
 from videomae_jax.files import check_path
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from videomae_jax.data.folders import find_videos
 from videomae_jax.data.labels import Splits, read_splits
-from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import InputError
 
 Read = tuple[Splits, tuple[str, ...]]

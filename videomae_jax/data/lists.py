@@ -11,18 +11,18 @@ are left out, and so are those that begin with "# ". Relative paths start from `
 of the list.
 """
 
-import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 from videomae_jax.data.folders import VIDEO_SUFFIXES, number_frames
+from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -61,21 +61,6 @@ class _Line(NamedTuple):
     def is_video(self) -> bool:
         """Whether it is named like a video file, as folders of frames are only now and then."""
         return _is_video(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class VideoRecord:
-    """One video, or a segment of one, that a run may read."""
-
-    path: str
-    """Where the file is, or the folder of its frames."""
-    name: str
-    """The path as the list gives it, or relative to the folder that was named."""
-    label: int | None = None
-    start: int = 0
-    """First frame of the segment; in a folder of frames the number in its name, or 0 for the first there."""
-    total: int = -1
-    """Frames in the segment; -1 for all to the end."""
 
 
 def read_list(file: Path, root: Path) -> tuple[list[tuple[str, VideoRecord]], tuple[str, ...] | None]:
@@ -121,12 +106,6 @@ def read_text(file: Path, instead: str) -> str:
 def is_json(file: Path, text: str) -> bool:
     """Whether a file is named like JSON, or begins as objects and nested lists do."""
     return file.suffix.lower() in (".json", ".jsonl") or bool(_JSON.match(text))
-
-
-def list_digest(videos: Iterable[VideoRecord]) -> str:
-    """A fingerprint of what is read, in which order, wherever it lies: SHA-256 of names and segments."""
-    text = "\n".join(f"{video.name}\t{video.start}\t{video.total}" for video in videos)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def format_record(

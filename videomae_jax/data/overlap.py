@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 
-from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.records import VideoRecord
 
 
 def shared_videos(train: Sequence[VideoRecord], other: Sequence[VideoRecord]) -> tuple[VideoRecord, ...]:

@@ -10,53 +10,24 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 from videomae_jax.config import are_numbers
 from videomae_jax.data.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_frame_folders, find_videos
-from videomae_jax.data.lists import VideoRecord, format_record, list_digest, read_list, read_text
+from videomae_jax.data.lists import read_list
+from videomae_jax.data.records import Split, VideoRecord
 from videomae_jax.errors import InputError, printable
 from videomae_jax.files import check_path
 
-__all__ = [
-    "Source",
-    "Split",
-    "VideoLike",
-    "VideoRecord",
-    "as_records",
-    "format_record",
-    "list_digest",
-    "read_source",
-    "read_text",
-    "read_videos",
-    "set_address",
-    "split_weights",
-]
-
 log = logging.getLogger(__name__)
-
-Split = Literal["train", "val"]
-"""What a source is read for: to train on, or to validate and test."""
 
 # Only sets are read from elsewhere than the disk.
 _REMOTE = re.compile(r"\w+://")
 _STORES = ("gs://", "s3://")
 _WEIGHTED = re.compile(r"(?P<source>.+):(?P<weight>\d*\.?\d+)")
-
-VideoLike = str | os.PathLike[str] | VideoRecord
-"""A video file by its path, or a record of a list."""
-
-
-def as_records(videos: Iterable[VideoLike]) -> tuple[VideoRecord, ...]:
-    """Video files as records, named by their last part; records stay as they are."""
-    return tuple(
-        video if isinstance(video, VideoRecord) else VideoRecord(os.fspath(video), Path(video).name)
-        for video in videos
-    )
 
 
 @dataclass(frozen=True)
@@ -159,8 +130,8 @@ def set_address(name: str) -> tuple[str, str]:
 
 
 def _read_set(name: str, folder: str, named_split: str, split: Split | None) -> Source:
-    # Here, because sets are read by what this module defines, and few runs read one.
-    from videomae_jax.data.prepared import choose_splits, read_label, read_set
+    # Here, because it takes the decoder along, and few runs read one.
+    from videomae_jax.data.sets import choose_splits, read_label, read_set
 
     entries: list[tuple[str, VideoRecord]] = []
     classes: tuple[str, ...] = ()

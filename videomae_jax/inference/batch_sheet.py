@@ -11,14 +11,14 @@ from jaxtyping import Float
 from PIL import ImageDraw
 
 from videomae_jax.config import FinetuneConfig, PretrainConfig
-from videomae_jax.data.pipeline import ClipBatch, batches
+from videomae_jax.data.loading.batches import ClipBatch, batches
 from videomae_jax.inference.pictures import GAP, LINE, MARGIN, TEXT, blank_paper, enlarge, font, save_picture
-from videomae_jax.inference.reconstruct import GREY
+from videomae_jax.inference.reconstruction.reconstruct import GREY
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.models.patches import patchify, unpatchify
 from videomae_jax.models.pixels import denormalize, normalize
-from videomae_jax.training.finetuning import Finetuning
-from videomae_jax.training.run_plan import RunPlan, make_plan
+from videomae_jax.training.objectives.finetuning import Finetuning
+from videomae_jax.training.resolve import ResolvedRun, resolve_run
 
 FRAMES = 6
 """Frames shown of each clip, evenly spread from the first to the last."""
@@ -33,11 +33,11 @@ def show_batch(config: PretrainConfig | FinetuneConfig, out: Path, steps: int = 
     augmented and mixed with each other; pre-training clips come as read, and once more with their masks in
     grey. Draws are as in a run, but not the very same. Raises InputError as a run does.
     """
-    plan = make_plan(config)
+    run = resolve_run(config)
     each = max(1, min(config.batch_size, CLIPS // config.data.num_sample))
     reading = batches(
-        plan.videos,
-        plan.task.train_clips,
+        run.videos,
+        run.objective.train_clips,
         seed=config.seed,
         batch_size=each,
         num_workers=0,  # Starting processes would take longer than reading so few videos.
@@ -47,8 +47,8 @@ def show_batch(config: PretrainConfig | FinetuneConfig, out: Path, steps: int = 
     clips, titles = [], []
     with closing(reading):
         for batch in reading:
-            key = jax.random.fold_in(plan.key("training"), batch.step)
-            for clip, title in _as_seen(plan, batch, key):
+            key = jax.random.fold_in(run.key("training"), batch.step)
+            for clip, title in _as_seen(run, batch, key):
                 clips.append(clip)
                 titles.append(f"step {batch.step}: {title}")
     draw_batch(out, np.stack(clips), titles)
@@ -75,20 +75,20 @@ def draw_batch(path: Path, clips: Float[np.ndarray, "b T H W 3"], titles: Sequen
     save_picture(path, paper)
 
 
-def _as_seen(plan: RunPlan, batch: ClipBatch, key: jax.Array) -> Iterator[tuple[np.ndarray, str]]:
+def _as_seen(run: ResolvedRun, batch: ClipBatch, key: jax.Array) -> Iterator[tuple[np.ndarray, str]]:
     """Normalised clips and their titles."""
-    names = [Path(plan.videos[record].path).name for record in batch.record_ids]
-    if isinstance(plan.config, PretrainConfig):
-        pairs = zip(*_masked(plan.config, batch.arrays["video"], key), strict=True)
+    names = [Path(run.videos[record].path).name for record in batch.record_ids]
+    if isinstance(run.config, PretrainConfig):
+        pairs = zip(*_masked(run.config, batch.arrays["video"], key), strict=True)
         for name, (clip, masked) in zip(names, pairs, strict=True):
             yield clip, f"{name}, as read"
-            yield masked, f"{name}, {plan.config.mask_type} mask of {plan.config.mask_ratio:.0%}"
+            yield masked, f"{name}, {run.config.mask_type} mask of {run.config.mask_ratio:.0%}"
         return
-    clips, weights = _mixed(plan.config, batch, key)
+    clips, weights = _mixed(run.config, batch, key)
     for number, (name, clip, weight) in enumerate(zip(names, clips, weights, strict=True)):
         partner = names[len(names) - 1 - number]
         mixed = f" with {partner}" if (weights[number] != weights[number].round()).any() else ""
-        yield clip, f"{_shares(weight, plan.config.model.id2label)}   ({name}{mixed})"
+        yield clip, f"{_shares(weight, run.config.model.id2label)}   ({name}{mixed})"
 
 
 def _masked(config: PretrainConfig, video: np.ndarray, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:

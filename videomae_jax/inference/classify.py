@@ -14,13 +14,14 @@ import tyro
 from jaxtyping import Float64
 
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
-from videomae_jax.data.pipeline import Failure
-from videomae_jax.data.prepared import Decoder
-from videomae_jax.data.sources import VideoLike, as_records, read_videos
+from videomae_jax.data.loading.batches import Failure
+from videomae_jax.data.records import VideoLike, as_records
+from videomae_jax.data.sets import Decoder
+from videomae_jax.data.sources import read_videos
 from videomae_jax.errors import InputError, printable
+from videomae_jax.inference.evaluation.scores import best_classes
+from videomae_jax.inference.evaluation.views import Sampling, choose_views
 from videomae_jax.inference.predictor import Predictor, score_videos
-from videomae_jax.inference.scores import best_classes
-from videomae_jax.inference.views import Sampling, choose_views
 
 _BAR = 30
 
@@ -45,9 +46,9 @@ class Classify:
     sampling_rate: int | None = None
     """Take every n-th frame; by default as in training, or 4. Without effect on uniform sampling."""
     num_segments: int = 1
-    """Clips along time, whose scores are averaged; 1 is the middle of the video."""
+    """Temporal segments, whose scores are averaged; 1 is the middle of the video."""
     num_crops: int = 1
-    """Squares along the longer side, whose scores are averaged; 1 is the middle."""
+    """Spatial crops along the longer side, whose scores are averaged; 1 is the centre crop."""
     batch_size: int = 8
     """Clips classified at a time, over all devices."""
     num_workers: int = 0

@@ -15,14 +15,14 @@ from jaxtyping import Array, Float, Float32, UInt8
 from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.config import check_rgb
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.inference.predictor import Normalization, out_of_memory_explained, read_normalization
+from videomae_jax.inference.predictor import Normalization, read_normalization, smaller_batches
 from videomae_jax.models.axes import axis_rules
+from videomae_jax.models.blocks import compute_dtype
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import BEHIND_THE_ENCODER, VideoMAEModel, VideoMAEModelOutput
-from videomae_jax.models.layers import compute_dtype
-from videomae_jax.models.loading import fit, load_weights
-from videomae_jax.training.sharding import RULES, batch_sharding, make_mesh, replicated
-from videomae_jax.training.steps import OnMesh
+from videomae_jax.models.pretrained import fit, load_weights
+from videomae_jax.training.memory import out_of_memory_explained
+from videomae_jax.training.sharding import RULES, OnMesh, batch_sharding, make_mesh, replicated
 from videomae_jax.versions import version_of
 
 Model = VideoMAEForVideoClassification | VideoMAEModel
@@ -92,7 +92,7 @@ class ClipEncoder:
         """
         clips = iter(clips)
         waiting: tuple[jax.Array, int] | None = None
-        with out_of_memory_explained():
+        with out_of_memory_explained(smaller_batches):
             while part := list(islice(clips, self.batch_size)):
                 filled = np.zeros((self.batch_size, *part[0].shape), np.uint8)
                 filled[: len(part)] = part

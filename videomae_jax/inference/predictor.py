@@ -6,7 +6,7 @@ Models of several labels at a time have sigmoids instead, those of regression th
 """
 
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,9 @@ from jaxtyping import Array, Float, Float32, Float64, Int64, UInt8
 
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import LabelledDataConfig, VideoMAEConfig, ViewsConfig, check_rgb
-from videomae_jax.data.clips import TestViews
-from videomae_jax.data.pipeline import ClipBatch, Failure, each_video
-from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.clips.readers import TestViews
+from videomae_jax.data.loading.batches import ClipBatch, Failure, each_video
+from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import RunError
 from videomae_jax.models.axes import axis_rules
 from videomae_jax.models.classification import (
@@ -29,8 +29,8 @@ from videomae_jax.models.classification import (
     VideoMAEForVideoClassificationOutput,
 )
 from videomae_jax.processing import IMAGENET_MEAN, IMAGENET_STD, Processing
-from videomae_jax.training.sharding import RULES, batch_sharding, make_mesh, replicated
-from videomae_jax.training.steps import OnMesh
+from videomae_jax.training.memory import out_of_memory_explained
+from videomae_jax.training.sharding import RULES, OnMesh, batch_sharding, make_mesh, replicated
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def score_videos(
         process_count=processes,
     )
     waiting: tuple[ClipBatch, list[jax.Array]] | None = None
-    with closing(read), out_of_memory_explained():
+    with closing(read), out_of_memory_explained(smaller_batches):
         for batch in read:
             started = [predictor.start(clips) for clips in _split(batch.arrays["video"], step_size)]
             if waiting:  # The batch before: its scores are fetched while this one is computed.
@@ -181,26 +181,17 @@ def _finish(batch: ClipBatch, started: list[jax.Array], per_video: int) -> Score
     return Scored(slots[slots >= 0], each.mean(axis=1), tuple(batch.failures))
 
 
-@contextmanager
-def out_of_memory_explained() -> Iterator[None]:
-    """Raise RunError, with what to do, where the devices had not memory enough."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise RunError(
-            "the devices ran out of memory; lower --batch-size, or --test-batch-size of a run's final test. "
-            f"The compiler said: {str(error).splitlines()[0]}"
-        ) from error
+def smaller_batches() -> str:
+    """What to do where the devices run out of memory."""
+    return "lower --batch-size, or --test-batch-size of a run's final test"
 
 
 __all__ = [
     "Normalization",
     "Predictor",
     "Scored",
-    "out_of_memory_explained",
     "read_normalization",
     "rows",
     "score_videos",
+    "smaller_batches",
 ]

@@ -16,10 +16,10 @@ from jaxtyping import Array, Float
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.config import VideoMAEConfig, are_numbers
 from videomae_jax.errors import InputError
+from videomae_jax.models.blocks import Params
 from videomae_jax.models.encoder import Encoder, HiddenStates, all_tubelets
-from videomae_jax.models.layers import Params
-from videomae_jax.models.loading import changed, compare_for_training, fit, load, load_weights, save, taken
 from videomae_jax.models.patches import check_bound
+from videomae_jax.models.pretrained import changed, compare_for_training, fit, load, load_weights, save, taken
 from videomae_jax.processing import Processing
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.config import VideoMAEConfig
-from videomae_jax.models.layers import (
+from videomae_jax.models.blocks import (
     Block,
     Initializer,
     Params,
@@ -22,9 +22,9 @@ from videomae_jax.models.layers import (
     every_layer,
     init_stack,
 )
-from videomae_jax.models.loading import fit, load, save
 from videomae_jax.models.patches import check_bound, check_video, patchify
 from videomae_jax.models.position import sinusoid_table
+from videomae_jax.models.pretrained import fit, load, save
 from videomae_jax.processing import Processing
 
 torch_linear_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

@@ -64,7 +64,7 @@ def _with_backward(embedding: int, rest: int) -> Flops:
 def masked_tokens(
     config: VideoMAEConfig, mask_ratio: float, mask_type: Literal["tube", "random", "frame"]
 ) -> int:
-    """Hidden tokens of a clip, as `models.masking` draws them: 1,408 of 1,568 at 8x14x14, tubes, 0.9."""
+    """Masked tokens of a clip, as `models.masking` draws them: 1,408 of 1,568 at 8x14x14, tubes, 0.9."""
     t, h, w = config.grid
     places = {"tube": h * w, "random": t * h * w, "frame": t}[mask_type]
     return int(mask_ratio * places) * (prod(config.grid) // places)

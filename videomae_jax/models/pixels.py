@@ -22,7 +22,7 @@ def denormalize(pixels: Float[Array | np.ndarray, "... c"]) -> Float[Array, "...
 
 
 def tubelet_targets(pixels: Num[Array, "b m x c"], norm_pix_loss: bool) -> Float[Array, "b m x c"]:
-    """What the decoder should say of each hidden tubelet, from pixels in uint8 units; no gradient flows.
+    """What the decoder should say of each masked tubelet, from pixels in uint8 units; no gradient flows.
 
     With `norm_pix_loss`, each channel of a tubelet loses its mean and is divided by its unbiased standard
     deviation + 1e-6 (here 255e-6, in uint8 units). Values are first taken relative to the tubelet's first

@@ -14,13 +14,13 @@ from jaxtyping import Array, Float, Int, Shaped, UInt8
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.models.blocks import Block, Params, apply_block, apply_stack, compute_dtype, init_stack
 from videomae_jax.models.encoder import Encoder, torch_linear_init
-from videomae_jax.models.layers import Block, Params, apply_block, apply_stack, compute_dtype, init_stack
-from videomae_jax.models.loading import Tensors, compare_for_training, fit, load, load_weights, save
 from videomae_jax.models.masking import Mask, check_rows, mask_indices
 from videomae_jax.models.patches import check_bound, check_video, gather, patchify
 from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
 from videomae_jax.models.position import sinusoid_table
+from videomae_jax.models.pretrained import Tensors, compare_for_training, fit, load, load_weights, save
 from videomae_jax.processing import Processing
 
 
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
 
 @flax.struct.dataclass
 class VideoMAEForPreTrainingOutput:
-    """`loss`, a float32 scalar, and `logits` (b, m, p), the predicted values of the hidden tubelets.
+    """`loss`, a float32 scalar, and `logits` (b, m, p), the predicted values of the masked tubelets.
 
     `hidden_states` on request: the visible tokens (b, v, d) as embedded and after every encoder layer.
     """
@@ -97,7 +97,7 @@ class VideoMAEForPreTraining(nn.Module):
     def predict(
         self, tubelets: Float[Array, "b v p"], visible: Int[Array, "b v"], masked: Int[Array, "b m"]
     ) -> Float[Array, "b m p"]:
-        """Predict the hidden tubelets from the normalised visible ones and the places of both."""
+        """Predict the masked tubelets from the normalised visible ones and the places of both."""
         return self._decode(self.encode(tubelets, visible), visible, masked)
 
     def _decode(
@@ -116,7 +116,7 @@ class VideoMAEForPreTraining(nn.Module):
         num_visible: int | None = None,
         output_hidden_states: bool = False,
     ) -> VideoMAEForPreTrainingOutput:
-        """Predict the hidden tubelets of normalised clips, and the loss against them.
+        """Predict the masked tubelets of normalised clips, and the loss against them.
 
         Args:
           pixel_values: (b, T, H, W, c), with ImageNet's mean and standard deviation removed.

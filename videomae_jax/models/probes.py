@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from videomae_jax.models.attention import attention
-from videomae_jax.models.layers import Mlp
+from videomae_jax.models.attention.choice import attention
+from videomae_jax.models.blocks import Mlp
 
 _init = nn.initializers.truncated_normal(0.02)
 

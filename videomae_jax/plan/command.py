@@ -2,11 +2,11 @@
 
 import sys
 
-from videomae_jax.plan.chips import GIB, read_slice
+from videomae_jax.plan.compile import compile_elsewhere
+from videomae_jax.plan.program import Compiled, Config, Stage, Step, step_on
 from videomae_jax.plan.report import describe, flags
 from videomae_jax.plan.search import search
-from videomae_jax.plan.slice_compile import compile_elsewhere
-from videomae_jax.plan.step import Compiled, Config, Stage, Step, step_on
+from videomae_jax.plan.topology import GIB, read_slice
 
 
 def plan(config: Config, topology: str, stage: Stage = "train", find: bool = False) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from videomae_jax.errors import RunError
-from videomae_jax.plan.step import Compiled, Step
+from videomae_jax.plan.program import Compiled, Step
 
 Compile = Callable[[Step], Compiled]
 Tell = Callable[[Step, Compiled], None]

@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Generator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,27 +23,30 @@ from videomae_jax.checkpoints.orbax import (
     step_folder,
 )
 from videomae_jax.config import FinetuneConfig, PretrainConfig
-from videomae_jax.data.pipeline import ClipBatch, Failure, batches, each_video
+from videomae_jax.data.loading.batches import ClipBatch, Failure, batches, each_video
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import folder_lock, locked_folder
 from videomae_jax.training.compilation import announced
-from videomae_jax.training.hosts import Hosts
-from videomae_jax.training.initial import initial_state, restored_state, split_state
-from videomae_jax.training.interrupts import stop_on_signals
-from videomae_jax.training.journal import Journal, Onlooker, TakenStep
-from videomae_jax.training.profile import Profile
-from videomae_jax.training.run_plan import RunPlan, describe_plan, make_plan, plan_lines
-from videomae_jax.training.sharding import batch_sharding
-from videomae_jax.training.steps import Metrics
-from videomae_jax.training.tasks import Arrays, make_held_out_step, make_train_step
-from videomae_jax.training.turns import Turn, Turns
-from videomae_jax.training.workdir import (
+from videomae_jax.training.memory import out_of_memory_explained, ways_to_save_memory
+from videomae_jax.training.multihost.hosts import Hosts
+from videomae_jax.training.multihost.lockstep import Lockstep, SharedBatch
+from videomae_jax.training.multihost.signals import stop_on_signals
+from videomae_jax.training.objectives.objective import Arrays, Metrics
+from videomae_jax.training.reporting.journal import Journal, SilentJournal, TakenStep
+from videomae_jax.training.reporting.overview import describe_run, fact_lines
+from videomae_jax.training.reporting.profile import Profile
+from videomae_jax.training.resolve import ResolvedRun, resolve_run
+from videomae_jax.training.run_folder import (
     SETTINGS,
     changed_arithmetic,
     changed_draws,
     check_same_run,
     write_json,
 )
+from videomae_jax.training.sharding import batch_sharding
+from videomae_jax.training.start import initial_state, restored_state
+from videomae_jax.training.state import split_state
+from videomae_jax.training.step import make_train_step, make_validation_step
 
 
 @dataclass(frozen=True)
@@ -72,38 +75,45 @@ def train(
     folder do not allow it, RunError when it had to stop.
     """
     hosts, profile = Hosts(), Profile(profile_steps, workdir)
-    plan = hosts.agree(partial(make_plan, config))
-    hosts.compare(plan.facts_of_all_hosts)
+    run = hosts.agree(partial(resolve_run, config))
+    hosts.compare(run.facts_of_all_hosts)
     if dry_run:
-        first_step = hosts.agree(partial(_first_step, plan, workdir, hosts))
-        _say(hosts, describe_plan(plan, first_step))
-        with _out_of_memory_explained(plan):
-            _try_one_step(plan, hosts)
-        return Outcome(0, plan.total_steps)
+        first_step = hosts.agree(partial(_first_step, run, workdir, hosts))
+        _say(hosts, describe_run(run, first_step))
+        with out_of_memory_explained(partial(ways_to_save_memory, run)):
+            _try_one_step(run, hosts)
+        return Outcome(0, run.total_steps)
     with ExitStack() as held:
-        wish = held.enter_context(stop_on_signals())
-        first_step = _open(plan, workdir, hosts, held)
-        _say(hosts, describe_plan(plan, first_step))
-        profile.check(first_step, plan.total_steps)
-        turns = Turns(hosts, wish)
+        request = held.enter_context(stop_on_signals())
+        first_step = _open(run, workdir, hosts, held)
+        _say(hosts, describe_run(run, first_step))
+        profile.check(first_step, run.total_steps)
+        lockstep = Lockstep(hosts, request)
         with (
-            closing(_Run(plan, workdir, first_step, hosts, turns, profile)) as run,
-            _out_of_memory_explained(plan),
+            closing(_Training(run, workdir, first_step, hosts, lockstep, profile)) as training,
+            out_of_memory_explained(partial(ways_to_save_memory, run)),
         ):
-            run.train()
+            training.train()
         newest, best = (
-            find(workdir) if run.step else None for find in (find_step_folder, find_evaluated_folder)
+            find(workdir) if training.step else None for find in (find_step_folder, find_evaluated_folder)
         )
         stopped = (
-            f"stopped by {turns.signal.name}; the same command continues" if turns.signal else "finished"
+            f"stopped by {lockstep.signal.name}; the same command continues"
+            if lockstep.signal
+            else "finished"
         )
-        _say(hosts, f"{stopped} at step {run.step} of {plan.total_steps}\n{run.journal.summary()}")
-        if run.step:
+        _say(hosts, f"{stopped} at step {training.step} of {run.total_steps}\n{training.journal.summary()}")
+        if training.step:
             _say(hosts, f"{'checkpoint':>13}  {newest}")
-            if run.best:
-                _say(hosts, f"{'best':>13}  {best}, {run.best['score']:.1%} in validation")
-            _say(hosts, f"{'next':>13}  {plan.task.next_command} {workdir}")
-        return Outcome(run.step, plan.total_steps, turns.signal)
+            if training.best:
+                _say(hosts, f"{'best':>13}  {best}, {training.best['score']:.1%} in validation")
+            _say(hosts, f"{'next':>13}  {_next_command(run)} {workdir}")
+        return Outcome(training.step, run.total_steps, lockstep.signal)
+
+
+def _next_command(run: ResolvedRun) -> str:
+    command = "classify" if isinstance(run.config, FinetuneConfig) else "reconstruct"
+    return f"videomae-jax {command} VIDEO --checkpoint"
 
 
 def _say(hosts: Hosts, text: str) -> None:
@@ -113,14 +123,14 @@ def _say(hosts: Hosts, text: str) -> None:
         sys.stdout.flush()
 
 
-def _open(plan: RunPlan, workdir: Path, hosts: Hosts, held: ExitStack) -> int:
+def _open(run: ResolvedRun, workdir: Path, hosts: Hosts, held: ExitStack) -> int:
     """Take the work folder for this run, and return the step from which all hosts start or continue it."""
 
     def take() -> int:
         if not hosts.first:
             return 0
         held.enter_context(locked_folder(workdir, "--workdir"))
-        return _first_step(plan, workdir, hosts)
+        return _first_step(run, workdir, hosts)
 
     def look() -> None:
         if not folder_lock(workdir).exists() or (
@@ -135,28 +145,28 @@ def _open(plan: RunPlan, workdir: Path, hosts: Hosts, held: ExitStack) -> int:
     return first_step
 
 
-def _first_step(plan: RunPlan, workdir: Path, hosts: Hosts) -> int:
+def _first_step(run: ResolvedRun, workdir: Path, hosts: Hosts) -> int:
     """The step from which a run starts or continues; raises InputError when it would not be the same run."""
     if not list_steps(workdir):
         return 0
     folder = find_step_folder(workdir)
     saved = read_description(folder)
-    check_same_run(saved, plan.description, workdir)
-    for change in (changed_draws(saved), changed_arithmetic(saved, plan.description)):
+    check_same_run(saved, run.description, workdir)
+    for change in (changed_draws(saved), changed_arithmetic(saved, run.description)):
         if change:
             _say(hosts, change)
     return int(folder.name)
 
 
-def _try_one_step(plan: RunPlan, hosts: Hosts) -> None:
+def _try_one_step(run: ResolvedRun, hosts: Hosts) -> None:
     """Read one batch, take one step with it and throw the result away."""
-    step = make_train_step(plan.task, plan.mesh, plan.schedule)
-    with closing(_training_batches(plan, hosts, 0, 1)) as read:
+    step = make_train_step(run.objective, run.mesh, run.schedule)
+    with closing(_training_batches(run, hosts, 0, 1)) as read:
         batch = hosts.agree(partial(next, read))
-    state, facts = initial_state(plan)
+    state, facts = initial_state(run)
     if facts:
-        _say(hosts, plan_lines(facts))
-    _, metrics = step(state, _to_devices(plan, batch.arrays), plan.key("training"))
+        _say(hosts, fact_lines(facts))
+    _, metrics = step(state, _to_devices(run, batch.arrays), run.key("training"))
     shape, loss = batch.arrays["video"].shape, float(metrics["loss"])
     _say(
         hosts,
@@ -165,118 +175,108 @@ def _try_one_step(plan: RunPlan, hosts: Hosts) -> None:
     )
 
 
-def _training_batches(plan: RunPlan, hosts: Hosts, start: int, stop: int) -> Generator[ClipBatch, None, None]:
+def _training_batches(
+    run: ResolvedRun, hosts: Hosts, start: int, stop: int
+) -> Generator[ClipBatch, None, None]:
     """This host's share of the batches of these steps."""
-    config = plan.config
+    config = run.config
     return batches(
-        plan.videos,
-        plan.task.train_clips,
+        run.videos,
+        run.objective.train_clips,
         seed=config.seed,
         batch_size=config.batch_size,
         num_workers=config.data.num_workers,
         start_step=start,
         stop_step=stop,
-        shares=plan.shares,
+        shares=run.shares,
         process_index=hosts.index,
         process_count=hosts.count,
     )
 
 
-def _to_devices(plan: RunPlan, arrays: dict[str, np.ndarray]) -> Arrays:
+def _to_devices(run: ResolvedRun, arrays: dict[str, np.ndarray]) -> Arrays:
     """Split the first axis of every array over the devices; each host gives its own part."""
-    place = partial(jax.make_array_from_process_local_data, batch_sharding(plan.mesh))
+    place = partial(jax.make_array_from_process_local_data, batch_sharding(run.mesh))
     return {name: place(values) for name, values in arrays.items()}
 
 
-def _taken(step: int, metrics: Metrics, turn: Turn) -> TakenStep:
-    records = turn.record_ids
-    return TakenStep(step, metrics, records, turn.failures, len(records), turn.waited, time.perf_counter())
+def _taken(step: int, metrics: Metrics, shared: SharedBatch) -> TakenStep:
+    records = shared.record_ids
+    return TakenStep(
+        step, metrics, records, shared.failures, len(records), shared.waited, time.perf_counter()
+    )
 
 
-@contextmanager
-def _out_of_memory_explained(plan: RunPlan) -> Iterator[None]:
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise RunError(
-            f"the devices ran out of memory; {_ways_to_save_memory(plan)}. "
-            f"The compiler said: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def _ways_to_save_memory(plan: RunPlan) -> str:
-    """What is not done yet of that which a run may change when it continues, and the rest for a new run."""
-    config, used = plan.config, plan.description["arithmetic"]
-    ways = [f"split the batch into more than {config.optim.accumulation_steps} --optim.accumulation-steps"]
-    if not config.model.remat:
-        ways.append("recompute with --model.remat")
-    if used["dtype"] == "float32":
-        ways.append("compute in --model.dtype bfloat16")
-    if config.model.attention == "xla":
-        ways.append("take --model.attention auto")
-    if config.mesh.fsdp < plan.mesh.size:
-        ways.append(f"split the state over devices with --mesh.fsdp {plan.mesh.size}")
-    return f"{', or '.join(ways)}: a run continues with any of these. A new run can have a lower --batch-size"
-
-
-class _Run:
+class _Training:
     """A run in its work folder. `step` counts the steps handed to the devices, `state` is that after them."""
 
     def __init__(
-        self, plan: RunPlan, workdir: Path, first_step: int, hosts: Hosts, turns: Turns, profile: Profile
+        self,
+        run: ResolvedRun,
+        workdir: Path,
+        first_step: int,
+        hosts: Hosts,
+        lockstep: Lockstep,
+        profile: Profile,
     ) -> None:
-        self.plan, self.step, self.hosts, self.turns, self.profile = plan, first_step, hosts, turns, profile
+        self.run, self.step, self.hosts, self.lockstep, self.profile = (
+            run,
+            first_step,
+            hosts,
+            lockstep,
+            profile,
+        )
         self.best: dict[str, Any] | None = None
         """The best validation score so far: `step`, `score`, and `videos`, a digest of those it is from."""
         self.scores: dict[str, float] = {}
         """The validation scores of this step, once it was evaluated."""
         if first_step:
             folder = step_folder(workdir, first_step)
-            said, self.state = read_description(folder), restored_state(plan, folder)
+            said, self.state = read_description(folder), restored_state(run, folder)
             best, self.scores = said.get("best"), said.get("held_out", {})
-            self.best = best if best and best["videos"] == plan.val_digest else None
+            self.best = best if best and best["videos"] == run.val_digest else None
         else:
-            self.state, facts = initial_state(plan)
+            self.state, facts = initial_state(run)
             if facts:
-                _say(hosts, plan_lines(facts))
-        self.writer = CheckpointWriter(workdir, plan.config.checkpoint)
-        self.journal: Journal | Onlooker = Onlooker()
+                _say(hosts, fact_lines(facts))
+        self.writer = CheckpointWriter(workdir, run.config.checkpoint)
+        self.journal: Journal | SilentJournal = SilentJournal()
         if hosts.first:
-            write_json(workdir / SETTINGS, plan.description["config"])
-            self.journal = Journal(plan, workdir, self.step)
-        self.held_out_step = make_held_out_step(plan.task, plan.mesh)
+            write_json(workdir / SETTINGS, run.description["config"])
+            self.journal = Journal(run, workdir, self.step)
+        self.validation_step = make_validation_step(run.objective, run.mesh)
 
     def train(self) -> None:
         """Take the remaining steps, or fewer when all are to stop, and save the last state."""
-        plan, turns, late = self.plan, self.turns, None
-        take_step = announced(make_train_step(plan.task, plan.mesh, plan.schedule), partial(_say, self.hosts))
-        key = plan.key("training")
+        run, lockstep, late = self.run, self.lockstep, None
+        take_step = announced(
+            make_train_step(run.objective, run.mesh, run.schedule), partial(_say, self.hosts)
+        )
+        key = run.key("training")
         if self.step and self._held_out_due() and not self.scores:  # A stop had come in between.
             self.journal.complete(self._validate())
-        with closing(_training_batches(plan, self.hosts, self.step, plan.total_steps)) as read:
-            for turn in turns.take(read, lambda: self.journal.problem):
+        with closing(_training_batches(run, self.hosts, self.step, run.total_steps)) as read:
+            for shared in lockstep.take(read, lambda: self.journal.problem):
                 if self.hosts.first:
                     self.profile.reach(self.step + 1, self.state)
                 with jax.profiler.StepTraceAnnotation("train", step_num=self.step + 1):
-                    self.state, metrics = take_step(self.state, _to_devices(plan, turn.batch.arrays), key)
-                self.step, self.scores, turns.in_flight = self.step + 1, {}, metrics["loss"]
+                    self.state, metrics = take_step(self.state, _to_devices(run, shared.batch.arrays), key)
+                self.step, self.scores, lockstep.in_flight = self.step + 1, {}, metrics["loss"]
                 if late:  # The step before: its numbers are there while this one is computed.
                     self.journal.record(late)
-                late = self._pause(_taken(self.step, metrics, turn))
+                late = self._pause(_taken(self.step, metrics, shared))
         if late:
             self.journal.record(late)
-        turns.conclude(self.journal.problem)
+        lockstep.conclude(self.journal.problem)
         self._save()
         self.writer.wait()
-        if turns.problem:
-            raise turns.problem
+        if lockstep.problem:
+            raise lockstep.problem
 
     def _pause(self, taken: TakenStep) -> TakenStep | None:
         """Evaluate and save where due; None when the step was recorded on the way."""
         best, held_out = self.best, self._held_out_due()
-        save = self.step % self.plan.config.checkpoint.every_steps == 0
+        save = self.step % self.run.config.checkpoint.every_steps == 0
         self.writer.poll()
         if not (held_out or save):
             return taken
@@ -286,35 +286,35 @@ class _Run:
         return None
 
     def _held_out_due(self) -> bool:
-        plan = self.plan
-        last = self.step == plan.total_steps
-        return bool(plan.val_videos) and (last or self.step % plan.val_every_steps == 0)
+        run = self.run
+        last = self.step == run.total_steps
+        return bool(run.val_videos) and (last or self.step % run.val_every_steps == 0)
 
     def _validate(self) -> dict[str, float]:
         """The task's scores on the validation videos, with fixed draws, by the weights that count.
 
         Nothing when a stop is requested meanwhile: saving matters more.
         """
-        plan, turns, config = self.plan, self.turns, self.plan.config
+        run, lockstep, config = self.run, self.lockstep, self.run.config
         sums: list[Metrics] = []
         failures: list[Failure] = []
         read = each_video(
-            plan.val_videos,
-            plan.task.held_out_clips,
+            run.val_videos,
+            run.objective.validation_clips,
             batch_size=config.batch_size // config.optim.accumulation_steps,
             num_workers=config.data.num_workers,
             process_index=self.hosts.index,
             process_count=self.hosts.count,
         )
         with closing(read):
-            for turn in turns.take(read):
-                key = jax.random.fold_in(plan.key("validation"), turn.batch.step)
-                placed = _to_devices(plan, turn.batch.arrays | {"weights": turn.batch.weights})
+            for shared in lockstep.take(read):
+                key = jax.random.fold_in(run.key("validation"), shared.batch.step)
+                placed = _to_devices(run, shared.batch.arrays | {"weights": shared.batch.weights})
                 weights = placed.pop("weights")
-                sums.append(self.held_out_step(self.state.evaluated, placed, weights, key))
-                turns.in_flight = sums[-1]["count"]
-                failures += turn.failures
-        if turns.stopped:
+                sums.append(self.validation_step(self.state.evaluated, placed, weights, key))
+                lockstep.in_flight = sums[-1]["count"]
+                failures += shared.failures
+        if lockstep.stopped:
             return {}
         self.journal.name_left_out(failures)
         total = {name: sum(float(each[name]) for each in sums) for name in sums[0]}
@@ -324,19 +324,19 @@ class _Run:
             self.journal.problem = RunError(f"none of the validation videos in {lists} could be read")
             return {}
         scores = {f"val_{name}": value / count for name, value in total.items()}
-        if plan.task.best:
-            self._note_best(scores[plan.task.best])
+        if run.objective.best:
+            self._note_best(scores[run.objective.best])
         self.scores = scores | {"val_skipped": len(failures)}
         return self.scores
 
     def _note_best(self, score: float) -> None:
         """Remember this step when its score is better than all before; of equal ones the first stays."""
         if self.best is None or score > self.best["score"]:
-            self.best = {"step": self.step, "score": score, "videos": self.plan.val_digest}
+            self.best = {"step": self.step, "score": score, "videos": self.run.val_digest}
 
     def _save(self) -> None:
         if self.step:  # A start is no result: with nothing learned, other settings may be tried.
-            description = self.plan.description | {"best": self.best, "held_out": self.scores}
+            description = self.run.description | {"best": self.best, "held_out": self.scores}
             self.writer.save(self.step, split_state(self.state), description)
 
     def close(self) -> None:

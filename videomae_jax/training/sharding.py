@@ -1,5 +1,6 @@
 """One mesh, and one rule that places parameters, optimizer state and batches on it."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -64,3 +65,15 @@ def state_shardings(mesh: Mesh | AbstractMesh, state: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: NamedSharding(mesh, _leaf_spec(path, leaf.shape, mesh.shape["fsdp"])), state
     )
+
+
+@dataclass(frozen=True)
+class OnMesh:
+    """A jitted function called with its mesh set: without it, the modules' axis names silently do nothing."""
+
+    jitted: Any
+    mesh: Mesh
+
+    def __call__(self, *args: Any) -> Any:
+        with jax.set_mesh(self.mesh):
+            return self.jitted(*args)

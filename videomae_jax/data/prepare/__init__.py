@@ -1,1 +1,1 @@
-"""Turns videos into a data set made for reading clips at random: the command `videomae-jax prepare`."""
+"""Lockstep videos into a data set made for reading clips at random: the command `videomae-jax prepare`."""

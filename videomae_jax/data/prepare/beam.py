@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from videomae_jax.data.map_processes import map_in_processes
+from videomae_jax.data.loading.map_processes import map_in_processes
 from videomae_jax.data.prepare.plan import Plan, Shard
 from videomae_jax.data.prepare.recode import Recode, crashed
 from videomae_jax.data.prepare.shards import make_features, write_shard

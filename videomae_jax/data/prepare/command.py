@@ -12,10 +12,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from videomae_jax.data.map_processes import map_in_processes
+from videomae_jax.data.loading.map_processes import map_in_processes
 from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.prepare.metadata import CARD, finish
-from videomae_jax.data.prepare.plan import Plan, Shard, check_same, make_plan
+from videomae_jax.data.prepare.plan import Plan, Shard, check_same, resolve_run
 from videomae_jax.data.prepare.recode import Bad, Recode, Recoded, crashed
 from videomae_jax.data.prepare.settings import Prepare
 from videomae_jax.data.prepare.shards import WORK_FOLDER, make_features, read_report, write_shard
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 def prepare(args: Prepare) -> int:
     """Prepare a set, or finish one that was begun; 130 when stopped by Ctrl-C, else 0."""
     began = time.monotonic()
-    plan = make_plan(args)
+    plan = resolve_run(args)
     others = {split: videos for split, videos in plan.splits.items() if split != "train"}
     if overlap := describe_overlap(plan.splits["train"], others):
         log.warning("%s", overlap)

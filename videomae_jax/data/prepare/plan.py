@@ -10,7 +10,7 @@ from typing import Any
 from videomae_jax.data.labels import Splits
 from videomae_jax.data.prepare.inputs import read_inputs
 from videomae_jax.data.prepare.settings import Prepare, Storage
-from videomae_jax.data.sources import VideoRecord, list_digest
+from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.errors import InputError
 
 FORMAT = 1
@@ -66,7 +66,7 @@ class Plan:
         }
 
 
-def make_plan(args: Prepare) -> Plan:
+def resolve_run(args: Prepare) -> Plan:
     """Read the lists and settle names and shards; raises InputError."""
     if args.videos_per_shard < 1 or args.num_workers < 1:
         raise InputError("--videos-per-shard and --num-workers must be at least 1")

@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
-from videomae_jax.data.images import FrameFolder
 from videomae_jax.data.prepare.settings import Storage
-from videomae_jax.data.prepared import OpenVideo, find_segment, open_record
-from videomae_jax.data.sources import VideoRecord
-from videomae_jax.data.video import StreamedFrame, VideoError
-from videomae_jax.data.video_writing import encode_video
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sets import OpenVideo, find_segment, open_record
+from videomae_jax.data.video.decoder import StreamedFrame, VideoError
+from videomae_jax.data.video.images import FrameFolder
+from videomae_jax.data.video.writing import encode_video
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from videomae_jax.data.video import MAX_PIXELS
+from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
 
 
@@ -59,7 +59,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Prepare:
-    """Turn videos into a data set made for reading clips at random; run it again to continue."""
+    """SharedBatch videos into a data set made for reading clips at random; run it again to continue."""
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional]
     """The training videos: folders, lists, or folders of folders of images. With `layout`, one folder."""

@@ -18,7 +18,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from videomae_jax.data.prepare.plan import Plan, Shard
 from videomae_jax.data.prepare.recode import Bad, Recoded
-from videomae_jax.data.sources import VideoRecord
+from videomae_jax.data.records import VideoRecord
 from videomae_jax.files import beside, flush, write_text
 
 WORK_FOLDER = ".prepare"

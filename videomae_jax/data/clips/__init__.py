@@ -1,0 +1,1 @@
+"""Which frames and which part of them are read of a video."""

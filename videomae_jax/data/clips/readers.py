@@ -1,0 +1,202 @@
+"""What one video becomes: readers, which are called in worker processes and can be pickled.
+
+A reader makes named arrays of a video, all with a leading axis s of clips. It draws from the `key` that it is
+given, (seed, epoch, place, attempt), and without one takes the middle.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, ViewsConfig
+from videomae_jax.data.clips.sampling import (
+    draw_end,
+    draw_start,
+    draw_uniform_indices,
+    finetune_indices,
+    pretrain_indices,
+    segment_indices,
+)
+from videomae_jax.data.cropping import (
+    Box,
+    Frame,
+    centre_square,
+    draw_box,
+    fit_canvas,
+    scale_short_side,
+    view_boxes,
+)
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sets import find_segment, open_record
+
+Arrays = dict[str, np.ndarray]
+Key = tuple[int, ...]
+# The first number of every key; see data/loading/slots.py.
+_CLIP = 3
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Makes arrays of a video."""
+
+    def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
+        """The arrays of one video, by name; raises VideoError when it cannot be read."""
+        ...
+
+    def blank(self) -> Arrays:
+        """Zeros in the shapes and types that every video gives."""
+        ...
+
+
+@dataclass(frozen=True)
+class PretrainClips:
+    """One stretch of a video, cropped `data.num_sample` times: `video` (s T S S 3) uint8."""
+
+    model: VideoMAEConfig
+    data: DataConfig
+
+    def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
+        model, data, size = self.model, self.data, self.model.image_size
+        rngs = _generators(key, data.num_sample)
+        shape = model.num_frames, data.sampling_rate
+
+        def choose(count: int) -> Int64[np.ndarray, "1 T"]:
+            return pretrain_indices(count, *shape, draw_start(rngs[0], count, *shape))[None]
+
+        arrays, cuts = self.blank(), None
+        for frame, wanted in _read_frames(record, choose, self.data):
+            if cuts is None:
+                cuts = [self._draw_cut(rng, *frame.shape) for rng in rngs]
+            for clip, (box, mirror) in zip(arrays["video"], cuts, strict=True):
+                part = frame.crop(box, size)
+                clip[wanted[0]] = part[:, ::-1] if mirror else part
+        return arrays
+
+    def blank(self) -> Arrays:
+        model = self.model
+        shape = self.data.num_sample, model.num_frames, model.image_size, model.image_size, 3
+        return {"video": np.zeros(shape, np.uint8)}
+
+    def _draw_cut(self, rng: np.random.Generator, height: int, width: int) -> tuple[Box, bool]:
+        """The box of a clip, and whether the clip is mirrored."""
+        box = draw_box(rng, height, width, self.model.image_size, self.data.crop_scales)
+        return box, self.data.flip and bool(rng.random() < 0.5)
+
+
+@dataclass(frozen=True)
+class FinetuneClips:
+    """One stretch of a labelled video, not cropped yet, s = `data.num_sample` times, to be augmented each.
+
+    `video` (s T H W 3) uint8 has frames scaled to fit into `data.canvas` (H, W) at its top left, zeros
+    elsewhere; `box` (s 3) int32 holds their height, their width, and 1 where upright frames were transposed
+    to lie on their side; `label` (s) int32.
+    """
+
+    model: VideoMAEConfig
+    data: LabelledDataConfig
+
+    def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
+        model, data = self.model, self.data
+        rng, *_ = _generators(key, data.num_sample)
+
+        def choose(count: int) -> Int64[np.ndarray, "1 T"]:
+            if data.sampling == "uniform":
+                return draw_uniform_indices(rng, count, model.num_frames)[None]
+            shape = count, model.num_frames, data.sampling_rate
+            return finetune_indices(*shape, draw_end(rng, *shape))[None]
+
+        arrays = self.blank()
+        for frame, wanted in _read_frames(record, choose, self.data):
+            scaled, transposed = fit_canvas(frame.rgb(), data.canvas)
+            height, width = scaled.shape[:2]
+            arrays["video"][:, wanted[0], :height, :width] = scaled
+            arrays["box"][:] = height, width, transposed
+        return arrays | {"label": _labels(record, data.num_sample)}
+
+    def blank(self) -> Arrays:
+        count = self.data.num_sample
+        return {
+            "video": np.zeros((count, self.model.num_frames, *self.data.canvas, 3), np.uint8),
+            "box": np.zeros((count, 3), np.int32),
+            "label": np.zeros(count, np.int32),
+        }
+
+
+@dataclass(frozen=True)
+class CentreClip:
+    """The middle square of the middle clip: `video` (1 T S S 3) uint8, `label` (1) int32 or -1."""
+
+    model: VideoMAEConfig
+    data: DataConfig | LabelledDataConfig
+
+    def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
+        arrays = self.blank()
+        for frame, wanted in _read_frames(record, self._choose, self.data):
+            arrays["video"][wanted] = centre_square(frame.rgb(), self.model.image_size)
+        return arrays | {"label": _labels(record, 1)}
+
+    def blank(self) -> Arrays:
+        model = self.model
+        video = np.zeros((1, model.num_frames, model.image_size, model.image_size, 3), np.uint8)
+        return {"video": video, "label": np.zeros(1, np.int32)}
+
+    def _choose(self, count: int) -> Int64[np.ndarray, "1 T"]:
+        return segment_indices(count, self.model.num_frames, self.data, 1)
+
+
+@dataclass(frozen=True)
+class TestViews:
+    """Temporal segments and spatial crops of a video: `video` (s T S S 3) uint8, `label` (1) int32 or -1.
+
+    s = `views.num_segments` * `views.num_crops`, crops of the first segment first; one pass over the video.
+    """
+
+    model: VideoMAEConfig
+    data: LabelledDataConfig
+    views: ViewsConfig
+
+    def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
+        segments, crops = self.views.num_segments, self.views.num_crops
+        size, arrays = self.model.image_size, self.blank()
+        views = arrays["video"].reshape(segments, crops, *arrays["video"].shape[1:])
+        for frame, wanted in _read_frames(record, self._choose, self.data):
+            scaled = scale_short_side(frame.rgb(), size)
+            for crop, (left, top, right, bottom) in enumerate(
+                view_boxes(scaled.shape[0], scaled.shape[1], crops)
+            ):
+                views[:, crop][wanted] = scaled[top:bottom, left:right]
+        return arrays | {"label": _labels(record, 1)}
+
+    def blank(self) -> Arrays:
+        model, count = self.model, self.views.num_segments * self.views.num_crops
+        video = np.zeros((count, model.num_frames, model.image_size, model.image_size, 3), np.uint8)
+        return {"video": video, "label": np.zeros(1, np.int32)}
+
+    def _choose(self, count: int) -> Int64[np.ndarray, "segments T"]:
+        return segment_indices(count, self.model.num_frames, self.data, self.views.num_segments)
+
+
+def _generators(key: Key | None, num_sample: int) -> list[np.random.Generator]:
+    """A generator for each clip of a video; the first also draws the frames, which all clips share."""
+    assert key is not None, "readers for training draw from a key"
+    return [np.random.default_rng([_CLIP, *key, clip]) for clip in range(num_sample)]
+
+
+def _labels(record: VideoRecord, num_sample: int) -> np.ndarray:
+    return np.full(num_sample, -1 if record.label is None else record.label, np.int32)
+
+
+def _read_frames(
+    record: VideoRecord,
+    choose: Callable[[int], Int64[np.ndarray, "s T"]],
+    data: DataConfig | LabelledDataConfig,
+) -> Iterator[tuple[Frame, Bool[np.ndarray, "s T"]]]:
+    """Each frame that is needed, and where; `choose` gives frames of the segment by its length."""
+    with open_record(record, data.decoder, data.max_pixels) as video:
+        first, count = find_segment(record, video)
+        indices = first + choose(count)
+        for index, frame in video.read_frames(np.unique(indices).tolist()):
+            yield frame, indices == index

@@ -1,0 +1,305 @@
+"""Reading prepared sets, and other tensorflow-datasets sets of encoded videos, one video at a time.
+
+A video of a set is named by an address, FOLDER#SPLIT/POSITION, which stands where the path of a file would.
+Nothing is kept open in what is handed to worker processes: each opens the shards that it reads from.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import lru_cache
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from etils import epath
+from filelock import FileLock
+from jaxtyping import Float64, Int64, UInt8
+from PIL import Image
+
+from videomae_jax.data.cropping import Frame, RgbFrame
+from videomae_jax.data.records import Split, VideoRecord
+from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, Video, VideoError
+from videomae_jax.data.video.images import FrameFolder, check_size, shrink
+from videomae_jax.data.video.torchcodec import TorchcodecVideo
+from videomae_jax.errors import InputError
+
+_ADDRESS = re.compile(r"(?P<folder>.+)#(?P<split>[A-Za-z0-9_.\-]+)/(?P<position>\d+)", re.DOTALL)
+_OPEN_SETS = 8
+_ENCODED = (
+    "Sets of encoded videos are read, which have `video`, the bytes of a file, or `frames`, those of images: "
+    "make one of the video files with videomae-jax prepare"
+)
+# Frames that are held to be put in order where a set stores them in several runs.
+_REORDERED = 64
+
+_VALIDATION = ("val", "validation", "valid")
+
+Decoder = Literal["pyav", "torchcodec"]
+_DECODERS: dict[str, type[Video]] = {"pyav": Video, "torchcodec": TorchcodecVideo}
+
+
+def is_set(source: str | os.PathLike[str]) -> bool:
+    """Whether this is the folder of a tensorflow-datasets set, here or at gs:// or s3://.
+
+    Raises InputError when the package that reads from there is not installed.
+    """
+    try:
+        return (epath.Path(source) / "dataset_info.json").exists()
+    except ImportError as error:
+        raise InputError(f"{source}: {error}; pip install gcsfs s3fs") from error
+
+
+def choose_splits(folder: str, use: Split | None) -> tuple[str, ...]:
+    """The splits that are meant by a set which is named without one.
+
+    Raises InputError where the set has none for this use.
+    """
+    there = tuple(_builder(folder).info.splits)
+    if use is None:
+        return there
+    wanted = ("train",) if use == "train" else _VALIDATION
+    if found := [split for split in wanted if split in there]:
+        return (found[0],)
+    what = "training" if use == "train" else "validation"
+    raise InputError(
+        f"{folder} has no {what} split, only {', '.join(there)}: say which one is meant, as "
+        f"{folder}#{there[-1]}"
+    )
+
+
+def read_set(
+    folder: str | os.PathLike[str], split: str = "train"
+) -> tuple[tuple[VideoRecord, ...], tuple[str, ...]]:
+    """The videos of one split, and the names of its classes; no video is read.
+
+    A set that was not made by `videomae-jax prepare` has no table of videos: names are then positions, and
+    `read_label` finds the labels. Raises InputError when there is no such set or split.
+    """
+    folder = os.fspath(folder)
+    source = _data_source(folder, split)
+    table = epath.Path(folder) / "videos.csv"
+    if table.exists():
+        rows = [row for row in csv.DictReader(io.StringIO(table.read_text())) if row["split"] == split]
+        if len(rows) != len(source):
+            raise InputError(f"{table} has {len(rows)} videos of the split {split}, the set {len(source)}")
+        told = [(row["name"], None if row["label"] == "-1" else int(row["label"])) for row in rows]
+    else:
+        told = [(f"{split}/{position}", None) for position in range(len(source))]
+    records = (
+        VideoRecord(f"{folder}#{split}/{position}", name, label)
+        for position, (name, label) in enumerate(told)
+    )
+    return tuple(records), _class_names(source.dataset_info.features)
+
+
+class SetVideo:
+    """A video of a set, open for reading; see `open_record`. Times are those of the video's source."""
+
+    def __init__(
+        self,
+        address: str,
+        example: dict[str, Any],
+        decoder: Decoder = "pyav",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.path, self._max_pixels = address, max_pixels
+        self._images: Sequence[bytes] = example.get("frames", ())
+        self._video = None if self._images else _DECODERS[decoder](address, example["video"], max_pixels)
+        if "timestamps_us" in example:
+            self.timestamps: Float64[np.ndarray, " n"] = example["timestamps_us"] / 1e6
+        elif self._video:
+            self.timestamps = self._video.timestamps
+        else:
+            raise InputError(f"{address} is a list of frames without `timestamps_us`")
+        self._runs = runs = int(example.get("num_runs", 1))
+        count = len(self.timestamps)
+        # Where each frame lies in the file: run by run.
+        order = np.concatenate([np.arange(run, count, runs) for run in range(runs)])
+        self._stored_at: Int64[np.ndarray, " n"] = np.argsort(order)
+
+    def close(self) -> None:
+        """Free the decoder's memory."""
+        if self._video:
+            self._video.close()
+
+    def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "n h w 3"]:
+        """RGB frames at these positions in `timestamps`, in any order, repeats allowed."""
+        found = dict(self.read([int(index) for index in indices]))
+        return np.stack([found[int(index)] for index in indices])
+
+    def read(self, indices: Sequence[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+        """Yield (index, RGB frame) for each different index, rising, as a video file does."""
+        wanted = sorted(set(indices))
+        step = len(wanted) if self._runs == 1 else _REORDERED
+        for first in range(0, len(wanted), step or 1):
+            found = ((index, frame.rgb()) for index, frame in self.read_frames(wanted[first : first + step]))
+            yield from found if self._runs == 1 else sorted(found, key=itemgetter(0))
+
+    def stream(self, short_side: int | None = None, *, even: bool = False) -> Iterator[StreamedFrame]:
+        """Every frame, at most `short_side` pixels on its short side; see `Video.stream`."""
+        for index, image in self.read(range(len(self.timestamps))):
+            yield StreamedFrame(index, shrink(Image.fromarray(image), short_side, even=even), False)
+
+    def read_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        """As `read`, but in the order in which they are stored, and not in RGB yet where they come from a
+        video."""
+        count = len(self.timestamps)
+        if outside := [index for index in indices if not 0 <= index < count]:
+            raise IndexError(f"{self.path}: frame {outside[0]} asked for, but it has frames 0 to {count - 1}")
+        stored = {int(self._stored_at[index]): index for index in indices}
+        if self._video:
+            for position, frame in self._video.read_frames(sorted(stored)):
+                yield stored[position], frame
+            return
+        for position in sorted(stored):
+            yield stored[position], RgbFrame(self._decode_image(position))
+
+    def _decode_image(self, position: int) -> UInt8[np.ndarray, "h w 3"]:
+        try:
+            with Image.open(io.BytesIO(self._images[position])) as image:
+                check_size(self.path, f"frame {position}", image, self._max_pixels)
+                return np.array(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise VideoError(self.path, "damaged", f"frame {position} does not decode: {error}") from error
+
+
+OpenVideo = Video | SetVideo | FrameFolder
+
+
+@contextmanager
+def open_record(
+    record: VideoRecord, decoder: Decoder = "pyav", max_pixels: int = MAX_PIXELS
+) -> Iterator[OpenVideo]:
+    """Open a video, a file, a folder of frames or in a set, of frames with at most `max_pixels`; raises
+    VideoError."""
+    if os.path.isdir(record.path):
+        with closing(FrameFolder(record.path, max_pixels)) as folder:
+            yield folder
+        return
+    parts = _ADDRESS.fullmatch(record.path) if stored_set(record) else None
+    if not parts:
+        with closing(_DECODERS[decoder](record.path, max_pixels=max_pixels)) as video:
+            yield video
+        return
+    source = _data_source(parts["folder"], parts["split"])
+    position = int(parts["position"])
+    if position >= len(source):
+        raise VideoError(record.path, "missing", f"the split has {len(source)} videos")
+    try:
+        example = source[position]
+    except (ValueError, RuntimeError, OSError) as error:  # What array_record raises for a damaged shard.
+        raise VideoError(record.path, "damaged", f"the shard cannot be read: {error}") from error
+    with closing(SetVideo(record.path, example, decoder, max_pixels)) as video_of_set:
+        yield video_of_set
+
+
+def find_segment(record: VideoRecord, video: OpenVideo) -> tuple[int, int]:
+    """The position of the record's first frame in its video, and how many frames it has.
+
+    Raises VideoError where none is there.
+    """
+    frames = len(video.timestamps)
+    first = video.position(record.start) if isinstance(video, FrameFolder) else record.start
+    if first >= frames:
+        detail = f"the segment starts at frame {first}, but it has {frames} frames"
+        raise VideoError(record.path, "segment-outside" if frames else "no-frames", detail)
+    count = frames - first
+    return first, count if record.total == -1 else min(count, record.total)
+
+
+def stored_set(record: VideoRecord) -> str:
+    """The folder of the set that holds a video; empty for a file."""
+    parts = _ADDRESS.fullmatch(record.path)
+    return parts["folder"] if parts and not os.path.exists(record.path) else ""
+
+
+def read_label(record: VideoRecord) -> int | None:
+    """The label in a set's record, for sets without a table of videos; the whole record is read for it."""
+    parts = _ADDRESS.fullmatch(record.path)
+    assert parts, record.path
+    label = int(_data_source(parts["folder"], parts["split"])[int(parts["position"])].get("label", -1))
+    return None if label == -1 else label
+
+
+@lru_cache(_OPEN_SETS)
+def _data_source(folder: str, split: str) -> Any:
+    """The random-access source of tensorflow-datasets over a split, in this process."""
+    import tensorflow_datasets as tfds
+
+    builder = _builder(folder)
+    if split not in builder.info.splits:
+        raise InputError(f"{folder} has no split {split!r}, but {', '.join(sorted(builder.info.splits))}")
+    features = builder.info.features
+    if not isinstance(features, tfds.features.FeaturesDict) or not {"video", "frames"} & set(features):
+        raise InputError(f"{folder} holds {features}. {_ENCODED}")
+    for name, shape in (("video", ()), ("frames", (None,))):
+        if name in features and (features[name].shape, features[name].np_dtype) != (shape, np.object_):
+            raise InputError(f"{folder} has a `{name}` of decoded frames, {features[name]}. {_ENCODED}")
+    return builder.as_data_source(split)
+
+
+def _builder(folder: str) -> Any:
+    """What tensorflow-datasets knows of a set; raises InputError where there is none."""
+    import tensorflow_datasets as tfds
+
+    if not is_set(folder):
+        unfinished = (epath.Path(folder) / ".prepare").exists()
+        what = "a set that `videomae-jax prepare` has not finished" if unfinished else "no dataset_info.json"
+        raise InputError(f"{folder} holds {what}; name the folder of a complete set")
+    place = _copy_from_s3(folder) if folder.startswith("s3://") else folder
+    _check_whole(place)
+    try:
+        return tfds.builder_from_directory(place)
+    except ImportError as error:  # Features of images and of decoded frames need TensorFlow.
+        raise InputError(f"{folder} cannot be read: {error}. {_ENCODED}") from error
+
+
+def _check_whole(folder: str) -> None:
+    """Raise InputError where shards on this machine are not as long as the set's card says.
+
+    array_record finds a byte that was changed, but of a shard that was cut short it gives empty videos.
+    """
+    card = os.path.join(folder, "card.json")
+    if not os.path.exists(card):
+        return
+    with open(card, encoding="utf-8") as file:
+        splits = json.load(file)["splits"].values()
+    for shard in (shard for split in splits for shard in split["shards"]):
+        path = os.path.join(folder, shard["file"])
+        size = os.path.getsize(path) if os.path.exists(path) else 0
+        if size != shard["bytes"]:
+            raise InputError(
+                f"{path} has {size} of the {shard['bytes']} bytes that {card} says: copy it again"
+            )
+
+
+def _copy_from_s3(folder: str) -> str:
+    """A copy of a set on this machine, made once: array_record reads gs:// in place, but not s3://."""
+    import fsspec
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "videomae_jax" / "sets"
+    copy = cache / hashlib.sha256(folder.encode()).hexdigest()[:20]
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{copy}.lock"):
+        if not copy.exists():
+            partial = copy.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            store = fsspec.filesystem("s3")
+            for file in store.ls(folder, detail=False):
+                store.get_file(file, str(partial / file.rpartition("/")[2]))
+            partial.rename(copy)
+    return str(copy)
+
+
+def _class_names(features: Any) -> tuple[str, ...]:
+    label: Any = dict(features.items()).get("label")
+    return tuple(label.names) if getattr(label, "num_classes", None) else ()

@@ -1,0 +1,1 @@
+"""Videos to frames: every frame right, or refused for the true reason."""

@@ -1,0 +1,198 @@
+"""The packets of a video stream, read without decoding, and what they prove about its frames."""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import av
+
+from videomae_jax.data.video.bitstream import (
+    Sequence,
+    can_start,
+    display_order,
+    h264_number,
+    h264_sequence,
+)
+from videomae_jax.data.video.frames import DECODER_ERRORS
+from videomae_jax.data.video.units import BEGINNING, Units
+
+# Containers that store when a frame is shown apart from when it is decoded.
+_STORES_BOTH_TIMES = ("mov", "matroska")
+# Codecs with exactly one packet for each frame. VP8, for one, has packets that show nothing, and MPEG-4 may
+# hold two frames in one packet and none in the next.
+_ONE_PACKET_ONE_FRAME = frozenset({"av1", "h264", "hevc", "vp9"})
+# Codecs whose packets, where all are shown when they are decoded, are one frame each in any container.
+_NEVER_REORDERED = frozenset({"h263", "mjpeg", "mpeg4"})
+_REORDERED = frozenset({"h264", "hevc"})
+# An MPEG-4 packet of this size or less says "nothing new" and gives no frame.
+_MPEG4_EMPTY_PACKET = 8
+_MPEG4_TWO_SIDED = 2
+
+Identity = tuple[int | None, int | None, int | None]
+
+
+@dataclass(frozen=True)
+class Packets:
+    """All packets of a stream that hold anything, in decoding order; times in units of the stream."""
+
+    codec: str
+    container: str
+    may_reorder: bool
+    """By what the decoder has seen of the stream."""
+    units: Units
+    pts: tuple[int | None, ...]
+    dts: tuple[int | None, ...]
+    places: tuple[int | None, ...]
+    """In the file."""
+    keyframes: tuple[bool, ...]
+    discarded: tuple[bool, ...]
+    corrupt: tuple[bool, ...]
+    sizes: tuple[int, ...]
+    beginnings: tuple[bytes, ...]
+
+    @cached_property
+    def times(self) -> list[int] | None:
+        """When each frame is shown, rising, in units of the stream; None where packets do not prove it."""
+        times = [pts for pts in self.pts if pts is not None]
+        if not times or len(times) < len(self.pts) or any(self.corrupt) or len(set(times)) < len(times):
+            return None
+        if None in self.places:  # A jump could not be checked: times in raw streams are only counted.
+            return None
+        if not self._proves_order(times) or self.starts[:1] != [0]:
+            return None
+        shown = sorted(
+            times
+            if not any(self.discarded)
+            else [pts for pts, discarded in zip(times, self.discarded, strict=True) if not discarded]
+        )
+        # Pictures that are shown before the first that is decoded may lack what they are predicted from.
+        leads = bool(shown) and shown[0] < times[0] and not self.discarded[0]
+        return None if leads else shown or None
+
+    @cached_property
+    def told_starts(self) -> list[int]:
+        """Positions of the packets where decoding can start by the container alone."""
+        return [n for n, keyframe in enumerate(self.keyframes) if keyframe]
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """Positions of the packets where decoding can start, by the container and by the picture itself."""
+        told = self.told_starts
+        is_told = len(told) < len(self.keyframes)
+        return [n for n in told if can_start(self.codec, self._head(n), is_told=is_told)]
+
+    def is_start(self, position: int) -> bool:
+        """Whether decoding can start at this packet."""
+        place = bisect_left(self.starts, position)
+        return self.starts[place : place + 1] == [position]
+
+    @cached_property
+    def identities(self) -> list[Identity]:
+        """What no two packets of a file share: times can be wrong, and places unknown."""
+        return list(zip(self.pts, self.dts, self.places, strict=True))
+
+    @cached_property
+    def positions(self) -> dict[Identity, int]:
+        """The position of each packet in decoding order."""
+        return {identity: position for position, identity in enumerate(self.identities)}
+
+    def is_unreferenced(self, position: int) -> bool:
+        """Whether no other picture needs this one, where the decoder would take the picture's word for it.
+
+        Pictures of H.264 are numbered by the references before them, so the next one has the number of one
+        that is none: where damage hides a reference, it has a higher one.
+        """
+        if self.codec != "h264":
+            return True
+        head, sequence = self._head(position), self._sequence
+        if not head or head[0] & 96 or sequence is None:
+            return False
+        if position + 1 == len(self.sizes):
+            return True
+        following = self._head(position + 1)
+        if can_start("h264", following, is_told=False):
+            return True
+        return h264_number(following, sequence) == h264_number(head, sequence) != -1
+
+    @cached_property
+    def _sequence(self) -> Sequence | None:
+        return h264_sequence(self.units.sequences)
+
+    def _head(self, position: int) -> bytes:
+        return self.units.head(position, self.beginnings[position])
+
+    def _proves_order(self, times: list[int]) -> bool:
+        stores_both = self.container.startswith(_STORES_BOTH_TIMES)
+        rises = _rises(times)
+        if self.codec in _NEVER_REORDERED:
+            return rises and self.pts == self.dts and self._shows_each_packet(copied=stores_both)
+        if self.codec in _ONE_PACKET_ONE_FRAME and stores_both:
+            return self._agrees(times, rises) if self.codec in _REORDERED else rises
+        return False
+
+    def _shows_each_packet(self, *, copied: bool) -> bool:
+        if self.codec == "mjpeg":
+            # Where some are missing, those of the picture decoded before serve: that depends on the start.
+            tables = {self._head(n) for n in range(len(self.sizes))}
+            return len(tables) == 1 and tables != {b""}
+        if self.codec != "mpeg4":
+            return True
+        if min(self.sizes) <= _MPEG4_EMPTY_PACKET:
+            return False
+        # AVI has no times for pictures out of order; where others may have copied its times, pictures tell.
+        heads = [self._head(n) for n in range(len(self.sizes))] if copied else []
+        return all(len(head) > 4 and head[4] >> 6 != _MPEG4_TWO_SIDED for head in heads)
+
+    def _agrees(self, times: list[int], rises: bool) -> bool:
+        """Whether the container's order of pictures is that of H.264 or HEVC itself."""
+        if rises and not self.may_reorder and not self.units.change:
+            return True
+        if not rises and _is_even(times) and not any(map(_rises, self._runs(times))):
+            # Times that a writer took over from decoding would rise, and damage would leave a gap.
+            return True
+        heads = [self._head(n) for n in range(len(times))]
+        if not all(heads):
+            return False
+        order = display_order(self.codec, heads, self.units.sequences, self.units.picture_sets)
+        return order is not None and _rises([times[n] for n in order])
+
+    def _runs(self, times: list[int]) -> Iterator[list[int]]:
+        """The times from each place where decoding can start to the next."""
+        for start, end in pairwise([*self.starts, len(times)]):
+            yield times[start:end]
+
+
+def read_packets(container: av.container.InputContainer, stream: av.VideoStream) -> Packets:
+    """A pass over the file that decodes nothing; a file that was cut short gives what there is."""
+    context = stream.codec_context
+    codec = context.codec.canonical_name
+    units = Units(codec, context.extradata or b"")
+    begins = codec in _NEVER_REORDERED or codec in _ONE_PACKET_ONE_FRAME
+    looks_at_all, looks_at_keyframes = codec == "mjpeg", codec in _REORDERED
+    rows: list[tuple[int | None, int | None, int | None, bool, bool, bool, int, bytes]] = []
+    try:
+        for p in container.demux(stream):
+            if p.size:
+                beginning = bytes(memoryview(p)[:BEGINNING]) if begins else b""
+                if looks_at_all or (looks_at_keyframes and p.is_keyframe):
+                    units.look(len(rows), memoryview(p))
+                rows.append(
+                    (p.pts, p.dts, p.pos, p.is_keyframe, p.is_discard, p.is_corrupt, p.size, beginning)
+                )
+    except DECODER_ERRORS:
+        pass
+    columns: tuple[tuple, ...] = tuple(zip(*rows, strict=True)) or ((),) * 8  # type: ignore[type-arg]
+    return Packets(codec, container.format.name, context.has_b_frames, units, *columns)
+
+
+def _rises(times: list[int]) -> bool:
+    """Whether different times are in order."""
+    return times == sorted(times)
+
+
+def _is_even(times: list[int]) -> bool:
+    """Whether times are evenly spaced, but for rounding."""
+    steps = [later - earlier for earlier, later in pairwise(sorted(times))]
+    return not steps or max(steps) - min(steps) <= 1

@@ -1,0 +1,171 @@
+"""The command `videomae-jax evaluate`: accuracy on labelled videos, over several views of each."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import tyro
+
+from videomae_jax.checkpoints.digest import params_digest
+from videomae_jax.data.labels import Labelled, read_videos_of_model
+from videomae_jax.data.overlap import describe_overlap
+from videomae_jax.data.records import list_digest
+from videomae_jax.data.sets import Decoder
+from videomae_jax.data.video.decoder import MAX_PIXELS
+from videomae_jax.errors import InputError
+from videomae_jax.files import locked_folder
+from videomae_jax.inference.evaluation.files import FILES, describe_evaluation, write_evaluation
+from videomae_jax.inference.evaluation.scores import TOP
+from videomae_jax.inference.evaluation.scoring import Evaluation, evaluate_videos
+from videomae_jax.inference.evaluation.trained_videos import read_trained_videos
+from videomae_jax.inference.evaluation.views import Sampling, choose_views
+from videomae_jax.inference.predictor import Predictor
+from videomae_jax.training.multihost.hosts import Hosts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure top-1 and top-5 of a classifier: softmax scores averaged over clips and crops of each video."""
+
+    lists: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """List files with a line `path label` for each video, or folders with a folder of videos per class."""
+    checkpoint: str
+    """A work folder, a step folder, a Hugging Face folder, or a hub id."""
+    sampling: Sampling | None = None
+    """Frames `sampling_rate` apart, or spread over the whole video; by default as in training, or dense."""
+    sampling_rate: int | None = None
+    """Take every n-th frame; by default as in training, or 4. Without effect on uniform sampling."""
+    num_segments: int | None = None
+    """Temporal segments of a video; by default as in the run's own test, or 5."""
+    num_crops: int | None = None
+    """Spatial crops along the longer side; by default as in the run's own test, or 3."""
+    batch_size: int = 32
+    """Views classified at a time, over all devices."""
+    num_workers: int = 4
+    """Decoding processes; 0 decodes in the main process. Never changes a score."""
+    root: str | None = None
+    """What relative paths in lists start from; by default the folder of the list."""
+    classes: str | None = None
+    """A file with the name of each class on a line, in the order of the lists' numbers. Where the checkpoint
+    knows the names too, they match by name, else by number."""
+    decoder: Decoder = "pyav"
+    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
+    out: Path = Path("evaluation")
+    """Folder for evaluation.json, predictions.csv, confusion.png and failures.csv."""
+
+
+def evaluate(args: Evaluate) -> int:
+    """Evaluate, write the files and print a summary; returns the exit code."""
+    evaluation = evaluate_checkpoint(args)
+    if jax.process_index() == 0:
+        print(
+            "\n".join([*summary(evaluation), f"files: {', '.join(str(args.out / name) for name in FILES)}"])
+        )
+    return 0
+
+
+def evaluate_checkpoint(args: Evaluate) -> Evaluation:
+    """Evaluate as the command does, and write its files.
+
+    Raises InputError when lists, checkpoint or settings will not do, RunError when no video could be read.
+    """
+    if not args.lists:
+        raise InputError("name at least one list or folder: videomae-jax evaluate LIST --checkpoint C")
+    if args.batch_size < 1:
+        raise InputError(f"--batch-size {args.batch_size} must be 1 or more")
+    data, views = choose_views(
+        args.checkpoint,
+        args.sampling,
+        args.sampling_rate,
+        args.num_segments,
+        args.num_crops,
+        decoder=args.decoder,
+    )
+    data = replace(data, max_pixels=args.max_pixels)
+    predictor, hosts = Predictor.from_pretrained(args.checkpoint), Hosts()
+    if predictor.config.score_kind == "value":
+        raise InputError(
+            f"{args.checkpoint} is a regression model: its outputs are values and no classes, so there is no "
+            "accuracy to measure; classify --json prints the values"
+        )
+    settings = asdict(data) | asdict(views) | {"batch_size": args.batch_size}
+    videos, classes = _read_videos(args, predictor, hosts, settings)
+    with _out_folder(args.out, hosts) as first:
+        if first and (
+            overlap := describe_overlap(read_trained_videos(args.checkpoint), {"evaluated": videos})
+        ):
+            log.warning("%s", overlap)
+        evaluation = evaluate_videos(
+            predictor,
+            videos,
+            classes.names,
+            data,
+            views,
+            batch_size=args.batch_size,
+            num_workers=args.num_workers,
+        )
+        if first:
+            write_evaluation(
+                evaluation, args.out, describe_evaluation(args, args.checkpoint, predictor, data, views)
+            )
+    return evaluation
+
+
+def _read_videos(args: Evaluate, predictor: Predictor, hosts: Hosts, settings: Mapping[str, Any]) -> Labelled:
+    """The videos with their labels, and the classes; raises InputError where hosts differ in these, too."""
+    videos, classes = hosts.agree(
+        lambda: read_videos_of_model(args.lists, predictor.config, args.root, args.classes)
+    )
+    if hosts.count > 1:
+        weights, labels = params_digest(predictor.params), [video.label for video in videos]
+        facts = {
+            "videos": (f"{list_digest(videos)} {labels}", str(len(videos))),
+            "classes": (repr(classes.names), str(len(classes.names))),
+            "weights": (weights, weights[:12]),
+        }
+        hosts.compare(facts | {name: (str(value), str(value)) for name, value in settings.items()})
+    return Labelled(videos, classes)
+
+
+@contextmanager
+def _out_folder(out: Path, hosts: Hosts) -> Iterator[bool]:
+    """Keep others off the folder, on the first host, which writes; all hosts fail where it is refused."""
+    with ExitStack() as held:
+        hosts.agree(lambda: held.enter_context(locked_folder(out, "--out")) if hosts.first else None)
+        yield hosts.first
+
+
+def summary(evaluation: Evaluation) -> list[str]:
+    """The result in words: accuracies with their standard errors, the worst classes, what failed."""
+    top1, top5 = evaluation.top1, evaluation.top5
+    lines = [
+        f"{name} {each.share:.2%} ± {each.standard_error:.2%} ({each.correct} of {each.read} videos)"
+        + (f"; {each.share_failures_wrong:.2%} if failures count as wrong" if each.failed else "")
+        for name, each in (("top-1", top1), (f"top-{TOP}", top5))
+        if each
+    ]
+    shares = [(each.share, each.number, each) for each in evaluation.classes if each.share is not None]
+    worst = [each for _, _, each in sorted(shares)[:3]]
+    if evaluation.score_kind == "sigmoid":
+        lines.append(
+            "each class has a probability of its own (multi_label_classification): a video counts as right "
+            "where its label has the largest"
+        )
+    lines.append("worst " + ", ".join(f"{each.name} {each.correct}/{each.videos}" for each in worst))
+    if failures := evaluation.failures:
+        reasons = Counter(failure.reason for failure in failures.values())
+        said = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        lines.append(f"{len(failures)} of {len(evaluation.videos)} videos could not be read: {said}")
+    return lines
+
+
+__all__ = ["Evaluate", "Evaluation", "evaluate", "evaluate_checkpoint", "evaluate_videos"]

@@ -1,0 +1,241 @@
+"""The command `videomae-jax features`: videos and a checkpoint in, files of features out."""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from videomae_jax.data.loading.batches import Failure
+from videomae_jax.data.records import VideoRecord, list_digest
+from videomae_jax.data.sets import Decoder
+from videomae_jax.data.sources import read_videos
+from videomae_jax.data.video.decoder import VideoError
+from videomae_jax.errors import InputError, RunError
+from videomae_jax.inference.encoder import ClipEncoder
+from videomae_jax.inference.evaluation.views import Sampling, choose_views
+from videomae_jax.inference.features.files import FORMS, FeatureWriter, read_features
+from videomae_jax.inference.features.video_encoder import VideoEncoder
+from videomae_jax.inference.features.windows import Fit
+
+_TAD_STRIDE = 4
+
+
+@dataclass(frozen=True)
+class ExtractFeatures:
+    """Write the features of videos: one vector for each, all in a file, or one for each window of a video, in
+    a file for each. What is finished already is not done again."""
+
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Video files, folders of videos, or list files."""
+    checkpoint: str
+    """A work folder, a step folder, a Hugging Face folder, or a hub id."""
+    out: Path
+    """A file, .npz, .npy or .safetensors; or with windows a folder."""
+    stride: int | None = None
+    """Slide a window over each video, this many frames at a time."""
+    chunk: int | None = None
+    """Frames in a window, of which the model's number is taken evenly; by default those of a clip."""
+    layout: Literal["v2-tad"] | None = None
+    """Windows as VideoMAE V2 gives them to temporal action localisation: of consecutive frames, 4 apart
+    unless --stride says otherwise, squashed to a square, in NAME.npy."""
+    input: Literal["normalized", "unnormalized-as-in-v2"] = "normalized"
+    """V2's own extraction leaves out the normalisation with which its models are trained."""
+    layer: int | None = None
+    """A hidden state, from 0 (embedded tubelets) to the last block, or -1; by default the model's output."""
+    tokens: bool = False
+    """One vector for each tubelet instead of their mean."""
+    sampling: Sampling | None = None
+    """Frames `sampling_rate` apart, or spread over the whole video; by default as in training, or dense."""
+    sampling_rate: int | None = None
+    """Take every n-th frame; by default as in training, or 4. Without effect on uniform sampling."""
+    num_segments: int = 1
+    """Clips along a video, whose features are averaged; 1 is its middle."""
+    form: Literal["npz", "npy", "safetensors"] = "npz"
+    """Of the files in a folder."""
+    batch_size: int = 8
+    """Clips encoded at a time, over all devices."""
+    num_workers: int = 4
+    """Decoding processes; windows are decoded in the main one."""
+    root: str | None = None
+    """What relative paths in lists start from; by default the folder of the list."""
+    decoder: Decoder = "pyav"
+    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
+    overwrite: bool = False
+    """Do again what is finished."""
+
+
+def extract_features(args: ExtractFeatures) -> int:
+    """Extract, and say what was written; 1 when a video could not be read, as stderr then says, else 0."""
+    args = _settled(args)
+    videos = read_videos(args.videos, args.root, split=None)
+    files = _window_files(args, videos) if args.stride is not None else []
+    data, views = choose_views(
+        args.checkpoint,
+        args.sampling,
+        args.sampling_rate,
+        args.num_segments,
+        num_crops=1,
+        decoder=args.decoder,
+    )
+    clips = ClipEncoder.from_pretrained(
+        args.checkpoint,
+        normalized=args.input == "normalized",
+        layer=args.layer,
+        tokens=args.tokens,
+        batch_size=args.batch_size,
+    )
+    encoder = VideoEncoder(clips, data, views.num_segments, args.num_workers)
+    print(f"features: {clips.what}; {' x '.join(map(str, clips.row))} values each")
+    failed = _windows(args, encoder, videos, files) if files else _list(args, encoder, videos)
+    return int(failed > 0)
+
+
+def _settled(args: ExtractFeatures) -> ExtractFeatures:
+    """The settings with what a layout implies; raises InputError where they make no sense together."""
+    if not args.videos:
+        raise InputError(
+            "name at least one video, folder or list: videomae-jax features VIDEO --checkpoint C"
+        )
+    if args.batch_size < 1:
+        raise InputError(f"--batch-size {args.batch_size} must be 1 or more")
+    if args.layout:
+        if args.chunk is not None:
+            raise InputError(f"--layout {args.layout} has windows of the model's frames; leave out --chunk")
+        return replace(args, stride=_TAD_STRIDE if args.stride is None else args.stride, form="npy")
+    if args.stride is None:
+        if args.chunk is not None:
+            raise InputError("--chunk is the length of a window: say with --stride how far they are apart")
+        if args.out.suffix not in FORMS:
+            raise InputError(
+                f"--out {args.out} must end in {', '.join(FORMS)}; for windows of each video add --stride"
+            )
+    elif args.num_segments != 1:
+        raise InputError("--num-segments is for one vector per video; with --stride each window has its own")
+    return args
+
+
+def _finished(path: Path, about: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """What a finished file says, None where there is none; raises InputError when it was made otherwise."""
+    if overwrite or not path.exists():
+        return None
+    try:
+        there = read_features(path).about
+    except InputError as error:
+        raise InputError(f"{error}; do it again with --overwrite") from error
+    for name, value in about.items():
+        if name != "version" and there.get(name) != value:
+            raise InputError(
+                f"{path} was made otherwise ({name} {there.get(name)!r}, now {value!r}): choose another "
+                "--out, or replace it with --overwrite"
+            )
+    return there
+
+
+def _list(args: ExtractFeatures, encoder: VideoEncoder, videos: tuple[VideoRecord, ...]) -> int:
+    """One row for each video, in one file; returns how many could not be read."""
+    about = encoder.encoder.about() | encoder.sampling() | {"videos": list_digest(videos)}
+    if there := _finished(args.out, about, args.overwrite):
+        print(f"{args.out} is finished already; --overwrite does it again")
+        for error in there["failures"]:
+            _complain(error)
+        return len(there["failures"])
+    kept, seconds, failures = [], [], []
+    with FeatureWriter(args.out) as writer, tqdm(total=len(videos), unit="video") as bar:
+        for found in encoder.each(videos):
+            bar.update()
+            if isinstance(found, Failure):
+                failures.append(found.error)
+                bar.write(f"videomae-jax: {found.error}", file=sys.stderr)
+                continue
+            writer.append(found.clips.mean(axis=0, keepdims=True))
+            kept.append(videos[found.record_id])
+            seconds.append(found.seconds)
+        if not kept:
+            raise RunError(f"none of the {len(videos)} videos could be read, the first being {failures[0]}")
+        labels = np.array([-1 if video.label is None else video.label for video in kept], np.int64)
+        columns = {"labels": labels, "seconds": np.stack(seconds)}
+        writer.finish(
+            [video.name for video in kept],
+            columns,
+            about | {"checkpoint": args.checkpoint, "failures": failures},
+        )
+    print(f"wrote {args.out}: {len(kept)} videos")
+    return len(failures)
+
+
+def _window_files(args: ExtractFeatures, videos: tuple[VideoRecord, ...]) -> list[Path]:
+    """The file of each video; raises InputError when two would have the same."""
+    if args.out.suffix in FORMS or args.out.is_file():
+        raise InputError(f"--out {args.out}: windows go to a folder, with a file for each video")
+    files: dict[Path, VideoRecord] = {}
+    for video in videos:
+        name = PurePath(video.name)
+        if args.layout or name.is_absolute() or ".." in name.parts:
+            name = PurePath(name.name)
+        segment = "" if (video.start, video.total) == (0, -1) else f"_{video.start}_{video.total}"
+        file = args.out / name.with_name(f"{name.stem}{segment}.{args.form}")
+        if file in files:
+            raise InputError(
+                f"{files[file].path} and {video.path} would both be written to {file}: extract them into two "
+                "folders, or name them by a list or folder that keeps them apart"
+            )
+        files[file] = video
+    return list(files)
+
+
+def _windows(
+    args: ExtractFeatures, encoder: VideoEncoder, videos: tuple[VideoRecord, ...], files: list[Path]
+) -> int:
+    """A file for each video; returns how many could not be read."""
+    assert args.stride is not None
+    chunk = encoder.encoder.config.num_frames if args.layout else args.chunk
+    windows = encoder.make_windows(args.stride, chunk)
+    fit: Fit = "squash" if args.layout else "centre"
+    about = encoder.encoder.about() | {"windows": asdict(windows), "fit": fit} | encoder.decoding()
+    failed = finished = 0
+    for video, file in zip(videos, files, strict=True):
+        if _finished(file, about, args.overwrite):
+            finished += 1
+            continue
+        try:
+            with FeatureWriter(file) as writer:
+                seconds = []
+                for part in _with_progress(encoder.each_window(video, windows, fit), video.name):
+                    writer.append(part.features)
+                    seconds.append(part.seconds)
+                told = {"checkpoint": args.checkpoint, "video": video.name, "label": video.label}
+                writer.finish((), {"seconds": np.concatenate(seconds)}, about | told)
+        except VideoError as error:
+            failed += 1
+            _complain(str(error))
+    written = len(videos) - failed - finished
+    print(
+        f"wrote {written} files to {args.out}" + (f"; {finished} were finished already" if finished else "")
+    )
+    return failed
+
+
+def _with_progress(parts: Iterator[Any], name: str) -> Iterator[Any]:
+    """The parts of a video, with a bar of the seconds of it that are done."""
+    began, windows = time.monotonic(), 0
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of video [{elapsed}<{remaining}{postfix}]"
+    with tqdm(total=0, desc=name, bar_format=form) as bar:
+        for part in parts:
+            bar.total = part.end
+            windows += len(part.features)
+            bar.set_postfix_str(f"{windows / (time.monotonic() - began):.1f} windows/s", refresh=False)
+            bar.update(part.seconds[-1, 1] - bar.n)
+            yield part
+
+
+def _complain(error: str) -> None:
+    print(f"videomae-jax: {error}", file=sys.stderr, flush=True)
+
+
+__all__ = ["ExtractFeatures", "extract_features"]

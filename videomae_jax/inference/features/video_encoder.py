@@ -1,0 +1,198 @@
+"""Features of video files: one vector for each video, or one for each window of a long one.
+
+`VideoEncoder.from_pretrained("runs/mine")("clip.mp4")` is the vector of a video.
+"""
+
+import os
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from videomae_jax.config import LabelledDataConfig, VideoMAEConfig
+from videomae_jax.data.loading.batches import Failure, each_video
+from videomae_jax.data.records import VideoLike, VideoRecord, as_records
+from videomae_jax.data.sets import Decoder, find_segment, open_record
+from videomae_jax.data.video.decoder import VideoError
+from videomae_jax.errors import InputError
+from videomae_jax.inference.encoder import ClipEncoder
+from videomae_jax.inference.evaluation.views import Sampling, choose_views
+from videomae_jax.inference.features.windows import (
+    Fit,
+    SegmentClips,
+    Windows,
+    read_clips,
+    square,
+)
+
+
+class VideoFeatures(NamedTuple):
+    """The features of a video's clips."""
+
+    record_id: int
+    """Position in the videos asked for."""
+    clips: Float32[np.ndarray, "s ..."]
+    seconds: Float64[np.ndarray, "s 2"]
+    """When each clip begins and ends."""
+
+
+class WindowFeatures(NamedTuple):
+    """The features of some windows of a video, one after the other."""
+
+    features: Float32[np.ndarray, "n ..."]
+    seconds: Float64[np.ndarray, "n 2"]
+    """When each window begins and ends."""
+    end: float
+    """When the video's last window ends, in seconds."""
+
+
+class VideoEncoder:
+    """An encoder of video files; see `ClipEncoder` for what its features are."""
+
+    def __init__(
+        self, encoder: ClipEncoder, data: LabelledDataConfig, num_segments: int = 1, num_workers: int = 0
+    ) -> None:
+        """`data` says which frames a clip takes, by its `sampling` and `sampling_rate`."""
+        self.encoder, self.data = encoder, data
+        self._read = SegmentClips(encoder.config, data, num_segments)
+        self._num_workers = num_workers
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        layer: int | None = None,
+        tokens: bool = False,
+        sampling: Sampling | None = None,
+        sampling_rate: int | None = None,
+        num_segments: int = 1,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        decoder: Decoder = "pyav",
+    ) -> "VideoEncoder":
+        """From a work folder, a step folder, a Hugging Face folder or a hub id; see `ExtractFeatures`.
+
+        Raises InputError where there are no such weights or no such layer.
+        """
+        data, views = choose_views(
+            source, sampling, sampling_rate, num_segments, 1, revision=revision, decoder=decoder
+        )
+        encoder = ClipEncoder.from_pretrained(
+            source, revision=revision, layer=layer, tokens=tokens, batch_size=batch_size
+        )
+        return cls(encoder, data, views.num_segments, num_workers)
+
+    @property
+    def config(self) -> VideoMAEConfig:
+        """The model's."""
+        return self.encoder.config
+
+    def __call__(
+        self, videos: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    ) -> Float32[np.ndarray, "..."]:
+        """The features of a video file, averaged over its clips; of several files, with a leading axis.
+
+        Raises InputError with the reason when a file cannot be read.
+        """
+        if isinstance(videos, str | os.PathLike):
+            return self([videos])[0]
+        found = []
+        for each in self.each(videos):
+            if isinstance(each, Failure):
+                raise InputError(each.error)
+            found.append(each.clips.mean(axis=0))
+        return np.stack(found)
+
+    def windows(
+        self, video: str | os.PathLike[str], stride: int, chunk: int | None = None
+    ) -> tuple[Float32[np.ndarray, "n ..."], Float64[np.ndarray, "n 2"]]:
+        """Features of windows of `chunk` frames, `stride` frames apart, and when each begins and ends.
+
+        By default a window is as long as a clip. Raises InputError when the file cannot be read.
+        """
+        [record] = as_records([video])
+        try:
+            parts = list(self.each_window(record, self.make_windows(stride, chunk)))
+        except VideoError as error:
+            raise InputError(str(error)) from error
+        return np.concatenate([part.features for part in parts]), np.concatenate(
+            [part.seconds for part in parts]
+        )
+
+    def sampling(self) -> dict[str, Any]:
+        """Which clips are taken of a video, for JSON."""
+        settings = {name: getattr(self.data, name) for name in ("sampling", "sampling_rate")}
+        # Features of frames that were scaled in another way are others.
+        settings |= {"num_segments": self._read.num_segments, "scaling": "bilinear samples"}
+        return settings | self.decoding()
+
+    def decoding(self) -> dict[str, str]:
+        """The library that decodes, for JSON, where it is not the usual one."""
+        return {} if self.data.decoder == "pyav" else {"decoder": self.data.decoder}
+
+    def make_windows(self, stride: int, chunk: int | None = None) -> Windows:
+        """Windows for this model; raises InputError when they are too short for its frames."""
+        frames = self.encoder.config.num_frames
+        chunk = frames * self.data.sampling_rate if chunk is None else chunk
+        if stride < 1:
+            raise InputError(f"--stride {stride} must be 1 or more")
+        if chunk < frames:
+            raise InputError(f"--chunk {chunk} is less than the {frames} frames that the model takes")
+        return Windows(frames, chunk, stride)
+
+    def each(self, videos: Iterable[VideoLike]) -> Iterator[VideoFeatures | Failure]:
+        """The features of each video's clips, or why it could not be read, as they come."""
+        records = as_records(videos)
+        per_video = self._read.num_segments
+        read: list[tuple[int, np.ndarray]] = []
+        failures: list[Failure] = []
+
+        def clips() -> Generator[UInt8[np.ndarray, "T S S 3"], None, None]:
+            slots = max(1, self.encoder.batch_size // per_video)
+            batches = each_video(records, self._read, batch_size=slots, num_workers=self._num_workers)
+            with closing(batches):
+                for batch in batches:
+                    failures.extend(batch.failures)
+                    for first in range(0, len(batch.record_ids), per_video):
+                        part = slice(first, first + per_video)
+                        if (record_id := int(batch.record_ids[first])) >= 0:
+                            read.append((record_id, batch.arrays["seconds"][part]))
+                            yield from batch.arrays["video"][part]
+
+        source = clips()
+        rows = np.zeros((0, *self.encoder.row), np.float32)
+        with closing(source):
+            for encoded in self.encoder.encode(source):
+                rows = np.concatenate([rows, encoded])
+                while len(rows) >= per_video:
+                    record_id, seconds = read.pop(0)
+                    yield VideoFeatures(record_id, rows[:per_video], seconds)
+                    rows = rows[per_video:]
+                while failures:
+                    yield failures.pop(0)
+        yield from failures
+
+    def each_window(
+        self, record: VideoRecord, windows: Windows, fit: Fit = "centre"
+    ) -> Iterator[WindowFeatures]:
+        """The features of a video's windows, some at a time; raises VideoError where it cannot be read."""
+        with open_record(record, self.data.decoder, self.data.max_pixels) as video:
+            times = video.timestamps
+            first, count = find_segment(record, video)
+            indices = windows.indices(first, count)
+            seconds = windows.seconds(times, first, count)
+            prepare = partial(square, size=self.encoder.config.image_size, fit=fit)
+            done = 0
+            for rows in self.encoder.encode(read_clips(video, indices, prepare)):
+                part = slice(done, done + len(rows))
+                yield WindowFeatures(rows, seconds[part], float(seconds[-1, 1]))
+                done += len(rows)
+
+
+__all__ = ["VideoEncoder", "VideoFeatures", "WindowFeatures"]

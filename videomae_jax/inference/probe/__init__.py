@@ -1,0 +1,1 @@
+"""`videomae-jax probe`."""

@@ -1,0 +1,177 @@
+"""Choosing what is free in a probe, on a part of the training videos, and measuring what was chosen."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from videomae_jax.errors import InputError
+from videomae_jax.inference.probe.features import ProbeSet
+from videomae_jax.inference.probe.neighbours import neighbour_scores
+from videomae_jax.inference.probe.training import Recipe, probe_scores, train_probes
+from videomae_jax.models.probes import AttentiveProbe, LinearProbe
+
+Kind = Literal["linear", "attentive", "knn"]
+Scores = Float[np.ndarray, "values n y"]
+"""Of n videos, by probes with each value of the free number."""
+RATES = {"linear": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "attentive": (1e-4, 3e-4, 1e-3, 3e-3)}
+NEIGHBOURS = (1, 5, 10, 20)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A kind of probe and how it is trained."""
+
+    kind: Kind
+    num_classes: int
+    num_heads: int = 1
+    """Of an attentive probe."""
+    learning_rates: tuple[float, ...] = ()
+    """To choose from; by default a grid for the kind."""
+    epochs: int | None = None
+    """By default 90, or 20 for attentive, and enough for 1,000 steps."""
+    batch_size: int | None = None
+    """Clips in a step; by default 256, or 32 for attentive."""
+    held_out: float = 0.2
+    """Share of the training videos, of each class alike, on which the free number is chosen."""
+    seed: int = 0
+
+    @property
+    def recipe(self) -> Recipe:
+        """How one probe is trained."""
+        least = 1 if self.epochs else 1000
+        if self.kind == "linear":
+            return Recipe("sgd", self.epochs or 90, least, self.batch_size or 256, self.seed)
+        return Recipe("adamw", self.epochs or 20, least, self.batch_size or 32, self.seed)
+
+    def values(self, neighbours: int) -> tuple[float, ...]:
+        """What to choose from: learning rates, or numbers of neighbours up to those there are."""
+        if self.kind != "knn":
+            return self.learning_rates or RATES[self.kind]
+        return tuple(k for k in NEIGHBOURS if k <= neighbours) or (1,)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One value of the free number, tried on the part of the training videos that is held out."""
+
+    value: float
+    """Learning rate, or number of neighbours."""
+    fit: float
+    """Accuracy on the rest, from which it learned; for neighbours without the video itself."""
+    held_out: float
+    held_out_loss: float
+    """Mean negative log score of the label, which decides between equal accuracies."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a probe found."""
+
+    kind: Kind
+    trials: tuple[Trial, ...]
+    chosen: float
+    train_accuracy: float
+    val_accuracy: float
+    val_standard_error: float
+    num_train: int
+    num_held_out: int
+    num_val: int
+    num_classes: int
+    failures: tuple[str, ...]
+    """Why videos could not be read; they count nowhere."""
+
+
+def measure(method: Method, train: ProbeSet, val: ProbeSet) -> ProbeResult:
+    """Choose on a part of `train`, train on all of it, and look at `val` once."""
+    fit_rows, held_rows = split_rows(train.labels, method.held_out, method.seed)
+    fit, held = replace(train, rows=train.rows[fit_rows]), replace(train, rows=train.rows[held_rows])
+    values = method.values(len(fit.clip_rows) - fit.features.shape[1])
+    on_fit, on_held = _scores(method, fit, values, (fit, held))
+    trials = tuple(
+        Trial(value, _accuracy(seen, fit.labels), _accuracy(unseen, held.labels), _loss(unseen, held.labels))
+        for value, seen, unseen in zip(values, on_fit, on_held, strict=True)
+    )
+    chosen = min(trials, key=lambda trial: (-trial.held_out, trial.held_out_loss)).value
+    on_train, on_val = (each[0] for each in _scores(method, train, (chosen,), (train, val)))
+    accuracy = _accuracy(on_val, val.labels)
+    return ProbeResult(
+        kind=method.kind,
+        trials=trials,
+        chosen=chosen,
+        train_accuracy=_accuracy(on_train, train.labels),
+        val_accuracy=accuracy,
+        val_standard_error=float(np.sqrt(accuracy * (1 - accuracy) / len(val.labels))),
+        num_train=len(train.labels),
+        num_held_out=len(held.labels),
+        num_val=len(val.labels),
+        num_classes=method.num_classes,
+        failures=train.failures + val.failures,
+    )
+
+
+def split_rows(
+    labels: Int64[np.ndarray, " n"], share: float, seed: int
+) -> tuple[Int64[np.ndarray, " f"], Int64[np.ndarray, " h"]]:
+    """Rows to learn from and rows held out, drawn so that of each class with two videos both have some.
+
+    Raises InputError when nothing can be held out.
+    """
+    rng = np.random.default_rng(seed)
+    held = []
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        if len(rows) > 1:
+            held.append(rows[: min(max(1, round(share * len(rows))), len(rows) - 1)])
+    if not held:
+        raise InputError("no class has two videos to train on, so none can be held out to choose by")
+    out = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(labels)), out), out
+
+
+def _scores(
+    method: Method, train: ProbeSet, values: tuple[float, ...], others: tuple[ProbeSet, ...]
+) -> list[Scores]:
+    """Scores of the videos of each set by probes trained on `train` with each value."""
+    if method.kind == "knn":
+        scores = [_neighbour_scores(method, train, values, other) for other in others]
+    else:
+        recipe, classes = method.recipe, method.num_classes
+        attentive = AttentiveProbe(classes, method.num_heads)
+        head = attentive if method.kind == "attentive" else LinearProbe(classes)
+        trained = train_probes(head, train.clips, train.clip_rows, train.clip_labels, values, recipe)
+        scores = [
+            probe_scores(head, trained, other.clips, other.clip_rows, recipe.batch_size) for other in others
+        ]
+    return [
+        each.reshape(len(values), len(other.rows), -1, method.num_classes).mean(axis=2)
+        for each, other in zip(scores, others, strict=True)
+    ]
+
+
+def _neighbour_scores(
+    method: Method, train: ProbeSet, values: tuple[float, ...], other: ProbeSet
+) -> Float[np.ndarray, "values c y"]:
+    per_video = train.features.shape[1]
+    return neighbour_scores(
+        train.clips[train.clip_rows],
+        train.clip_labels,
+        other.clips[other.clip_rows],
+        tuple(int(value) for value in values),
+        method.num_classes,
+        bank_videos=train.rows.repeat(per_video),
+        query_videos=np.where(other.features is train.features, other.rows, -1).repeat(per_video),
+    )
+
+
+def _accuracy(scores: Float[np.ndarray, "n y"], labels: Int64[np.ndarray, " n"]) -> float:
+    return float((scores.argmax(axis=1) == labels).mean())
+
+
+def _loss(scores: Float[np.ndarray, "n y"], labels: Int64[np.ndarray, " n"]) -> float:
+    of_label = np.nan_to_num(scores[np.arange(len(labels)), labels])  # A rate too high may end in NaN.
+    return float(-np.log(np.maximum(of_label, 1e-12)).mean())
+
+
+__all__ = ["NEIGHBOURS", "RATES", "Kind", "Method", "ProbeResult", "Trial", "measure", "split_rows"]

@@ -1,0 +1,161 @@
+"""The command `videomae-jax probe`: how much of the labels frozen features tell.
+
+What is free, a learning rate or a number of neighbours, is chosen on a part of the training videos. With it
+the probe is trained again on all of them, and the validation videos are looked at once, at the end.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from videomae_jax.data.labels import read_classes, read_labelled
+from videomae_jax.data.overlap import shared_videos
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sets import Decoder
+from videomae_jax.errors import InputError
+from videomae_jax.files import locked_folder, write_text
+from videomae_jax.inference.evaluation.views import Sampling
+from videomae_jax.inference.features.video_encoder import VideoEncoder
+from videomae_jax.inference.probe.choice import Kind, Method, ProbeResult, measure
+from videomae_jax.inference.probe.features import probe_set
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Measure a frozen encoder: classify labelled videos by its features, with a small classifier on top."""
+
+    train: tuple[str, ...]
+    """Lists with a line `path label` for each video, or folders with a folder of videos per class."""
+    val: tuple[str, ...]
+    """Lists or folders for the accuracy that is reported."""
+    checkpoint: str
+    """A work folder, a step folder, a Hugging Face folder, or a hub id."""
+    out: Path
+    """Folder for probe.json and, unless --features says otherwise, the features."""
+    kind: Kind = "linear"
+    """A linear layer, one that attends to all tokens first, or the nearest neighbours."""
+    features: Path | None = None
+    """Folder in which features are kept and found again; share it between probes of one checkpoint."""
+    classes: str | None = None
+    """A file with the name of each class on a line, in the order of their numbers."""
+    root: str | None = None
+    """What relative paths in lists start from; by default the folder of the list."""
+    layer: int | None = None
+    """A hidden state, from 0 (embedded tubelets) to the last block, or -1; by default the model's output."""
+    sampling: Sampling | None = None
+    """Frames `sampling_rate` apart, or spread over the whole video; by default as in training, or dense."""
+    sampling_rate: int | None = None
+    """Take every n-th frame; by default as in training, or 4. Without effect on uniform sampling."""
+    num_segments: int = 1
+    """Clips of each video: examples by themselves in training, their scores averaged in validation."""
+    learning_rates: tuple[float, ...] = ()
+    """To choose from, as they are whatever the batch; by default a grid for the kind."""
+    epochs: int | None = None
+    """Passes over the training videos; by default 90, or 20 for attentive, and enough for 1,000 steps."""
+    train_batch_size: int | None = None
+    """Clips in a training step; by default 256, or 32 for attentive."""
+    held_out: float = 0.2
+    """Share of the training videos, of each class alike, on which the free number is chosen."""
+    seed: int = 0
+    """Of the part held out, of the weights and of the order."""
+    batch_size: int = 8
+    """Clips encoded at a time, over all devices."""
+    num_workers: int = 4
+    """Decoding processes."""
+    decoder: Decoder = "pyav"
+    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
+
+
+def probe(args: Probe) -> int:
+    """Probe, print a table, write probe.json; returns the exit code."""
+    file = args.out / "probe.json"
+    settings = json.loads(json.dumps(asdict(args), default=str))
+    with locked_folder(args.out, "--out"):
+        what, result = run_probe(args)
+        print("\n".join(table(what, result)))
+        found = {"features": what, **asdict(result), "settings": settings}
+        write_text(file, json.dumps(found, indent=1) + "\n")
+    print(f"wrote {file}")
+    return 0
+
+
+def run_probe(args: Probe) -> tuple[str, ProbeResult]:
+    """Extract features, or find them, and probe them: the features in words, and what came out.
+
+    Raises InputError when lists, checkpoint or settings will not do, RunError when no video can be read.
+    """
+    _check(args)
+    given = read_classes(args.classes) if args.classes else None
+    train_videos, classes = read_labelled(args.train, args.root, given)
+    val_videos, _ = read_labelled(args.val, args.root, classes, split="val")
+    _check_apart(train_videos, val_videos)
+    encoder = VideoEncoder.from_pretrained(
+        args.checkpoint,
+        layer=args.layer,
+        tokens=args.kind == "attentive",
+        sampling=args.sampling,
+        sampling_rate=args.sampling_rate,
+        num_segments=args.num_segments,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+        decoder=args.decoder,
+    )
+    folder = args.features or args.out / "features"
+    train = probe_set(encoder, train_videos, folder, "train")
+    val = probe_set(encoder, val_videos, folder, "val")
+    method = Method(
+        args.kind,
+        len(classes.names),
+        encoder.encoder.config.num_attention_heads,
+        args.learning_rates,
+        args.epochs,
+        args.train_batch_size,
+        args.held_out,
+        args.seed,
+    )
+    return encoder.encoder.what, measure(method, train, val)
+
+
+def table(what: str, result: ProbeResult) -> list[str]:
+    """The result in words: every trial, then what was chosen by them and how it did."""
+    name = "k" if result.kind == "knn" else "rate"
+    fit = result.num_train - result.num_held_out
+    # A video is always its own nearest neighbour, so it is not asked about itself.
+    without_itself = " (each video by the others)" if result.kind == "knn" else ""
+    lines = [
+        f"{result.kind} probe of {what}; {result.num_classes} classes",
+        f"{name:>8}  {f'{fit} fitted':>12}  {f'{result.num_held_out} held out':>12}",
+        *(f"{trial.value:8g}  {trial.fit:12.1%}  {trial.held_out:12.1%}" for trial in result.trials),
+        f"{name} {result.chosen:g} is chosen by the videos held out; then with all {result.num_train}:",
+        f"train {result.train_accuracy:.1%}{without_itself}, val {result.val_accuracy:.1%} "
+        f"± {result.val_standard_error:.1%} ({result.num_val} videos)",
+    ]
+    if result.failures:
+        lines.append(f"{len(result.failures)} videos could not be read, the first: {result.failures[0]}")
+    return lines
+
+
+def _check(args: Probe) -> None:
+    for name, good, need in (
+        ("train", bool(args.train), "at least one list or folder"),
+        ("val", bool(args.val), "at least one list or folder"),
+        ("held_out", 0 < args.held_out < 1, "a share between 0 and 1"),
+        ("batch_size", args.batch_size > 0, "1 or more"),
+        ("epochs", args.epochs is None or args.epochs > 0, "1 or more"),
+        ("train_batch_size", args.train_batch_size is None or args.train_batch_size > 0, "1 or more"),
+        ("learning_rates", all(rate > 0 for rate in args.learning_rates), "numbers above 0"),
+    ):
+        if not good:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be {need}")
+
+
+def _check_apart(train: tuple[VideoRecord, ...], val: tuple[VideoRecord, ...]) -> None:
+    """Raise InputError where videos are in both."""
+    if both := shared_videos(train, val):
+        raise InputError(
+            f"{len(both)} videos are in --train and in --val, {both[0].path} for one: take them out of one "
+            "of the two, or the accuracy means nothing"
+        )
+
+
+__all__ = ["Probe", "probe", "run_probe", "table"]

@@ -1,0 +1,120 @@
+"""Scaled dot-product attention, computed in the way that suits the platform and the length."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from videomae_jax.config import AttentionBackend
+from videomae_jax.models.attention.blockwise import blockwise_attention
+from videomae_jax.models.attention.splash import splash_attention
+
+LONG = 512
+"""From so many queries and keys on, plain attention spends its time moving scores through memory."""
+_HIDDEN = -30_000.0
+"""A score, before its scale, that a softmax makes 0 of, and that float16 can hold."""
+
+
+def attention(
+    q: Float[Array, "b m k e"],
+    k: Float[Array, "b n k e"],
+    v: Float[Array, "b n k e"],
+    backend: AttentionBackend = "auto",
+) -> Float[Array, "b m k e"]:
+    """softmax(q kᵀ / sqrt(e)) v for each of k heads; the softmax is in float32.
+
+    `backend` is for long sequences; short ones always take plain XLA, which is quickest there. Raises
+    ValueError where it cannot run.
+    """
+    backend = chosen_backend(backend, q.dtype, q.shape[1], k.shape[1], q.shape[-1])
+    if backend == "blockwise":
+        return blockwise_attention(q, k, v)
+    if backend == "splash":
+        return splash_attention(q, k, v)
+    if backend == "cudnn":
+        return cudnn_attention(q, k, v)
+    return xla_attention(q, k, v)
+
+
+def chosen_backend(
+    backend: AttentionBackend, dtype: jnp.dtype, queries: int, keys: int, width: int
+) -> AttentionBackend:
+    """What computes attention of so many queries to so many keys with heads of this width."""
+    if min(queries, keys) < LONG:
+        return "xla"
+    return default_backend(dtype, keys, width) if backend == "auto" else backend
+
+
+def default_backend(dtype: jnp.dtype, keys: int, width: int) -> AttentionBackend:
+    """What "auto" means for long sequences of a dtype on the devices that JAX has found."""
+    platform = jax.default_backend()
+    if platform == "cpu":
+        return "blockwise"
+    if platform == "tpu":
+        return "splash"
+    return "cudnn" if _cudnn_takes(dtype) and _filled_width(keys, width) <= _widest_head() else "xla"
+
+
+def _cudnn_takes(dtype: jnp.dtype) -> bool:
+    device = jax.devices()[0]
+    return (
+        dtype in (jnp.bfloat16, jnp.float16)
+        and "cuda" in device.client.platform_version
+        and float(device.compute_capability) >= 8
+    )
+
+
+def _widest_head() -> int:
+    """The widest head that cuDNN takes: 128, and 256 from Hopper on."""
+    return 256 if float(getattr(jax.devices()[0], "compute_capability", 0)) >= 9 else 128
+
+
+def _filled_width(keys: int, width: int) -> int:
+    """The width of heads as cuDNN gets them: a multiple of 8, with a column to hide the key that makes an odd
+    number of keys even."""
+    return -(-(width + keys % 2) // 8) * 8
+
+
+def cudnn_attention(
+    q: Float[Array, "b m k e"], k: Float[Array, "b n k e"], v: Float[Array, "b n k e"]
+) -> Float[Array, "b m k e"]:
+    """cuDNN's flash attention; raises ValueError where there is none.
+
+    In training JAX takes even numbers of queries and keys only, and heads whose width is a multiple of 8, so
+    they are filled up with zeros. The query added sees nothing that counts and its result is cut off; the key
+    added is hidden by a column in which its score is too low. No mask is used: it would not be split over
+    devices with the clips.
+    """
+    if not _cudnn_takes(q.dtype):
+        raise ValueError(
+            f"attention 'cudnn' cannot compute {q.dtype} on {jax.devices()[0].device_kind}: it takes "
+            "bfloat16 and float16 on NVIDIA GPUs from Ampere on; set --model.dtype bfloat16 or "
+            "--model.attention auto"
+        )
+    (_, queries, _, width), keys = q.shape, k.shape[1]
+    if (filled := _filled_width(keys, width)) > (most := _widest_head()):
+        raise ValueError(
+            f"attention 'cudnn' takes heads of up to {most} values on {jax.devices()[0].device_kind}, and "
+            f"these have {filled}; set --model.attention auto"
+        )
+    q, k, v = (
+        jnp.pad(each, ((0, 0), (0, each.shape[1] % 2), (0, 0), (0, filled - width))) for each in (q, k, v)
+    )
+    if keys % 2:
+        q = q + jnp.zeros(filled, q.dtype).at[width].set(1)
+        k = k + jnp.zeros((keys + 1, 1, filled), k.dtype).at[keys, 0, width].set(_HIDDEN)
+    mixed = jax.nn.dot_product_attention(q, k, v, scale=width**-0.5, implementation="cudnn")
+    return mixed[:, :queries, :, :width]
+
+
+def xla_attention(
+    q: Float[Array, "b m k e"], k: Float[Array, "b n k e"], v: Float[Array, "b n k e"]
+) -> Float[Array, "b m k e"]:
+    """Attention in plain operations.
+
+    The division by the softmax's sum comes after the product with v, on e instead of n values per query.
+    """
+    scores = jnp.einsum("bmke,bnke->bkmn", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+    weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+    total = weights.sum(axis=-1)
+    mixed = jnp.einsum("bkmn,bnke->bmke", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return (mixed / total.transpose(0, 2, 1)[..., None]).astype(v.dtype)

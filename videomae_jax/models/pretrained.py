@@ -1,0 +1,258 @@
+"""Weights from a checkpoint into a module, every tensor accounted for, and back into a folder."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from videomae_jax.checkpoints.architecture import Kind, Shape, compare_tensors, correct_heads, expected_shapes
+from videomae_jax.checkpoints.comparison import compare_architectures
+from videomae_jax.checkpoints.hugging_face import write_folder
+from videomae_jax.checkpoints.names import (
+    hugging_face_from_original,
+    original_from_tree,
+    tree_from_original,
+)
+from videomae_jax.checkpoints.processing_json import read_processing
+from videomae_jax.checkpoints.source import read_weights
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.errors import InputError
+from videomae_jax.models.blocks import Params
+from videomae_jax.processing import Processing
+
+log = logging.getLogger(__name__)
+
+Tensors = Mapping[str, np.ndarray]
+_OF_TRANSFORMERS = {
+    "torch_dtype": "give dtype",
+    "config": "give the fields of the configuration that shall differ, as num_frames=8",
+    "output_hidden_states": "give it where the model is called",
+    "output_attentions": "attention is computed without its matrix, so there is none to return",
+    "return_dict": "outputs have names, always",
+    "force_download": "remove the repository from HF_HUB_CACHE first",
+    "ignore_mismatched_sizes": "a head for other classes is drawn anew from key=jax.random.key(...)",
+    "attn_implementation": 'give attention="auto", "xla", "blockwise", "cudnn" or "splash"',
+    "device_map": "parameters come on the default device; jax.device_put moves them",
+    "cache_dir": "the environment variable HF_HUB_CACHE names the folder",
+    "token": "log in with `hf auth login`, or set HF_TOKEN",
+    "trust_remote_code": "no code of a repository is ever run",
+}
+"""Arguments of transformers' from_pretrained that are none of a configuration, and what to do instead."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What the three public classes have in common."""
+
+    kind: ClassVar[Kind]
+    config: VideoMAEConfig
+    processing: Processing | None
+
+    def init_params(self, key: jax.Array) -> Params: ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint: its configuration, its tensors under their original names, and how clips are made."""
+
+    config: VideoMAEConfig
+    tensors: dict[str, np.ndarray]
+    processing: Processing | None
+
+
+def load(
+    source: str | Path,
+    kind: Kind,
+    revision: str | None,
+    subfolder: str,
+    local_files_only: bool,
+    changes: Mapping[str, Any],
+) -> Loaded:
+    """Read a checkpoint of any kind but a pickle, to be run as a model of `kind` with `changes` to its
+    configuration.
+
+    Weights that are not finite, the hub's wrong number of heads of small models, and clips of another size
+    than the weights' own are warned of. Raises InputError, also for a change that is not understood or makes
+    it another architecture.
+    """
+    config, tensors = load_weights(source, revision, subfolder, local_files_only)
+    processing = read_processing(source, revision, subfolder, local_files_only)
+    if changes:
+        before, config = config, changed(config, changes)
+        _compare(source, before, config, taken(kind, tensors), _leave_out)
+        if processing:
+            processing = processing.fitted(config.image_size)
+    return Loaded(config, tensors, processing)
+
+
+def load_weights(
+    source: str | Path, revision: str | None = None, subfolder: str = "", local_files_only: bool = False
+) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
+    """Configuration and tensors alone, as `load` reads them."""
+    config, tensors = read_weights(str(source), revision, subfolder, local_files_only)
+    config, warning = correct_heads(str(source), config)
+    if warning:
+        log.warning(warning)
+    if broken := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
+        log.warning("%s holds NaN or infinite weights, in %s", source, ", ".join(broken))
+    return config, tensors
+
+
+def taken(kind: Kind, tensors: Tensors) -> Kind:
+    """What a model of `kind` has in common with weights: a classifier the encoder alone, without fc_norm."""
+    return "encoder" if kind == "classification" and "fc_norm.weight" not in tensors else kind
+
+
+def compare_for_training(
+    source: str | Path, theirs: VideoMAEConfig, ours: VideoMAEConfig, kind: Kind
+) -> tuple[str, ...]:
+    """What must be said of weights from which a run starts, which is logged too.
+
+    `kind` is what is taken of them. Raises InputError, with all that differs, where they are of another
+    architecture.
+    """
+
+    def way_out(names: list[str]) -> str:
+        if theirs.num_channels != 3:
+            return "Training reads videos as RGB, so only weights of num_channels=3 can be trained on"
+        options = (_option(name, getattr(theirs, name)) for name in names)
+        return f"Choose the recipe of its size, or give {' '.join(options)}"
+
+    return _compare(source, theirs, ours, kind, way_out)
+
+
+def _leave_out(names: list[str]) -> str:
+    return (
+        f"Leave {' and '.join(names)} out: weights are run as they were trained. Where the checkpoint's own "
+        "config.json is wrong, correct it there"
+    )
+
+
+def _compare(
+    source: str | Path,
+    theirs: VideoMAEConfig,
+    ours: VideoMAEConfig,
+    kind: Kind,
+    way_out: Callable[[list[str]], str],
+) -> tuple[str, ...]:
+    remarks = compare_architectures(str(source), theirs, ours, kind, way_out)
+    for remark in remarks:
+        log.warning(remark)
+    return remarks
+
+
+def _option(name: str, value: Any) -> str:
+    """What sets a field of the model on the command line."""
+    spelled = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--model.{spelled}" if value else f"--model.no-{spelled}"
+    return f"--model.{spelled} {value}"
+
+
+def changed(config: VideoMAEConfig, changes: Mapping[str, Any]) -> VideoMAEConfig:
+    """A configuration with what a user wants otherwise; raises InputError for what is not understood."""
+    for name, instead in _OF_TRANSFORMERS.items():
+        if name in changes:
+            raise InputError(f"{name} is no argument here: {instead}")
+    if changes.get("dtype", "") is None:  # As transformers says: as it is.
+        changes = {name: value for name, value in changes.items() if name != "dtype"}
+    try:
+        return config.changed(**changes)
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from error
+
+
+def fit(
+    source: str | Path,
+    model: Model,
+    tensors: Tensors,
+    *,
+    drop: tuple[str, ...] = (),
+    fresh: tuple[str, ...] = (),
+    key: jax.Array | None = None,
+) -> Params:
+    """The parameters of `model` from tensors under their original names, on the default device.
+
+    Args:
+      drop: beginnings of names that the model may leave out.
+      fresh: modules at the root that are drawn from `key` where no tensor belongs to them.
+
+    What is left out or drawn is logged. Raises InputError naming every missing, unexpected and mis-shaped
+    tensor.
+    """
+    wanted = expected_shapes(model.config, model.kind)
+    absent = tuple(f"{module}." for module in fresh if not any(n.startswith(f"{module}.") for n in tensors))
+    dropped = [name for name in tensors if name not in wanted and name.startswith(drop)]
+    drawn = [name for name in wanted if name.startswith(absent)]
+    _check(
+        source,
+        model,
+        {name: tensor for name, tensor in tensors.items() if name not in dropped},
+        {name: shape for name, shape in wanted.items() if name not in drawn},
+    )
+    tree = tree_from_original({name: tensors[name] for name in wanted if name not in drawn})
+    if drawn:
+        tree |= _draw(model, {name.partition(".")[0] for name in drawn}, key, source)
+    if dropped or drawn:
+        log.log(
+            logging.WARNING
+            if drawn
+            else logging.INFO,  # An encoder without its decoder is what was asked for.
+            "%s: %s from %s. Left out: %s. Freshly drawn: %s.",
+            type(model).__name__,
+            f"{len(wanted) - len(drawn)} tensors taken",
+            source,
+            _summary(dropped),
+            _summary(drawn),
+        )
+    return jax.tree.map(jnp.asarray, tree)
+
+
+def save(folder: str | Path, model: Model, params: Params) -> None:
+    """Write a Hugging Face folder, whole or not at all.
+
+    Raises InputError, listing all that does not fit, when `params` are not those of `model`.
+    """
+    tensors = original_from_tree(jax.tree.map(np.asarray, params), model.config)
+    _check("the tree of parameters given", model, tensors, expected_shapes(model.config, model.kind))
+    named = hugging_face_from_original(tensors)
+    write_folder(Path(folder), model.config, type(model).__name__, named, model.processing)
+
+
+def _draw(model: Model, modules: set[str], key: jax.Array | None, source: str | Path) -> dict[str, Any]:
+    if key is None:
+        raise InputError(
+            f"{source} has no weights for {' and '.join(sorted(modules))} of {type(model).__name__}: pass "
+            "key=jax.random.key(...) to draw fresh ones, to be trained before they are of use"
+        )
+
+    def draw(key: jax.Array) -> Params:
+        params = model.init_params(key)
+        return {module: params[module] for module in modules}
+
+    return jax.jit(draw)(key)
+
+
+def _check(source: str | Path, model: Model, have: Tensors, want: Mapping[str, Shape]) -> None:
+    compare_tensors(
+        f"{source} does not fit {type(model).__name__} (its configuration is of another architecture, or "
+        "these weights are of another class)",
+        have,
+        want,
+    )
+
+
+def _summary(names: Iterable[str]) -> str:
+    """Names grouped by the module that they belong to: `decoder (54 tensors), mask_token`."""
+    groups: dict[str, int] = {}
+    for name in names:
+        first, _, rest = name.partition(".")
+        group = f"{first}.{rest.partition('.')[0]}" if first == "encoder" else first
+        groups[group] = groups.get(group, 0) + 1
+    counted = (f"{group} ({count} tensors)" if count > 1 else group for group, count in groups.items())
+    return ", ".join(counted) or "nothing"

@@ -1,0 +1,1 @@
+"""What clips to fine-tune on go through, on the device."""

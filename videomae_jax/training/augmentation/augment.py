@@ -1,0 +1,168 @@
+"""Augmentation of clips on the device: RandAugment, a resized crop, a flip and erasing, as pure functions.
+
+Clips come as uint8 on a canvas, of which only the part at the top left is valid, so that videos of all shapes
+fit one compiled function. Every clip has a key of its own.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
+
+from videomae_jax.config import AugmentConfig
+from videomae_jax.models.pixels import normalize
+from videomae_jax.training.augmentation.rand_augment import Size, Video, apply_operations, draw_operations
+from videomae_jax.training.sharding import AXES
+
+Box = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+"""Top, left, height and width in whole pixels."""
+
+ERASED_AREA = (0.02, 1 / 3)
+"""Smallest and largest erased share of a frame."""
+ERASED_RATIO = (0.3, 1 / 0.3)
+_ATTEMPTS = 10
+
+
+def augment(
+    key: jax.Array,
+    video: UInt8[Array, "b T H W 3"],
+    box: Int32[Array, "b 3"],
+    config: AugmentConfig,
+    size: int,
+) -> Float[Array, "b T {size} {size} 3"]:
+    """Augmented and normalised float32 clips of canvases.
+
+    `box` is (height, width, transposed) of the valid part at the top left; frames whose third number is 1 lie
+    on their side and come out upright.
+    """
+
+    def one(clip: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        return augment_clip(*clip, config=config, size=size)
+
+    # Clips are taken one after the other, as only then operations that are not drawn cost nothing. Such a
+    # loop over clips on several devices would run whole on each of them: hence each loops over its own.
+    clips = jax.random.split(key, len(video)), video, box
+    each = partial(jax.lax.map, one)
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1 or len(video) % mesh.size:
+        return each(clips)
+    spec = PartitionSpec(AXES)
+    return jax.shard_map(each, in_specs=((spec, spec, spec),), out_specs=spec)(clips)
+
+
+def augment_clip(
+    key: jax.Array, video: UInt8[Array, "T H W 3"], box: Int32[Array, "3"], config: AugmentConfig, size: int
+) -> Float[Array, "T {size} {size} 3"]:
+    """`augment` for one clip: RandAugment, crop, flip, erasing, in this order."""
+    for_rand, for_crop, for_flip, for_erasing = jax.random.split(key, 4)
+    frames, valid, transposed = rearrange(video, "T H W c -> H W T c"), box[:2], box[2] == 1
+    if config.rand_num_ops:
+        frames = apply_operations(frames, valid, draw_operations(for_rand, config))
+    crop = draw_crop(for_crop, jnp.where(transposed, valid[::-1], valid), config)
+    mirrored = jax.random.bernoulli(for_flip) if config.flip else jnp.array(False)
+    clip = resize_crop(frames, crop, size, transposed, mirrored)
+    clip = normalize(rearrange(clip, "H W T c -> T H W c"))
+    return erase(for_erasing, clip, config.erase_prob) if config.erase_prob else clip
+
+
+def draw_crop(key: jax.Array, valid: Size, config: AugmentConfig) -> Box:
+    """The box of a random resized crop, or where no draw fits, the largest middle one of a ratio allowed."""
+    height, width = valid[0], valid[1]
+    for_shape, for_place = jax.random.split(key)
+    fits, crop_height, crop_width = _draw_shape(
+        for_shape, height * width, config.crop_scale, config.crop_ratio, height, width
+    )
+    top, left = _draw_place(for_place, height - crop_height, width - crop_width)
+    narrow, wide = config.crop_ratio
+    whole_height = jnp.minimum(height, jnp.round(width / narrow).astype(int))
+    whole_width = jnp.minimum(width, jnp.round(height * wide).astype(int))
+    drawn = (top, left, crop_height, crop_width)
+    middle = ((height - whole_height) // 2, (width - whole_width) // 2, whole_height, whole_width)
+    top, left, height, width = (jnp.where(fits, *pair) for pair in zip(drawn, middle, strict=True))
+    return top, left, height, width
+
+
+def _draw_shape(
+    key: jax.Array,
+    area: jax.Array | int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    largest_height: jax.Array | int,
+    largest_width: jax.Array | int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Whether any of ten draws of an area and a ratio of width to height fits, and the first that does."""
+    for_area, for_ratio = jax.random.split(key)
+    areas = area * jax.random.uniform(for_area, (_ATTEMPTS,), minval=scale[0], maxval=scale[1])
+    low, high = jnp.log(jnp.array(ratio))
+    ratios = jnp.exp(jax.random.uniform(for_ratio, (_ATTEMPTS,), minval=low, maxval=high))
+    heights = jnp.round(jnp.sqrt(areas / ratios)).astype(int)
+    widths = jnp.round(jnp.sqrt(areas * ratios)).astype(int)
+    fit = (heights > 0) & (widths > 0) & (heights <= largest_height) & (widths <= largest_width)
+    first = jnp.argmax(fit)
+    return fit[first], heights[first], widths[first]
+
+
+def _draw_place(key: jax.Array, most_top: jax.Array, most_left: jax.Array) -> tuple[jax.Array, jax.Array]:
+    for_top, for_left = jax.random.split(key)
+    return (
+        jax.random.randint(for_top, (), 0, jnp.maximum(most_top, 0) + 1),
+        jax.random.randint(for_left, (), 0, jnp.maximum(most_left, 0) + 1),
+    )
+
+
+def resize_crop(
+    video: Video, box: Box, size: int, transposed: Bool[Array, ""], mirrored: Bool[Array, ""]
+) -> Float[Array, "{size} {size} T 3"]:
+    """A box of all frames scaled to a square, bilinear without smoothing as torch's `interpolate`.
+
+    The box is one of the upright frame, also where the frames given are `transposed`.
+    """
+    top, left, height, width = box
+    pixels = rearrange(video, "H W T c -> (H W) (T c)")
+    down = jnp.where(transposed, 1, video.shape[1])
+    right = jnp.where(transposed, video.shape[1], 1)
+    above, below, y = _neighbours(top, height, size)
+    before, after, x = _neighbours(left, width, size)
+    before, after, x = (jnp.where(mirrored, line[::-1], line) for line in (before, after, x))
+    rows = []
+    for row in (above, below):
+        first, second = (pixels[row[:, None] * down + column * right] for column in (before, after))
+        rows.append(first * (1 - x[:, None]) + second * x[:, None])
+    square = rows[0] * (1 - y[:, None, None]) + rows[1] * y[:, None, None]
+    return rearrange(square, "H W (T c) -> H W T c", c=3)
+
+
+def _neighbours(
+    start: jax.Array, length: jax.Array, size: int
+) -> tuple[Int[Array, " {size}"], Int[Array, " {size}"], Float[Array, " {size}"]]:
+    """For each of `size` pixels the two that it lies between, and how far it is on the way to the second."""
+    # In units of 1 / (2 size) pixels, which are whole numbers: see `rand_augment._affine`.
+    place = jnp.maximum((2 * jnp.arange(size) + 1) * length - size, 0)
+    first, beyond = jnp.divmod(place, 2 * size)
+    second = start + jnp.minimum(first + 1, length - 1)
+    return start + jnp.minimum(first, length - 1), second, beyond / (2 * size)
+
+
+def erase(key: jax.Array, clip: Float[Array, "T H W 3"], prob: float) -> Float[Array, "T H W 3"]:
+    """With chance `prob`, put normal noise in one box, the same in all frames."""
+    height, width = clip.shape[1:3]
+    for_chance, for_shape, for_place, for_noise = jax.random.split(key, 4)
+    fits, box_height, box_width = _draw_shape(
+        for_shape, height * width, ERASED_AREA, ERASED_RATIO, height - 1, width - 1
+    )
+    top, left = _draw_place(for_place, height - box_height, width - box_width)
+    y, x = jnp.arange(height)[:, None], jnp.arange(width)
+    inside = (y >= top) & (y < top + box_height) & (x >= left) & (x < left + box_width)
+
+    def with_noise(clip: Float[Array, "T H W 3"]) -> Float[Array, "T H W 3"]:
+        noise = jax.random.normal(for_noise, clip.shape, clip.dtype)
+        return jnp.where(inside[:, :, None], noise, clip)
+
+    wanted = jax.random.bernoulli(for_chance, prob) & fits
+    return jax.lax.cond(wanted, with_noise, lambda clip: clip, clip)
+
+
+__all__ = ["Box", "augment", "augment_clip", "draw_crop", "erase", "resize_crop"]

@@ -1,0 +1,37 @@
+"""What to do where the devices run out of memory."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import jax
+
+from videomae_jax.errors import RunError
+from videomae_jax.training.resolve import ResolvedRun
+
+
+@contextmanager
+def out_of_memory_explained(advice: Callable[[], str]) -> Iterator[None]:
+    """Raise RunError with the advice where the devices had not memory enough."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise RunError(
+            f"the devices ran out of memory; {advice()}. The compiler said: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def ways_to_save_memory(run: ResolvedRun) -> str:
+    """What is not done yet of that which a run may change when it continues, and the rest for a new run."""
+    config, used = run.config, run.description["arithmetic"]
+    ways = [f"split the batch into more than {config.optim.accumulation_steps} --optim.accumulation-steps"]
+    if not config.model.remat:
+        ways.append("recompute with --model.remat")
+    if used["dtype"] == "float32":
+        ways.append("compute in --model.dtype bfloat16")
+    if config.model.attention == "xla":
+        ways.append("take --model.attention auto")
+    if config.mesh.fsdp < run.mesh.size:
+        ways.append(f"split the state over devices with --mesh.fsdp {run.mesh.size}")
+    return f"{', or '.join(ways)}: a run continues with any of these. A new run can have a lower --batch-size"

@@ -1,0 +1,95 @@
+"""Fine-tuning of a classifier: augmentation on the device, and cross-entropy with soft targets."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from videomae_jax.config import FinetuneConfig
+from videomae_jax.data.clips.readers import CentreClip, FinetuneClips
+from videomae_jax.models.classification import VideoMAEForVideoClassification
+from videomae_jax.models.pixels import normalize
+from videomae_jax.training.augmentation.augment import augment
+from videomae_jax.training.augmentation.mixing import mix, soft_targets
+from videomae_jax.training.objectives.objective import Arrays, Metrics, Params
+from videomae_jax.training.optimizer import layer_scales
+
+TOP = 5
+"""Validation accuracy is also counted among so many best classes, where there are more classes."""
+
+
+def soft_cross_entropy(logits: Float[Array, "b y"], targets: Float[Array, "b y"]) -> Float[Array, " b"]:
+    """Cross-entropy of each clip against a distribution over the classes."""
+    return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=1)
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """See `objective.Objective`."""
+
+    config: FinetuneConfig
+    best: ClassVar[str | None] = "val_top1"
+
+    @property
+    def model(self) -> VideoMAEForVideoClassification:
+        return VideoMAEForVideoClassification(self.config.model, self.config.init_scale)
+
+    @property
+    def train_clips(self) -> FinetuneClips:
+        return FinetuneClips(self.config.model, self.config.data)
+
+    @property
+    def validation_clips(self) -> CentreClip:
+        return CentreClip(self.config.model, self.config.data)
+
+    def init_params(self, key: jax.Array) -> Params:
+        return self.model.init_params(key)
+
+    def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
+        params, head = self.model.start_from(source, key)
+        return params, {"head": head}
+
+    def lr_scales(self, params: Params) -> Params:
+        return layer_scales(params, self.config.layer_decay)
+
+    def draw(self, arrays: Arrays, key: jax.Array) -> Arrays:
+        return arrays
+
+    def loss(self, params: Params, batch: Arrays, key: jax.Array) -> Float[Array, ""]:
+        """Mean loss of clips augmented and mixed here, so that an accumulated batch never is whole."""
+        clips, targets = self.augmented(batch, key)
+        for_dropout = jax.random.fold_in(key, 2)
+        logits = self._logits(params, clips, deterministic=False, rngs={"dropout": for_dropout})
+        return soft_cross_entropy(logits, targets).mean()
+
+    def augmented(
+        self, batch: Arrays, key: jax.Array
+    ) -> tuple[Float[Array, "b T S S c"], Float[Array, "b y"]]:
+        """Normalised clips as the model is to see them, augmented and mixed, and their targets."""
+        config = self.config
+        for_augment, for_mix = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+        clips = augment(for_augment, batch["video"], batch["box"], config.augment, config.model.image_size)
+        targets = soft_targets(batch["label"], config.model.num_labels, config.augment.label_smoothing)
+        return mix(for_mix, clips, targets, config.augment)
+
+    def _logits(
+        self, params: Params, clips: Float[Array, "b T H W c"], **settings: Any
+    ) -> Float[Array, "b y"]:
+        return cast(Any, self.model.apply({"params": params}, clips, **settings)).logits
+
+    def validation_sums(
+        self, params: Params, arrays: Arrays, weights: Float[Array, " b"], key: jax.Array
+    ) -> Metrics:
+        """Cross-entropy without smoothing, and how often the class is the best, or among the best five."""
+        logits = self._logits(params, normalize(arrays["video"]))
+        own = jnp.take_along_axis(logits, arrays["label"][:, None], axis=1)
+        losses = jax.nn.logsumexp(logits, axis=1) - own[:, 0]
+        # Of equal scores the class with the lowest number counts as the better.
+        before = jnp.arange(logits.shape[1]) < arrays["label"][:, None]
+        rank = jnp.sum((logits > own) | ((logits == own) & before), axis=1)
+        sums = {"loss": jnp.sum(losses * weights), "top1": jnp.sum((rank < 1) * weights)}
+        if self.config.model.num_labels > TOP:
+            sums["top5"] = jnp.sum((rank < TOP) * weights)
+        return sums | {"count": jnp.sum(weights)}

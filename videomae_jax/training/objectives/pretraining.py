@@ -1,0 +1,63 @@
+"""Masked pre-training: masks drawn on the device, and the mean squared error of masked pixels."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from einops import repeat
+from jaxtyping import Array, Float
+
+from videomae_jax.config import PretrainConfig
+from videomae_jax.data.clips.readers import CentreClip, PretrainClips
+from videomae_jax.models.masking import Mask, sample_mask
+from videomae_jax.models.pretraining import VideoMAEForPreTraining, init_params, masked_losses
+from videomae_jax.training.objectives.objective import Arrays, Metrics, Params
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """See `objective.Objective`."""
+
+    config: PretrainConfig
+    best: ClassVar[str | None] = None
+
+    @property
+    def train_clips(self) -> PretrainClips:
+        return PretrainClips(self.config.model, self.config.data)
+
+    @property
+    def validation_clips(self) -> CentreClip:
+        return CentreClip(self.config.model, self.config.data)
+
+    def init_params(self, key: jax.Array) -> Params:
+        return init_params(self.config.model, key)
+
+    def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
+        return VideoMAEForPreTraining(self.config.model).start_from(source), {}
+
+    def lr_scales(self, params: Params) -> None:
+        return None
+
+    def draw(self, arrays: Arrays, key: jax.Array) -> tuple[jax.Array, Mask]:
+        video = repeat(arrays["video"], "b ... -> (b copies) ...", copies=self.config.num_masks)
+        return video, self._mask(key, len(video))
+
+    def loss(self, params: Params, batch: tuple[jax.Array, Mask], key: jax.Array) -> Float[Array, ""]:
+        return masked_losses(VideoMAEForPreTraining(self.config.model), params, *batch)[0].mean()
+
+    def validation_sums(
+        self, params: Params, arrays: Arrays, weights: Float[Array, " b"], key: jax.Array
+    ) -> Metrics:
+        """The masked loss, and the score of predicting zero everywhere."""
+        video = arrays["video"]
+        model, mask = VideoMAEForPreTraining(self.config.model), self._mask(key, len(video))
+        loss, zero = masked_losses(model, params, video, mask)
+        return {
+            "loss": jnp.sum(loss * weights),
+            "zero_loss": jnp.sum(zero * weights),
+            "count": jnp.sum(weights),
+        }
+
+    def _mask(self, key: jax.Array, batch: int) -> Mask:
+        return sample_mask(self.config.mask_type, key, batch, self.config.model.grid, self.config.mask_ratio)

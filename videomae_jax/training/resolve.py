@@ -1,0 +1,254 @@
+"""Settings to a run: everything that is decided before its first step, read and checked."""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import jax
+from jax.sharding import Mesh
+
+from videomae_jax.config import FinetuneConfig, PretrainConfig, are_numbers, check_trainable
+from videomae_jax.data.labels import Classes, read_classes, read_labelled
+from videomae_jax.data.loading.batches import Share, steps_per_epoch
+from videomae_jax.data.overlap import describe_overlap
+from videomae_jax.data.records import VideoRecord, list_digest
+from videomae_jax.data.sources import read_videos, split_weights
+from videomae_jax.errors import InputError
+from videomae_jax.models.blocks import arithmetic
+from videomae_jax.models.flops import flops_per_clip, peak_flops
+from videomae_jax.models.masking import sample_mask
+from videomae_jax.training.multihost.hosts import Fact
+from videomae_jax.training.objectives.finetuning import Finetuning
+from videomae_jax.training.objectives.objective import Objective
+from videomae_jax.training.objectives.pretraining import Pretraining
+from videomae_jax.training.optimizer import Schedule, warmup_cosine
+from videomae_jax.training.run_folder import describe, flat
+from videomae_jax.training.sharding import make_mesh, state_shardings
+from videomae_jax.training.state import state_shapes
+from videomae_jax.versions import version_of
+
+log = logging.getLogger(__name__)
+
+Videos = tuple[VideoRecord, ...]
+# Settings in which hosts may differ: where they find what is compared by itself, and what changes no number.
+_OWN_OF_EACH_HOST = frozenset(
+    {"data.train", "data.val", "data.test", "data.root", "data.classes", "data.num_workers"}
+    | {"init_from", "model.id2label"}
+)
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """A checked run: its videos, its devices, its length."""
+
+    objective: Objective
+    videos: Videos
+    val_videos: Videos
+    test_videos: Videos
+    classes: Classes | None
+    """Of fine-tuning."""
+    shares: tuple[Share, ...]
+    """Counts and weights of the sources of `videos`, where they have weights."""
+    mesh: Mesh
+    schedule: Schedule
+    steps_per_epoch: int
+    total_steps: int
+    state_shape: Any
+    """The training state as ShapeDtypeStructs with the shardings it will have."""
+
+    @property
+    def config(self) -> PretrainConfig | FinetuneConfig:
+        return self.objective.config
+
+    @property
+    def val_every_steps(self) -> int:
+        return self.config.log.val_every_steps or self.steps_per_epoch
+
+    def key(self, use: Literal["weights", "training", "validation"]) -> jax.Array:
+        """The random key of one use."""
+        number = ("weights", "training", "validation").index(use)
+        return jax.random.fold_in(jax.random.key(self.config.seed), number)
+
+    def utilization(self, clips_per_second: float) -> dict[str, float]:
+        """Of one device: `tflops`, the operations a second that the model asks for in 10^12, and `mfu`, their
+        share of what it can do in bfloat16, where that is known. What `remat` repeats does not count."""
+        flops = clips_per_second * flops_per_clip(self.config).train / self.mesh.size
+        peak = peak_flops(self.mesh.devices.flat[0].device_kind)
+        return {"tflops": round(flops / 1e12, 4)} | ({"mfu": round(flops / peak, 4)} if peak else {})
+
+    @cached_property
+    def overlap(self) -> str:
+        """Which videos are both trained on and measured with, in words; empty for none."""
+        return describe_overlap(self.videos, {"validation": self.val_videos, "test": self.test_videos})
+
+    @cached_property
+    def unseen_classes(self) -> tuple[str, ...]:
+        """The classes of which there is no video to train on."""
+        counts = Counter(video.label for video in self.videos)
+        names = self.classes.names if self.classes else ()
+        return tuple(name for number, name in enumerate(names) if not counts[number])
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What is saved with every checkpoint, and compared when a run continues."""
+        return {
+            "config": describe(self.config),
+            "data": {
+                "digest": self._digest(self.videos, self.shares),
+                "videos": len(self.videos),
+                "samples": "of one clip",
+            },
+            "arithmetic": arithmetic(self.config.model),
+            "version": version_of("videomae-jax"),
+        }
+
+    @cached_property
+    def val_digest(self) -> str:
+        """A fingerprint of the validation videos: scores on others cannot be compared."""
+        return self._digest(self.val_videos)
+
+    @property
+    def facts_of_all_hosts(self) -> dict[str, Fact]:
+        """What each host must have like the others, wherever it has it."""
+        uses = {"train on": self.videos, "validate": self.val_videos, "test": self.test_videos}
+        facts = {
+            f"videos to {use}": (self._digest(videos, self.shares), str(len(videos)))
+            for use, videos in uses.items()
+        }
+        if self.classes:
+            facts["classes"] = (json.dumps(self.classes.names), str(len(self.classes.names)))
+        settings = flat(describe(self.config))
+        return facts | {
+            name: (json.dumps(value), str(value))
+            for name, value in settings.items()
+            if name not in _OWN_OF_EACH_HOST
+        }
+
+    def _digest(self, videos: tuple[VideoRecord, ...], shares: tuple[Share, ...] = ()) -> str:
+        """A fingerprint of the videos, of their weights, and of their labels where these are learned."""
+        digest = list_digest(videos)
+        if isinstance(self.config, FinetuneConfig):
+            digest += " " + " ".join(str(video.label) for video in videos)
+        elif not shares:
+            return digest
+        return hashlib.sha256(f"{digest} {shares}".encode()).hexdigest()
+
+
+def objective_of(config: PretrainConfig | FinetuneConfig) -> Objective:
+    """What a configuration trains for."""
+    return Finetuning(config) if isinstance(config, FinetuneConfig) else Pretraining(config)
+
+
+@contextmanager
+def _settings_checked() -> Iterator[None]:
+    """SharedBatch complaints about settings, lists and folders into InputError."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+
+
+def resolve_run(config: PretrainConfig | FinetuneConfig) -> ResolvedRun:
+    """Read the lists and check the settings; raises InputError for what a user can fix."""
+    if not config.data.train:
+        raise InputError("no videos to train on; name folders or lists with --data.train LIST [LIST ...]")
+    _check_counts(config)
+    check_trainable(config)
+    with _settings_checked():
+        sources, weights = split_weights(config.data.train)
+        if isinstance(config, FinetuneConfig):
+            config, classes, videos, val_videos, test_videos = _read_labelled(config, sources)
+        else:
+            classes, test_videos = None, ()
+            videos = read_videos(sources, config.data.root)
+            val_videos = read_videos(config.data.val, config.data.root, "val")
+            draw = partial(sample_mask, config.mask_type, batch=1, grid=config.model.grid)
+            jax.eval_shape(lambda key: draw(key=key, ratio=config.mask_ratio), jax.random.key(0))
+        counts = [len(read_videos([source], config.data.root)) for source in sources] if weights else []
+        shares = tuple(zip(counts, weights, strict=True))
+        mesh = make_mesh(config.mesh.fsdp)
+        per_epoch = steps_per_epoch(len(videos), config.batch_size)
+        total = config.epochs * per_epoch
+        schedule = warmup_cosine(config.optim, config.batch_size, per_epoch, total)
+    parts = mesh.size * config.optim.accumulation_steps
+    if config.batch_size % parts:
+        raise InputError(
+            f"batch_size={config.batch_size} is not a multiple of {parts} ({mesh.size} devices x "
+            f"{config.optim.accumulation_steps} accumulation steps); change --batch-size"
+        )
+    objective = objective_of(config)
+    shapes = state_shapes(objective)
+    state_shape = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        state_shardings(mesh, shapes),
+    )
+    run = ResolvedRun(
+        objective,
+        videos,
+        val_videos,
+        test_videos,
+        classes,
+        shares,
+        mesh,
+        schedule,
+        per_epoch,
+        total,
+        state_shape,
+    )
+    if run.overlap and jax.process_index() == 0:
+        log.warning("%s", run.overlap)
+    return run
+
+
+def _read_labelled(
+    config: FinetuneConfig, sources: tuple[str, ...]
+) -> tuple[FinetuneConfig, Classes, Videos, Videos, Videos]:
+    """The configuration with its classes, these, and the videos to train on, to validate and to test."""
+    data, model = config.data, config.model
+    videos, classes = read_labelled(sources, data.root, _given_classes(config), num_labels=model.num_labels)
+    val_videos, test_videos = (
+        read_labelled(lists, data.root, classes, split="val").videos for lists in (data.val, data.test)
+    )
+    model = replace(model, num_labels=len(classes.names), id2label=classes.names)
+    if model.num_labels == 1:  # Which would else be taken for a regression.
+        model = replace(model, problem_type="single_label_classification")
+    return replace(config, model=model), classes, videos, val_videos, test_videos
+
+
+def _given_classes(config: FinetuneConfig) -> Classes | None:
+    """The classes that the user names; None where the videos are to say what there is."""
+    data, model = config.data, config.model
+    named = None if are_numbers(model.id2label) else Classes(model.id2label, "named by model.id2label")
+    if data.classes is None:
+        return named
+    classes = read_classes(data.classes)
+    if named and named.names != classes.names:
+        raise InputError(f"{data.classes} and model.id2label name other classes: leave one of them out")
+    if model.num_labels and len(classes.names) > model.num_labels:
+        raise InputError(
+            f"model.num_labels={model.num_labels}, but {data.classes} names {len(classes.names)} classes; "
+            "change --model.num-labels, or leave it out"
+        )
+    return classes.padded(model.num_labels)
+
+
+def _check_counts(config: PretrainConfig | FinetuneConfig) -> None:
+    """Raise InputError for a count below 1."""
+    for part, names in (
+        ("", ("batch_size", "epochs", "max_nonfinite_steps", "num_masks", "test_batch_size")),
+        ("data", ("sampling_rate", "num_sample")),
+        ("optim", ("accumulation_steps",)),
+        ("checkpoint", ("every_steps", "keep_last")),
+        ("log", ("every_steps", "val_every_steps")),
+    ):
+        for name in names:
+            value = getattr(getattr(config, part) if part else config, name, None)
+            if value is not None and value < 1:
+                raise InputError(f"{part}{'.' * bool(part)}{name}={value} must be at least 1")

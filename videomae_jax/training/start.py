@@ -1,0 +1,56 @@
+"""The state in which a run starts: fresh, from given weights, or from its own newest checkpoint."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from videomae_jax.checkpoints import orbax
+from videomae_jax.checkpoints.digest import params_digest
+from videomae_jax.checkpoints.processing_json import read_processing
+from videomae_jax.errors import InputError
+from videomae_jax.processing import Processing
+from videomae_jax.training.multihost.hosts import Hosts
+from videomae_jax.training.resolve import ResolvedRun
+from videomae_jax.training.state import TrainState, create_state, split_state
+
+log = logging.getLogger(__name__)
+
+
+def restored_state(run: ResolvedRun, step_folder: Path) -> TrainState:
+    """The state of a checkpoint, on the run's mesh; raises InputError when it is that of another step."""
+    trees = orbax.restore(step_folder, split_state(run.state_shape))
+    if (step := int(trees["training"]["step"])) != int(step_folder.name):
+        raise InputError(
+            f"{step_folder} holds step {step}: it was copied or renamed. Give it its own name back, or move "
+            "it out of its work folder"
+        )
+    return replace(run.state_shape, params=trees["params"], ema=trees.get("ema"), **trees["training"])
+
+
+def _warn_of_other_pixels(source: str) -> None:
+    """Say so where weights were trained with pixels that were normalised in another way."""
+    said = read_processing(source)
+    if said is not None and not said.normalizes_like(Processing()):
+        mean, std, scale = said.normalization
+        log.warning(
+            "%s was trained with pixels times %.4g, less %s, divided by %s; this run normalises with "
+            "ImageNet's mean and deviation, to which the weights have to get used",
+            source,
+            scale,
+            mean,
+            std,
+        )
+
+
+def initial_state(run: ResolvedRun) -> tuple[TrainState, dict[str, str]]:
+    """The state at step 0, with fresh weights or those of `init_from`, and facts about them for the user."""
+    params, source, key = None, run.config.init_from, run.key("weights")
+    facts: dict[str, str] = {}
+    if source is not None:
+        params, facts = run.objective.start_params(source, key)
+        if (hosts := Hosts()).count > 1:
+            digest = params_digest(params)
+            hosts.compare({"weights of --init-from": (digest, digest[:12])})
+        _warn_of_other_pixels(source)
+        orbax.compare_trees(f"init_from={source}", params, run.state_shape.params)
+    return create_state(run.objective, run.mesh, key, params), facts

@@ -1,0 +1,84 @@
+"""The state that a run carries from step to step, and how it is made and placed."""
+
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from videomae_jax.config import FinetuneConfig, OptimConfig
+from videomae_jax.training.objectives.objective import Objective, Params
+from videomae_jax.training.optimizer import adamw_direction
+from videomae_jax.training.sharding import state_shardings
+
+Leaf = Any
+"""An array, or in a tree like the state's its shape or its sharding."""
+
+
+@partial(jax.tree_util.register_dataclass,
+         data_fields=["step", "params", "opt_state", "nonfinite", "streak", "ema"],
+         meta_fields=[])  # fmt: skip
+@dataclass(frozen=True)
+class TrainState:
+    """All that a run carries from step to step."""
+
+    step: Leaf
+    """Batches consumed: the position of the run."""
+    params: Any
+    opt_state: Any
+    nonfinite: Leaf
+    """Steps skipped because the loss or a gradient was not finite."""
+    streak: Leaf
+    """How many of them came last, in a row."""
+    ema: Any = None
+    """A running average of the parameters, where the run keeps one."""
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters that are evaluated and loaded: the average where there is one."""
+        return self.params if self.ema is None else self.ema
+
+
+_REST = tuple(field.name for field in fields(TrainState) if field.name not in ("params", "ema"))
+
+
+def init_state(optim: OptimConfig, params: Params, keep_ema: bool = False) -> TrainState:
+    """The state at step 0 of a run that starts from `params`."""
+    zero = jnp.zeros((), jnp.int32)
+    ema = jax.tree.map(jnp.copy, params) if keep_ema else None
+    return TrainState(zero, params, adamw_direction(optim).init(params), zero, zero, ema)
+
+
+def ema_decay(objective: Objective) -> float | None:
+    """How much of the average of the parameters stays at a step; None where the run keeps none."""
+    return objective.config.ema_decay if isinstance(objective.config, FinetuneConfig) else None
+
+
+def first_state(objective: Objective, params: Params) -> TrainState:
+    """The state at step 0 of a run that starts from `params`."""
+    return init_state(objective.config.optim, params, keep_ema=ema_decay(objective) is not None)
+
+
+def _fresh_state(objective: Objective, key: jax.Array) -> TrainState:
+    return first_state(objective, objective.init_params(key))
+
+
+def state_shapes(objective: Objective) -> TrainState:
+    """The state's tree with shapes and dtypes in place of arrays."""
+    return jax.eval_shape(partial(_fresh_state, objective), jax.random.key(0))
+
+
+def create_state(objective: Objective, mesh: Mesh, key: jax.Array, params: Params = None) -> TrainState:
+    """The first state of a run, placed on the mesh: fresh parameters drawn from `key`, or those given."""
+    shardings = state_shardings(mesh, state_shapes(objective))
+    if params is None:
+        return jax.jit(partial(_fresh_state, objective), out_shardings=shardings)(key)
+    return jax.jit(partial(first_state, objective), out_shardings=shardings)(params)
+
+
+def split_state(state: TrainState) -> dict[str, Any]:
+    """The state as the trees that a checkpoint holds, so that the parameters can be read alone."""
+    trees = {"params": state.params, "training": {name: getattr(state, name) for name in _REST}}
+    return trees if state.ema is None else trees | {"ema": state.ema}
