@@ -108,6 +108,7 @@ def test_help_says_what_a_recipe_is_and_which_there_are(command, capsys):
     assert "CONFIG is a recipe" in said
     assert ("k400_base_75e" in said) == (command != "pretrain")
     assert ("k400_base_1600e" in said) == (command != "finetune")
+    assert cli.COMMANDS[command][0][1:] in said  # As it is written: TPU, not tpu.
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure():

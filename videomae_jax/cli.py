@@ -171,7 +171,8 @@ def _take_recipe(
     `default` stands in where --help comes first.
     """
     kind = Config if command in ("show-batch", "plan") else type(default)
-    what = f"{COMMANDS[command][0].capitalize()}."
+    said = COMMANDS[command][0]
+    what = f"{said[0].upper()}{said[1:]}."
     if arguments and arguments[0] in ("-h", "--help"):
         return default, arguments, f"{what}\n\n{_recipes_in_words(kind)}"
     if not arguments or arguments[0].startswith("-"):

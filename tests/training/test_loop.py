@@ -228,7 +228,10 @@ def test_a_list_without_one_readable_video_ends_the_run_and_leaves_nothing_to_co
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"batch_size": 5, "accumulation": 2}, "batch_size=5 is not a multiple of 2"),
+        (
+            {"batch_size": 5, "accumulation": 2},
+            "batch_size=5 is not a multiple of 2 .* or --optim.accumulation-steps$",
+        ),
         ({"mask_ratio": 0.01}, "mask_ratio=0.01"),
         ({"warmup": 50}, "warmup_epochs=50"),
         ({"epochs": 0}, "epochs=0 must be at least 1"),

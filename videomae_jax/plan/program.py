@@ -133,6 +133,7 @@ def step_on(config: Config, stage: Stage, where: Slice) -> Step:
         raise InputError(
             f"batch_size={config.batch_size} is not a multiple of {share} ({where.chips} chips x "
             f"{accumulated} accumulation steps); change --batch-size"
+            f"{' or --optim.accumulation-steps' * (accumulated > 1)}"
         )
     if where.chips % config.mesh.fsdp:
         raise InputError(f"mesh.fsdp={config.mesh.fsdp} does not divide the {where.chips} chips")

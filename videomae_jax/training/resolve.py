@@ -181,6 +181,7 @@ def resolve_run(config: PretrainConfig | FinetuneConfig) -> ResolvedRun:
         raise InputError(
             f"batch_size={config.batch_size} is not a multiple of {parts} ({mesh.size} devices x "
             f"{config.optim.accumulation_steps} accumulation steps); change --batch-size"
+            f"{' or --optim.accumulation-steps' * (parts > mesh.size)}"
         )
     objective = objective_of(config)
     shapes = state_shapes(objective)

@@ -58,8 +58,8 @@ class Trial:
 
     value: float
     """Learning rate, or number of neighbours."""
-    fit: float
-    """Accuracy on the rest, from which it learned; for neighbours without the video itself."""
+    fit: float | None
+    """Accuracy on the rest, from which it learned; none for neighbours, which learn nothing."""
     held_out: float
     held_out_loss: float
     """Mean negative log score of the label, which decides between equal accuracies."""
@@ -72,7 +72,8 @@ class ProbeResult:
     kind: Kind
     trials: tuple[Trial, ...]
     chosen: float
-    train_accuracy: float
+    train_accuracy: float | None
+    """None for neighbours, as `Trial.fit`."""
     val_accuracy: float
     val_standard_error: float
     num_train: int
@@ -87,20 +88,20 @@ def measure(method: Method, train: ProbeSet, val: ProbeSet) -> ProbeResult:
     """Choose on a part of `train`, train on all of it, and look at `val` once."""
     fit_rows, held_rows = split_rows(train.labels, method.held_out, method.seed)
     fit, held = replace(train, rows=train.rows[fit_rows]), replace(train, rows=train.rows[held_rows])
-    values = method.values(len(fit.clip_rows) - fit.features.shape[1])
-    on_fit, on_held = _scores(method, fit, values, (fit, held))
+    values = method.values(len(fit.clip_rows))
+    on_held, fitted = _tried(method, fit, values, held)
     trials = tuple(
-        Trial(value, _accuracy(seen, fit.labels), _accuracy(unseen, held.labels), _loss(unseen, held.labels))
-        for value, seen, unseen in zip(values, on_fit, on_held, strict=True)
+        Trial(value, learned, _accuracy(unseen, held.labels), _loss(unseen, held.labels))
+        for value, unseen, learned in zip(values, on_held, fitted, strict=True)
     )
     chosen = min(trials, key=lambda trial: (-trial.held_out, trial.held_out_loss)).value
-    on_train, on_val = (each[0] for each in _scores(method, train, (chosen,), (train, val)))
+    (on_val,), (train_accuracy,) = _tried(method, train, (chosen,), val)
     accuracy = _accuracy(on_val, val.labels)
     return ProbeResult(
         kind=method.kind,
         trials=trials,
         chosen=chosen,
-        train_accuracy=_accuracy(on_train, train.labels),
+        train_accuracy=train_accuracy,
         val_accuracy=accuracy,
         val_standard_error=float(np.sqrt(accuracy * (1 - accuracy) / len(val.labels))),
         num_train=len(train.labels),
@@ -130,6 +131,20 @@ def split_rows(
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 
+def _tried(
+    method: Method, train: ProbeSet, values: tuple[float, ...], unseen: ProbeSet
+) -> tuple[Scores, tuple[float | None, ...]]:
+    """Scores of `unseen` by probes trained on `train` with each value, and their accuracy on `train`.
+
+    A video is its own nearest neighbour, and without it its class is the one that lacks a vote: neither
+    accuracy would mean anything, so neighbours have none.
+    """
+    if method.kind == "knn":
+        return _scores(method, train, values, (unseen,))[0], (None,) * len(values)
+    on_train, on_unseen = _scores(method, train, values, (train, unseen))
+    return on_unseen, tuple(_accuracy(each, train.labels) for each in on_train)
+
+
 def _scores(
     method: Method, train: ProbeSet, values: tuple[float, ...], others: tuple[ProbeSet, ...]
 ) -> list[Scores]:
@@ -153,15 +168,12 @@ def _scores(
 def _neighbour_scores(
     method: Method, train: ProbeSet, values: tuple[float, ...], other: ProbeSet
 ) -> Float[np.ndarray, "values c y"]:
-    per_video = train.features.shape[1]
     return neighbour_scores(
         train.clips[train.clip_rows],
         train.clip_labels,
         other.clips[other.clip_rows],
         tuple(int(value) for value in values),
         method.num_classes,
-        bank_videos=train.rows.repeat(per_video),
-        query_videos=np.where(other.features is train.features, other.rows, -1).repeat(per_video),
     )
 
 

@@ -120,19 +120,21 @@ def table(what: str, result: ProbeResult) -> list[str]:
     """The result in words: every trial, then what was chosen by them and how it did."""
     name = "k" if result.kind == "knn" else "rate"
     fit = result.num_train - result.num_held_out
-    # A video is always its own nearest neighbour, so it is not asked about itself.
-    without_itself = " (each video by the others)" if result.kind == "knn" else ""
+    train = "" if result.train_accuracy is None else f"train {result.train_accuracy:.1%}, "
     lines = [
         f"{result.kind} probe of {what}; {result.num_classes} classes",
         f"{name:>8}  {f'{fit} fitted':>12}  {f'{result.num_held_out} held out':>12}",
-        *(f"{trial.value:8g}  {trial.fit:12.1%}  {trial.held_out:12.1%}" for trial in result.trials),
+        *(f"{trial.value:8g}  {_percent(trial.fit):>12}  {trial.held_out:12.1%}" for trial in result.trials),
         f"{name} {result.chosen:g} is chosen by the videos held out; then with all {result.num_train}:",
-        f"train {result.train_accuracy:.1%}{without_itself}, val {result.val_accuracy:.1%} "
-        f"± {result.val_standard_error:.1%} ({result.num_val} videos)",
+        f"{train}val {result.val_accuracy:.1%} ± {result.val_standard_error:.1%} ({result.num_val} videos)",
     ]
     if result.failures:
         lines.append(f"{len(result.failures)} videos could not be read, the first: {result.failures[0]}")
     return lines
+
+
+def _percent(accuracy: float | None) -> str:
+    return "-" if accuracy is None else f"{accuracy:.1%}"
 
 
 def _check(args: Probe) -> None:

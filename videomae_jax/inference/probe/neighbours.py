@@ -17,20 +17,17 @@ def neighbour_scores(
     queries: Float32[np.ndarray, "q d"],
     ks: tuple[int, ...],
     num_labels: int,
-    *,
-    bank_videos: Int64[np.ndarray, " n"],
-    query_videos: Int64[np.ndarray, " q"],
 ) -> Float32[np.ndarray, "ks q y"]:
     """Each class's share of the k nearest features, by cosine, for each k (at most n).
 
-    A neighbour counts exp(cosine / 0.07); one of the query's own video does not count.
+    A neighbour counts exp(cosine / 0.07).
     """
     bank, queries = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (bank, queries))
-    on_device = [jnp.asarray(each) for each in (bank, labels, bank_videos)]
+    on_device = [jnp.asarray(each) for each in (bank, labels)]
     scores = []
     for first in range(0, len(queries), _QUERIES):
-        part = slice(first, first + _QUERIES)
-        scores.append(_vote(*on_device, queries[part], query_videos[part], ks=ks, num_labels=num_labels))
+        part = queries[first : first + _QUERIES]
+        scores.append(_vote(*on_device, part, ks=ks, num_labels=num_labels))
     return np.concatenate([np.asarray(each) for each in scores], axis=1)
 
 
@@ -38,14 +35,11 @@ def neighbour_scores(
 def _vote(
     bank: Float[Array, "n d"],
     labels: Int[Array, " n"],
-    bank_videos: Int[Array, " n"],
     queries: Float[Array | np.ndarray, "q d"],
-    query_videos: Int[Array | np.ndarray, " q"],
     ks: tuple[int, ...],
     num_labels: int,
 ) -> Float[Array, "ks q y"]:
     cosines = jnp.matmul(queries, bank.T, precision=jax.lax.Precision.HIGHEST)
-    cosines = jnp.where(query_videos[:, None] == bank_videos, -jnp.inf, cosines)
     nearest, rows = jax.lax.top_k(cosines, max(ks))
     # Relative to the nearest, which changes no share.
     weights = jnp.exp((nearest - nearest[:, :1]) / TEMPERATURE)
