@@ -113,8 +113,8 @@ def _decode(packet: av.Packet, plain: Plain, kept: deque[av.VideoFrame]) -> None
 def compare(path: Path, plain: Plain, turn=None, fresh: int = 4, unbroken: Plain | None = None) -> Comparison:
     """Ask for each frame alone, `fresh` of them with the file opened anew, the others in any order.
 
-    Without a `turn`, frames are to be turned as the first one says. A frame may also be that of the
-    `unbroken` file at its time, which a plain decode may lose behind a packet that nobody needs.
+    Without a `turn`, frames are to be turned as the first one says. Where a plain decode has no
+    frame at that time, lost behind a packet that nobody needs, it has to be that of the `unbroken` file.
     """
     found = Comparison()
     upright = [turned(image, turn) if turn else displayed(image, plain.matrix) for image in plain.images]
@@ -154,8 +154,9 @@ def _is_right(image, index, found, upright, plain, truth):
     """Whether this is the frame in this place or, where some are missing, at this time."""
     places = np.flatnonzero(np.abs(np.array(plain.times) - found.times[index]) < 1e-4).tolist()
     places += [index] * (found.count == len(upright))
-    right = any(place in plain.undetermined or np.array_equal(image, upright[place]) for place in places)
-    return right or np.array_equal(image, truth.get(round(found.times[index], 3)))
+    if not places:
+        return np.array_equal(image, truth.get(round(found.times[index], 3)))
+    return any(place in plain.undetermined or np.array_equal(image, upright[place]) for place in places)
 
 
 def is_true(refusal: VideoError, plain: Plain) -> bool:
