@@ -137,7 +137,7 @@ def _saved(step_folder: Path, name: str) -> Any:
 
 @contextmanager
 def _damage_told(step_folder: Path) -> Iterator[None]:
-    """SharedBatch whatever Orbax and tensorstore say of a step folder that lacks files into one sentence."""
+    """Turn whatever Orbax and tensorstore say of a step folder that lacks files into one sentence."""
     try:
         yield
     except InputError:

@@ -29,7 +29,7 @@ MOTIONS = {
 """Each class and the sense in which (x, y, angle, size) runs."""
 
 _TURNS = (0.7, 0.7, 0.35, 0.7)
-"""Lockstep of x, y, angle and size in a clip; each clip goes at 0.7 to 1.3 times this speed."""
+"""Turns of x, y, angle and size in a clip; each clip goes at 0.7 to 1.3 times this speed."""
 _RADII = (0.16, 0.42)
 """Smallest and largest radius, as shares of the frame's side; a full-grown shape starts small again."""
 

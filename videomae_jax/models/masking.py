@@ -72,7 +72,7 @@ def check_rows(clips: int, rows: int) -> None:
 
 
 def mask_indices(mask: Shaped[Array | np.ndarray, "..."], num_visible: int | None = None) -> Mask:
-    """SharedBatch a boolean mask (b, n), True = masked, into the index pair; zeros and ones are booleans too.
+    """Turn a boolean mask (b, n), True = masked, into the index pair; zeros and ones are booleans too.
 
     A traced mask has no values to count, so it needs `num_visible`, the visible tokens of each clip.
     Raises ValueError when the rows of a host mask hide different counts, or when it is no mask.

@@ -147,7 +147,7 @@ def objective_of(config: PretrainConfig | FinetuneConfig) -> Objective:
 
 @contextmanager
 def _settings_checked() -> Iterator[None]:
-    """SharedBatch complaints about settings, lists and folders into InputError."""
+    """Turn complaints about settings, lists and folders into InputError."""
     try:
         yield
     except (ValueError, OSError) as error:

@@ -1,1 +1,1 @@
-"""Lockstep videos into a data set made for reading clips at random: the command `videomae-jax prepare`."""
+"""Turn videos into a data set made for reading clips at random: the command `videomae-jax prepare`."""

@@ -59,7 +59,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Prepare:
-    """SharedBatch videos into a data set made for reading clips at random; run it again to continue."""
+    """Turn videos into a data set made for reading clips at random; run it again to continue."""
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional]
     """The training videos: folders, lists, or folders of folders of images. With `layout`, one folder."""

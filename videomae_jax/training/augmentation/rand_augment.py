@@ -116,7 +116,7 @@ def sharpness(video: Video, size: Size, factor: Amount) -> Video:
 
 
 def rotate(video: Video, size: Size, degrees: Amount) -> Video:
-    """SharedBatch frames about their middle, counter-clockwise."""
+    """Turn frames about their middle, counter-clockwise."""
     height, width = size[0] / 2, size[1] / 2
     cos, sin = jnp.cos(jnp.deg2rad(degrees)), -jnp.sin(jnp.deg2rad(degrees))
     return _affine(
