@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from built_videos import Build, build
-from test_video import encode, moving_square
-from test_video_faults import ShownWhenDecoded, remux
+from test_decoder import encode, moving_square
+from test_faults import ShownWhenDecoded, remux
 
 from videomae_jax.config import DataConfig, VideoMAEConfig
 from videomae_jax.data.clips.readers import CentreClip

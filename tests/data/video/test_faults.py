@@ -9,7 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from test_video import encode, moving_square
+from test_decoder import encode, moving_square
 
 from videomae_jax.data.video.decoder import VideoError, open_video
 from videomae_jax.data.video.frames import Orientation

@@ -17,7 +17,7 @@ from videomae_jax.training.augmentation.rand_augment import (
     draw_operations,
 )
 
-ON_HOST = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/augment.py"))
+ON_HOST = runpy.run_path(str(Path(__file__).parents[3] / "benchmarks/augment.py"))
 """Pillow's side, as in the benchmark."""
 CANVAS = (40, 56)
 EXACT = set(OPERATIONS) - {"AutoContrast", "Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel"}
