@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.model_config import VideoMAEConfig
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from videomae_jax.checkpoints.architecture import (
     two_columns,
 )
 from videomae_jax.checkpoints.comparison import size_change
-from videomae_jax.config import SIZES, VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.model_config import SIZES, VideoMAEConfig
 
 from .sources import Source
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.checkpoints.names import tree_from_original
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.blocks import Block, apply_block
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import VideoMAEModel

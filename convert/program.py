@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from videomae_jax.checkpoints.architecture import kind_of
-from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import check_path
+from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.processing import Processing
 from videomae_jax.versions import version_of
 

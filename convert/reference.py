@@ -10,7 +10,7 @@ import transformers
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.checkpoints.config_json import config_json
 from videomae_jax.checkpoints.names import hugging_face_from_original
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.model_config import VideoMAEConfig
 
 from .clips import Clips
 from .pickles import to_torch

@@ -12,8 +12,8 @@ from videomae_jax.checkpoints import hugging_face, orbax
 from videomae_jax.checkpoints.config_json import read_config
 from videomae_jax.checkpoints.names import original_from_tree, original_names
 from videomae_jax.checkpoints.processing_json import KEY, read_processing
-from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.processing import FILES, Processing
 
 from .contents import OURS, Contents
@@ -117,8 +117,7 @@ def _our_processing(path: Path, note: Mapping[str, Any]) -> Processing | None:
 
 def _our_config(path: Path, note: Mapping[str, Any]) -> VideoMAEConfig:
     try:
-        settings = dict(note["config"])
-        return VideoMAEConfig(**settings | {"id2label": tuple(settings.get("id2label", ()))})
+        return VideoMAEConfig(**note["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} has a {OURS} entry that is no configuration: {error}") from error
 

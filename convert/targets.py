@@ -15,8 +15,9 @@ from videomae_jax.checkpoints.hugging_face import write_folder
 from videomae_jax.checkpoints.names import hugging_face_from_original, original_spelling, tree_from_original
 from videomae_jax.checkpoints.orbax import CheckpointWriter
 from videomae_jax.checkpoints.processing_json import KEY
-from videomae_jax.config import CheckpointConfig, VideoMAEConfig
+from videomae_jax.config import CheckpointConfig
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.processing import Processing
 from videomae_jax.versions import version_of
 

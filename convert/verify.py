@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from videomae_jax.checkpoints.architecture import Kind, infer_fields, kind_of, two_columns
-from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.model_config import VideoMAEConfig
 
 from .clips import random_clips
 from .ours import our_stages

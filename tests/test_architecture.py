@@ -103,3 +103,22 @@ def test_every_part_has_a_floor():
 
 def test_no_drawer_files():
     assert not [path for path in MODULES if path.stem in DRAWERS]
+
+
+def defined(path):
+    """The names that a module makes itself, and does not import."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                yield from (name.id for name in ast.walk(target) if isinstance(name, ast.Name))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_names_are_imported_from_the_module_that_makes_them(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("videomae_jax."):
+            there = PACKAGE.parent / f"{node.module.replace('.', '/')}.py"
+            if there.exists():
+                assert {alias.name for alias in node.names} <= set(defined(there)), f"from {node.module}"

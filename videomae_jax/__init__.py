@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
-    from videomae_jax.config import VideoMAEConfig as VideoMAEConfig
     from videomae_jax.config import load_config as load_config
     from videomae_jax.data.synthetic import write_synthetic_videos as write_synthetic_videos
     from videomae_jax.inference.classify import VideoClassifier as VideoClassifier
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from videomae_jax.inference.features.video_encoder import VideoEncoder as VideoEncoder
     from videomae_jax.inference.processor import VideoMAEFeatureExtractor as VideoMAEFeatureExtractor
     from videomae_jax.inference.processor import VideoMAEImageProcessor as VideoMAEImageProcessor
+    from videomae_jax.model_config import VideoMAEConfig as VideoMAEConfig
     from videomae_jax.models.classification import (
         VideoMAEForVideoClassification as VideoMAEForVideoClassification,
     )
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "VideoClassifier": "inference.classify",
     "VideoEncoder": "inference.features.video_encoder",
-    "VideoMAEConfig": "config",
+    "VideoMAEConfig": "model_config",
     "VideoMAEFeatureExtractor": "inference.processor",
     "VideoMAEForPreTraining": "models.pretraining",
     "VideoMAEForVideoClassification": "models.classification",

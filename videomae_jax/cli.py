@@ -18,13 +18,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from videomae_jax.config import SIZES, FinetuneConfig, PretrainConfig, are_numbers, load_config
+from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig, load_config
 from videomae_jax.errors import InputError, RunError, printable
 from videomae_jax.files import check_paths
+from videomae_jax.model_config import SIZES, are_numbers
 from videomae_jax.recipes import recipe_files
 
 Arguments = Sequence[str]
-Config = PretrainConfig | FinetuneConfig
 
 
 def _parse(kind: type[Any], command: str, arguments: Arguments, description: str | None = None) -> Any:
@@ -48,7 +48,7 @@ class HostSettings:
     """Which of them this is: 0 writes logs and messages."""
 
 
-def _train(command: str, default: Config, example: str) -> Callable[[Arguments], int]:
+def _train(command: str, default: RunConfig, example: str) -> Callable[[Arguments], int]:
     """A command that trains by a recipe: COMMAND CONFIG --data.train LIST [LIST ...] --workdir DIR."""
 
     def run(arguments: Arguments) -> int:
@@ -78,7 +78,7 @@ def _train(command: str, default: Config, example: str) -> Callable[[Arguments],
     return run
 
 
-def _train_here(config: Config, workdir: Path, dry_run: bool, profile_steps: str | None) -> int:
+def _train_here(config: RunConfig, workdir: Path, dry_run: bool, profile_steps: str | None) -> int:
     """Train as one of the hosts, draw what came of it, and test a finished classifier."""
     from videomae_jax.training.compilation import keep_compiled_programs
     from videomae_jax.training.loop import train
@@ -164,13 +164,13 @@ def _plan(arguments: Arguments) -> int:
 
 
 def _take_recipe(
-    arguments: Arguments, command: str, default: Config, example: str
-) -> tuple[Config, Arguments, str]:
+    arguments: Arguments, command: str, default: RunConfig, example: str
+) -> tuple[RunConfig, Arguments, str]:
     """The recipe that the first argument names, the other arguments, and what --help says of the recipe.
 
     `default` stands in where --help comes first.
     """
-    kind = Config if command in ("show-batch", "plan") else type(default)
+    kind = RunConfig if command in ("show-batch", "plan") else type(default)
     said = COMMANDS[command][0]
     what = f"{said[0].upper()}{said[1:]}."
     if arguments and arguments[0] in ("-h", "--help"):
@@ -185,7 +185,7 @@ def _take_recipe(
     return recipe if command == "plan" else _classes_of_data(recipe), arguments[1:], about
 
 
-def _classes_of_data(recipe: Config) -> Config:
+def _classes_of_data(recipe: RunConfig) -> RunConfig:
     """The recipe without its number of classes: only a plan takes that, a run has those of its data."""
     if not are_numbers(recipe.model.id2label):
         return recipe
@@ -251,7 +251,7 @@ def _convert(arguments: Arguments) -> int:
     return import_module(f"{name}.program").run(arguments)
 
 
-def _load_config(name: str, kind: Any, command: str) -> Config:
+def _load_config(name: str, kind: Any, command: str) -> RunConfig:
     config = load_config(name)
     if not isinstance(config, kind):
         raise InputError(

@@ -1,24 +1,16 @@
 """Every setting of a run, as frozen dataclasses; those of its model are in `model_config`. No jax here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Literal
 
 from videomae_jax.errors import InputError
-from videomae_jax.model_config import (
-    SIZES,
-    AttentionBackend,
-    ScoreKind,
-    VideoMAEConfig,
-    are_numbers,
-    check_rgb,
-    class_names,
-)
+from videomae_jax.model_config import SIZES, VideoMAEConfig, check_rgb
 from videomae_jax.recipes import check_types, find_recipe, run_recipe
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Which videos are read and how clips are cut from them."""
+class VideosConfig:
+    """Which videos are read and how, whatever is learned of them."""
 
     train: tuple[str, ...] = ()
     """Folders of videos or list files to train on."""
@@ -30,10 +22,6 @@ class DataConfig:
     """Take every n-th frame."""
     num_sample: int = 1
     """Crops of the clip drawn from each video, each with its own mask; batch_size counts videos."""
-    crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
-    """Crop sides of MultiScaleCrop, as fractions of the short side."""
-    flip: bool = False
-    """Mirror half of the clips; the published code does not."""
     decoder: Literal["pyav", "torchcodec"] = "pyav"
     """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
     num_workers: int = 4
@@ -45,7 +33,17 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class LabelledDataConfig:
+class DataConfig(VideosConfig):
+    """Which videos are read and how clips are cut from them."""
+
+    crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    """Crop sides of MultiScaleCrop, as fractions of the short side."""
+    flip: bool = False
+    """Mirror half of the clips; the published code does not."""
+
+
+@dataclass(frozen=True)
+class LabelledDataConfig(VideosConfig):
     """Which labelled videos are read and how clips are cut from them, for fine-tuning."""
 
     train: tuple[str, ...] = ()
@@ -56,8 +54,6 @@ class LabelledDataConfig:
     """Lists or folders for the final accuracy, of several clips and crops of each video."""
     classes: str | None = None
     """A file with the name of each class on a line, in the order of their numbers."""
-    root: str | None = None
-    """What relative paths in lists start from; by default the folder of the list."""
     sampling: Literal["dense", "uniform"] = "dense"
     """Frames `sampling_rate` apart from one stretch, or one frame from each of `num_frames` even parts."""
     sampling_rate: int = 4
@@ -66,14 +62,6 @@ class LabelledDataConfig:
     """Times that the clip drawn from each video is augmented; batch_size counts videos."""
     canvas: tuple[int, int] = (256, 456)
     """Height and width into which frames are scaled to be augmented, upright frames on their side."""
-    decoder: Literal["pyav", "torchcodec"] = "pyav"
-    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
-    num_workers: int = 4
-    """Decoding processes; 0 decodes in the training process. Never changes what is read."""
-    max_failed_share: float = 0.1
-    """Stop when more than this share of the videos asked for could not be read."""
-    max_pixels: int = 8192 * 8192
-    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
 
 
 @dataclass(frozen=True)
@@ -171,21 +159,15 @@ class LogConfig:
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
-    """A pre-training run: the result is a function of these values and of the videos."""
+class RunConfig:
+    """What pre-training and fine-tuning have in common."""
 
     model: VideoMAEConfig
-    data: DataConfig = field(default_factory=DataConfig)
+    data: VideosConfig
     optim: OptimConfig = field(default_factory=OptimConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     log: LogConfig = field(default_factory=LogConfig)
-    mask_type: Literal["tube", "random", "frame"] = "tube"
-    """What is masked: tubes (one spatial mask for all frames), random tubelets, or whole frames."""
-    mask_ratio: float = 0.9
-    """Share of the tokens that is masked."""
-    num_masks: int = 1
-    """Masks drawn for each clip, each with a loss of its own: more learning from each clip that was read."""
     epochs: int = 800
     """Passes over the videos."""
     batch_size: int = 1024
@@ -199,10 +181,22 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class PretrainConfig(RunConfig):
+    """A pre-training run: the result is a function of these values and of the videos."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    mask_type: Literal["tube", "random", "frame"] = "tube"
+    """What is masked: tubes (one spatial mask for all frames), random tubelets, or whole frames."""
+    mask_ratio: float = 0.9
+    """Share of the tokens that is masked."""
+    num_masks: int = 1
+    """Masks drawn for each clip, each with a loss of its own: more learning from each clip that was read."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(RunConfig):
     """A fine-tuning run: the result is a function of these values and of the videos."""
 
-    model: VideoMAEConfig
     data: LabelledDataConfig = field(default_factory=LabelledDataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(
@@ -214,8 +208,6 @@ class FinetuneConfig:
     test_batch_size: int | None = None
     """Views classified at a time in the final test, over all devices; by default as many as clips are trained
     on at a time, which takes more memory."""
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    mesh: MeshConfig = field(default_factory=MeshConfig)
     log: LogConfig = field(default_factory=lambda: LogConfig(val_every_steps=None))
     layer_decay: float = 0.75
     """Each block learns this much slower than the one after it."""
@@ -229,13 +221,9 @@ class FinetuneConfig:
     """Videos per optimizer step, over all devices and accumulation steps."""
     seed: int = 0
     """Of the head, the order of videos, clips, crops and augmentation."""
-    init_from: str | None = None
-    """Start from these weights: a work folder, a step folder, a Hugging Face folder or a hub id."""
-    max_nonfinite_steps: int = 20
-    """Stop after this many steps in a row whose loss or gradient is not finite."""
 
 
-def check_trainable(config: PretrainConfig | FinetuneConfig) -> None:
+def check_trainable(config: RunConfig) -> None:
     """Raise InputError for a model that cannot be trained here."""
     check_rgb("training", config.model)
     one_of_all = (None, "single_label_classification")
@@ -268,16 +256,12 @@ FREE_ON_RESUME = (
 """Fields that may differ when a run continues: none changes what is learned."""
 
 
-_KINDS = (
-    *(AugmentConfig, CheckpointConfig, DataConfig, FinetuneConfig, LabelledDataConfig, LogConfig, MeshConfig),
-    *(OptimConfig, PretrainConfig, VideoMAEConfig, ViewsConfig),
-)
-
-
-def load_config(name: str) -> PretrainConfig | FinetuneConfig:
+def load_config(name: str) -> RunConfig:
     """Read `config` from a recipe file, given by path or bare name; raises InputError with what is wrong."""
     path = find_recipe(name)
-    config = run_recipe(path, _KINDS)
+    config = run_recipe(
+        path, [kind for kind in globals().values() if isinstance(kind, type) and is_dataclass(kind)]
+    )
     if not isinstance(config, PretrainConfig | FinetuneConfig):
         hint = "; take away the comma behind its last bracket" if isinstance(config, tuple) else ""
         raise InputError(
@@ -287,11 +271,11 @@ def load_config(name: str) -> PretrainConfig | FinetuneConfig:
     return config
 
 
+# SIZES and VideoMAEConfig are here for recipes, which take all that they are made of from this module.
 __all__ = [
     "FREE_ON_RESUME",
     "ONLY_ROUNDING",
     "SIZES",
-    "AttentionBackend",
     "AugmentConfig",
     "CheckpointConfig",
     "DataConfig",
@@ -301,12 +285,10 @@ __all__ = [
     "MeshConfig",
     "OptimConfig",
     "PretrainConfig",
-    "ScoreKind",
+    "RunConfig",
     "VideoMAEConfig",
+    "VideosConfig",
     "ViewsConfig",
-    "are_numbers",
-    "check_rgb",
     "check_trainable",
-    "class_names",
     "load_config",
 ]

@@ -15,7 +15,8 @@ from videomae_jax.config import FinetuneConfig, PretrainConfig, load_config
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import locked_folder
-from videomae_jax.inference.evaluation.command import Evaluate, Evaluation, evaluate_checkpoint
+from videomae_jax.inference.evaluation.command import Evaluate, evaluate_checkpoint
+from videomae_jax.inference.evaluation.scoring import Evaluation
 from videomae_jax.inference.reconstruction.command import ReconstructVideo, draw_reconstructions
 from videomae_jax.training.loop import train
 from videomae_jax.training.reporting.curve import draw_curves

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from videomae_jax.errors import InputError
 from videomae_jax.files import write_text
-from videomae_jax.transformers_names import class_names, from_json, own_names, to_json
+from videomae_jax.transformers_names import from_json, own_names, to_json
 
 AttentionBackend = Literal["auto", "xla", "blockwise", "cudnn", "splash"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -291,5 +291,4 @@ __all__ = [
     "VideoMAEConfig",
     "are_numbers",
     "check_rgb",
-    "class_names",
 ]

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from videomae_jax.config import SIZES, VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.model_config import SIZES, VideoMAEConfig
 
 Kind = Literal["pretraining", "classification", "encoder"]
 Shape = tuple[int, ...]

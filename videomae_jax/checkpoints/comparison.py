@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from videomae_jax.checkpoints.architecture import Kind, two_columns
-from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.model_config import VideoMAEConfig
 
 _ENCODER = (
     "num_channels",

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from videomae_jax.config import VideoMAEConfig, class_names
 from videomae_jax.errors import InputError
+from videomae_jax.model_config import VideoMAEConfig
+from videomae_jax.transformers_names import class_names
 
 _V2_NAMES = {
     "img_size": "image_size",

@@ -14,9 +14,9 @@ from safetensors.numpy import load_file, save_file
 
 from videomae_jax.checkpoints.config_json import config_json, read_config
 from videomae_jax.checkpoints.names import original_names
-from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
 from videomae_jax.files import beside, check_path, flush, locked_file
+from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.processing import FILES, Processing
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Shaped
 
-from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.model_config import VideoMAEConfig
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from videomae_jax.config import CheckpointConfig, VideoMAEConfig
+from videomae_jax.config import CheckpointConfig
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.model_config import VideoMAEConfig
 
 FOLDER = "checkpoints"
 _MARKS = ("_CHECKPOINT_METADATA", "orbax.checkpoint")

@@ -10,8 +10,8 @@ from videomae_jax.checkpoints import hugging_face, orbax
 from videomae_jax.checkpoints.architecture import correct_heads
 from videomae_jax.checkpoints.config_json import read_config
 from videomae_jax.checkpoints.names import original_from_tree
-from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.model_config import VideoMAEConfig
 
 log = logging.getLogger(__name__)
 

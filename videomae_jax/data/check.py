@@ -19,7 +19,8 @@ from videomae_jax.data.loading.map_processes import map_in_processes
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import OpenVideo, find_segment, open_record
 from videomae_jax.data.sources import Source, read_source
-from videomae_jax.data.video.decoder import MAX_PIXELS, Video, VideoError
+from videomae_jax.data.video.decoder import MAX_PIXELS, Video
+from videomae_jax.data.video.frames import VideoError
 from videomae_jax.errors import InputError, printable
 from videomae_jax.files import write_text
 

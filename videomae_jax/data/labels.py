@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from videomae_jax.config import VideoMAEConfig, are_numbers
 from videomae_jax.data.lists import is_json, read_text
 from videomae_jax.data.records import Split, VideoRecord
 from videomae_jax.data.sources import Source, read_source
 from videomae_jax.errors import InputError
 from videomae_jax.files import check_path
+from videomae_jax.model_config import VideoMAEConfig, are_numbers
 
 Splits = dict[str, tuple[VideoRecord, ...]]
 # Names of classes in a message.

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from videomae_jax.config import are_numbers
 from videomae_jax.data.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_frame_folders, find_videos
 from videomae_jax.data.lists import read_list
 from videomae_jax.data.records import Split, VideoRecord
 from videomae_jax.errors import InputError, printable
 from videomae_jax.files import check_path
+from videomae_jax.model_config import are_numbers
 
 log = logging.getLogger(__name__)
 

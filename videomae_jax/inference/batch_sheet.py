@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import ImageDraw
 
-from videomae_jax.config import FinetuneConfig, PretrainConfig
+from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig
 from videomae_jax.data.loading.batches import ClipBatch, batches
 from videomae_jax.inference.pictures import GAP, LINE, MARGIN, TEXT, blank_paper, enlarge, font, save_picture
 from videomae_jax.inference.reconstruction.reconstruct import GREY
@@ -26,7 +26,7 @@ CLIPS = 8
 """Most clips shown of a step."""
 
 
-def show_batch(config: PretrainConfig | FinetuneConfig, out: Path, steps: int = 1) -> int:
+def show_batch(config: RunConfig, out: Path, steps: int = 1) -> int:
     """Draw clips of a run's first steps as the model is to see them; returns the exit code.
 
     Of each step the first videos are read, as many as give 8 clips or the whole batch. Fine-tuning clips are
@@ -84,6 +84,7 @@ def _as_seen(run: ResolvedRun, batch: ClipBatch, key: jax.Array) -> Iterator[tup
             yield clip, f"{name}, as read"
             yield masked, f"{name}, {run.config.mask_type} mask of {run.config.mask_ratio:.0%}"
         return
+    assert isinstance(run.config, FinetuneConfig)
     clips, weights = _mixed(run.config, batch, key)
     for number, (name, clip, weight) in enumerate(zip(names, clips, weights, strict=True)):
         partner = names[len(names) - 1 - number]

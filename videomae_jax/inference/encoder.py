@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
 from videomae_jax.checkpoints.digest import params_digest
-from videomae_jax.config import check_rgb
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.predictor import Normalization, read_normalization, smaller_batches
+from videomae_jax.model_config import check_rgb
 from videomae_jax.models.axes import axis_rules
 from videomae_jax.models.blocks import compute_dtype
 from videomae_jax.models.classification import VideoMAEForVideoClassification

@@ -18,11 +18,13 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Float64, Int64, UInt8
 
 from videomae_jax.checkpoints.processing_json import read_processing
-from videomae_jax.config import LabelledDataConfig, VideoMAEConfig, ViewsConfig, check_rgb
+from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.clips.readers import TestViews
-from videomae_jax.data.loading.batches import ClipBatch, Failure, each_video
+from videomae_jax.data.loading.batches import ClipBatch, each_video
+from videomae_jax.data.loading.slots import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import RunError
+from videomae_jax.model_config import VideoMAEConfig, check_rgb
 from videomae_jax.models.axes import axis_rules
 from videomae_jax.models.classification import (
     VideoMAEForVideoClassification,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from videomae_jax.config import AttentionBackend, VideoMAEConfig
+from videomae_jax.model_config import AttentionBackend, VideoMAEConfig
 from videomae_jax.models.attention.blockwise import KEPT
 from videomae_jax.models.attention.choice import attention, chosen_backend
 from videomae_jax.models.axes import constrain

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from videomae_jax.checkpoints.architecture import Kind
-from videomae_jax.config import VideoMAEConfig, are_numbers
 from videomae_jax.errors import InputError
+from videomae_jax.model_config import VideoMAEConfig, are_numbers
 from videomae_jax.models.blocks import Params
 from videomae_jax.models.encoder import Encoder, HiddenStates, all_tubelets
 from videomae_jax.models.patches import check_bound

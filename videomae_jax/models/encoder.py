@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from videomae_jax.checkpoints.architecture import Kind
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.blocks import (
     Block,
     Initializer,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from videomae_jax.config import FinetuneConfig, PretrainConfig, VideoMAEConfig
+from videomae_jax.config import PretrainConfig, RunConfig
+from videomae_jax.model_config import VideoMAEConfig
 
 PEAK_FLOPS = {
     "TPU v4": 275e12,
@@ -94,12 +95,12 @@ def classification_flops(config: VideoMAEConfig) -> Flops:
     return _with_backward(_embedding(config, config.num_tokens), rest)
 
 
-def flops_per_clip(config: PretrainConfig | FinetuneConfig) -> Flops:
+def flops_per_clip(config: RunConfig) -> Flops:
     """Of a run, for each clip that is read: in pre-training, `train` is of all of its masks."""
-    if isinstance(config, FinetuneConfig):
-        return classification_flops(config.model)
-    one_mask = pretraining_flops(config.model, config.mask_ratio, config.mask_type)
-    return Flops(one_mask.forward, config.num_masks * one_mask.train)
+    if isinstance(config, PretrainConfig):
+        one_mask = pretraining_flops(config.model, config.mask_ratio, config.mask_type)
+        return Flops(one_mask.forward, config.num_masks * one_mask.train)
+    return classification_flops(config.model)
 
 
 def peak_flops(device_kind: str) -> float | None:

@@ -7,7 +7,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Int, Shaped
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.model_config import VideoMAEConfig
 
 
 def patchify(

@@ -20,8 +20,8 @@ from videomae_jax.checkpoints.names import (
 )
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.checkpoints.source import read_weights
-from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.blocks import Params
 from videomae_jax.processing import Processing
 

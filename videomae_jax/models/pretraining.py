@@ -12,8 +12,8 @@ from einops import rearrange
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from videomae_jax.checkpoints.architecture import Kind
-from videomae_jax.config import VideoMAEConfig
 from videomae_jax.errors import InputError
+from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.blocks import Block, Params, apply_block, apply_stack, compute_dtype, init_stack
 from videomae_jax.models.encoder import Encoder, torch_linear_init
 from videomae_jax.models.masking import Mask, check_rows, mask_indices

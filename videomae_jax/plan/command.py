@@ -2,14 +2,15 @@
 
 import sys
 
+from videomae_jax.config import RunConfig
 from videomae_jax.plan.compile import compile_elsewhere
-from videomae_jax.plan.program import Compiled, Config, Stage, Step, step_on
+from videomae_jax.plan.program import Compiled, Stage, Step, step_on
 from videomae_jax.plan.report import describe, flags
 from videomae_jax.plan.search import search
 from videomae_jax.plan.topology import GIB, read_slice
 
 
-def plan(config: Config, topology: str, stage: Stage = "train", find: bool = False) -> int:
+def plan(config: RunConfig, topology: str, stage: Stage = "train", find: bool = False) -> int:
     """Compile the step of a run for a slice and print its plan, or search for settings that fit.
 
     Returns 0 where the step fits and 1 where it does not. Raises InputError for what a user can fix.

@@ -3,13 +3,12 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from videomae_jax.config import FinetuneConfig, PretrainConfig, check_trainable
+from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig, check_trainable
 from videomae_jax.errors import InputError
 from videomae_jax.models.flops import flops_per_clip
 from videomae_jax.plan.hlo import Collective
 from videomae_jax.plan.topology import Slice
 
-Config = PretrainConfig | FinetuneConfig
 Stage = Literal["train", "evaluate"]
 
 
@@ -17,7 +16,7 @@ Stage = Literal["train", "evaluate"]
 class Step:
     """The step of a run on a slice."""
 
-    config: Config
+    config: RunConfig
     """As on a TPU: nothing in it depends on the machine that compiles."""
     stage: Stage
     slice: Slice
@@ -111,7 +110,7 @@ class Compiled:
         return cls(**values | {"collectives": collectives})
 
 
-def step_on(config: Config, stage: Stage, where: Slice) -> Step:
+def step_on(config: RunConfig, stage: Stage, where: Slice) -> Step:
     """The step of a configuration on a slice; raises InputError where the two do not go together."""
     check_trainable(config)
     model = config.model
@@ -140,4 +139,4 @@ def step_on(config: Config, stage: Stage, where: Slice) -> Step:
     return step
 
 
-__all__ = ["Compiled", "Config", "Stage", "Step", "step_on"]
+__all__ = ["Compiled", "Stage", "Step", "step_on"]

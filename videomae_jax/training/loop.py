@@ -22,8 +22,9 @@ from videomae_jax.checkpoints.orbax import (
     read_description,
     step_folder,
 )
-from videomae_jax.config import FinetuneConfig, PretrainConfig
-from videomae_jax.data.loading.batches import ClipBatch, Failure, batches, each_video
+from videomae_jax.config import FinetuneConfig, RunConfig
+from videomae_jax.data.loading.batches import ClipBatch, batches, each_video
+from videomae_jax.data.loading.slots import Failure
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import folder_lock, locked_folder
 from videomae_jax.training.compilation import announced
@@ -64,7 +65,7 @@ class Outcome:
 
 
 def train(
-    config: PretrainConfig | FinetuneConfig,
+    config: RunConfig,
     workdir: Path,
     dry_run: bool = False,
     profile_steps: str | None = None,

@@ -13,13 +13,14 @@ from typing import Any, Literal
 import jax
 from jax.sharding import Mesh
 
-from videomae_jax.config import FinetuneConfig, PretrainConfig, are_numbers, check_trainable
+from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig, check_trainable
 from videomae_jax.data.labels import Classes, read_classes, read_labelled
-from videomae_jax.data.loading.batches import Share, steps_per_epoch
+from videomae_jax.data.loading.slots import Share, steps_per_epoch
 from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.data.sources import read_videos, split_weights
 from videomae_jax.errors import InputError
+from videomae_jax.model_config import are_numbers
 from videomae_jax.models.blocks import arithmetic
 from videomae_jax.models.flops import flops_per_clip, peak_flops
 from videomae_jax.models.masking import sample_mask
@@ -63,7 +64,7 @@ class ResolvedRun:
     """The training state as ShapeDtypeStructs with the shardings it will have."""
 
     @property
-    def config(self) -> PretrainConfig | FinetuneConfig:
+    def config(self) -> RunConfig:
         return self.objective.config
 
     @property
@@ -140,9 +141,12 @@ class ResolvedRun:
         return hashlib.sha256(f"{digest} {shares}".encode()).hexdigest()
 
 
-def objective_of(config: PretrainConfig | FinetuneConfig) -> Objective:
+def objective_of(config: RunConfig) -> Objective:
     """What a configuration trains for."""
-    return Finetuning(config) if isinstance(config, FinetuneConfig) else Pretraining(config)
+    if isinstance(config, PretrainConfig):
+        return Pretraining(config)
+    assert isinstance(config, FinetuneConfig)
+    return Finetuning(config)
 
 
 @contextmanager
@@ -154,7 +158,7 @@ def _settings_checked() -> Iterator[None]:
         raise InputError(str(error)) from error
 
 
-def resolve_run(config: PretrainConfig | FinetuneConfig) -> ResolvedRun:
+def resolve_run(config: RunConfig) -> ResolvedRun:
     """Read the lists and check the settings; raises InputError for what a user can fix."""
     if not config.data.train:
         raise InputError("no videos to train on; name folders or lists with --data.train LIST [LIST ...]")
@@ -165,6 +169,7 @@ def resolve_run(config: PretrainConfig | FinetuneConfig) -> ResolvedRun:
         if isinstance(config, FinetuneConfig):
             config, classes, videos, val_videos, test_videos = _read_labelled(config, sources)
         else:
+            assert isinstance(config, PretrainConfig)
             classes, test_videos = None, ()
             videos = read_videos(sources, config.data.root)
             val_videos = read_videos(config.data.val, config.data.root, "val")
@@ -240,7 +245,7 @@ def _given_classes(config: FinetuneConfig) -> Classes | None:
     return classes.padded(model.num_labels)
 
 
-def _check_counts(config: PretrainConfig | FinetuneConfig) -> None:
+def _check_counts(config: RunConfig) -> None:
     """Raise InputError for a count below 1."""
     for part, names in (
         ("", ("batch_size", "epochs", "max_nonfinite_steps", "num_masks", "test_batch_size")),

@@ -11,15 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from videomae_jax.config import (
-    FREE_ON_RESUME,
-    ONLY_ROUNDING,
-    FinetuneConfig,
-    PretrainConfig,
-    VideoMAEConfig,
-)
+from videomae_jax.config import FREE_ON_RESUME, ONLY_ROUNDING, FinetuneConfig, PretrainConfig, RunConfig
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import write_text
+from videomae_jax.model_config import VideoMAEConfig
 
 METRICS = "metrics.jsonl"
 SKIPPED = "skipped.jsonl"
@@ -87,7 +82,7 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def describe(config: PretrainConfig | FinetuneConfig) -> dict[str, Any]:
+def describe(config: RunConfig) -> dict[str, Any]:
     """The settings as plain JSON values."""
     return json.loads(json.dumps(asdict(config)))
 

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, ViewsConfig
+from videomae_jax.config import DataConfig, LabelledDataConfig, ViewsConfig
 from videomae_jax.data.clips.sampling import (
     draw_end,
     draw_start,
@@ -31,6 +31,7 @@ from videomae_jax.data.cropping import (
 )
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import find_segment, open_record
+from videomae_jax.model_config import VideoMAEConfig
 
 Arrays = dict[str, np.ndarray]
 Key = tuple[int, ...]

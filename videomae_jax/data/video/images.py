@@ -11,7 +11,8 @@ from PIL import Image
 from videomae_jax.data.cropping import Frame, RgbFrame
 from videomae_jax.data.folders import number_frames
 from videomae_jax.data.regular_files import why_not_readable
-from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, VideoError, fit_size
+from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, fit_size
+from videomae_jax.data.video.frames import VideoError
 
 FRAME_RATE = 25.0
 """Frames per second that folders of images are taken to have; only times depend on it."""

@@ -15,12 +15,13 @@ from jax.experimental import multihost_utils
 from jaxtyping import Float64, Int64
 from tqdm import tqdm
 
-from videomae_jax.config import LabelledDataConfig, ScoreKind, ViewsConfig
-from videomae_jax.data.loading.batches import Failure
+from videomae_jax.config import LabelledDataConfig, ViewsConfig
+from videomae_jax.data.loading.slots import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import RunError
 from videomae_jax.inference.evaluation.scores import TOP, Accuracy, ClassAccuracy, accuracy, class_accuracies
 from videomae_jax.inference.predictor import Predictor, Scored, score_videos
+from videomae_jax.model_config import ScoreKind
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,11 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from videomae_jax.data.loading.batches import Failure
+from videomae_jax.data.loading.slots import Failure
 from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
-from videomae_jax.data.video.decoder import VideoError
+from videomae_jax.data.video.frames import VideoError
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.encoder import ClipEncoder
 from videomae_jax.inference.evaluation.views import Sampling, choose_views

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from videomae_jax.config import LabelledDataConfig, VideoMAEConfig
-from videomae_jax.data.loading.batches import Failure, each_video
+from videomae_jax.config import LabelledDataConfig
+from videomae_jax.data.loading.batches import each_video
+from videomae_jax.data.loading.slots import Failure
 from videomae_jax.data.records import VideoLike, VideoRecord, as_records
 from videomae_jax.data.sets import Decoder, find_segment, open_record
-from videomae_jax.data.video.decoder import VideoError
+from videomae_jax.data.video.frames import VideoError
 from videomae_jax.errors import InputError
 from videomae_jax.inference.encoder import ClipEncoder
 from videomae_jax.inference.evaluation.views import Sampling, choose_views
@@ -28,6 +29,7 @@ from videomae_jax.inference.features.windows import (
     read_clips,
     square,
 )
+from videomae_jax.model_config import VideoMAEConfig
 
 
 class VideoFeatures(NamedTuple):

@@ -12,12 +12,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from videomae_jax.config import LabelledDataConfig, VideoMAEConfig
+from videomae_jax.config import LabelledDataConfig
 from videomae_jax.data.clips.sampling import segment_indices
 from videomae_jax.data.cropping import centre_square
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.resizing import interpolate
 from videomae_jax.data.sets import OpenVideo, find_segment, open_record
+from videomae_jax.model_config import VideoMAEConfig
 
 Fit = Literal["centre", "squash"]
 """How a frame becomes a square: its short side scaled and the middle cut out, as for the single view of a

@@ -11,7 +11,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.model_config import VideoMAEConfig
 
 Statistics = tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n c"]]
 """Mean and standard deviation of each channel of each tubelet."""

@@ -10,7 +10,6 @@ import jax
 import tyro
 
 from videomae_jax.checkpoints.processing_json import read_processing
-from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sources import read_videos
 from videomae_jax.errors import InputError
@@ -19,6 +18,7 @@ from videomae_jax.inference.pictures import save_gif, save_picture
 from videomae_jax.inference.predictor import read_normalization
 from videomae_jax.inference.reconstruction.pictures import draw_animation, draw_strip
 from videomae_jax.inference.reconstruction.reconstruct import Reconstruction, reconstruct
+from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.models.pretraining import VideoMAEForPreTraining
 from videomae_jax.processing import Processing

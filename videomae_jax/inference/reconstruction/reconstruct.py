@@ -15,9 +15,9 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Int, UInt8
 
-from videomae_jax.config import VideoMAEConfig
 from videomae_jax.inference.predictor import Normalization
 from videomae_jax.inference.reconstruction.brightness import Statistics, guess_statistics
+from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.masking import Mask
 from videomae_jax.models.patches import patchify, unpatchify
 from videomae_jax.models.pixels import tubelet_targets

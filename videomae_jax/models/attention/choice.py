@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from videomae_jax.config import AttentionBackend
+from videomae_jax.model_config import AttentionBackend
 from videomae_jax.models.attention.blockwise import blockwise_attention
 from videomae_jax.models.attention.splash import splash_attention
 

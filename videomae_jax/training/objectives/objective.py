@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Float
 
-from videomae_jax.config import FinetuneConfig, PretrainConfig
+from videomae_jax.config import RunConfig
 from videomae_jax.data.clips.readers import Reader
 
 Arrays = dict[str, jax.Array]
@@ -24,7 +24,7 @@ class Objective(Protocol):
     """The validation score whose best checkpoint is kept (higher is better); None keeps the last ones."""
 
     @property
-    def config(self) -> PretrainConfig | FinetuneConfig: ...
+    def config(self) -> RunConfig: ...
 
     @property
     def train_clips(self) -> Reader:

@@ -7,7 +7,7 @@ import numpy as np
 
 from videomae_jax.checkpoints.comparison import size_change
 from videomae_jax.checkpoints.source import read_model
-from videomae_jax.config import FinetuneConfig, PretrainConfig
+from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig
 from videomae_jax.data.sources import split_weights
 from videomae_jax.models.blocks import compute_dtype
 from videomae_jax.training.optimizer import effective_lr
@@ -58,7 +58,7 @@ def fact_lines(facts: Mapping[str, str]) -> str:
     return "\n".join(f"{name:>13}  {value}" for name, value in facts.items())
 
 
-def _positions(config: PretrainConfig | FinetuneConfig) -> dict[str, str]:
+def _positions(config: RunConfig) -> dict[str, str]:
     """What to say where the run starts from weights of another size."""
     source = config.init_from
     said = size_change(source, read_model(source), config.model) if source else None
@@ -97,23 +97,18 @@ def _sources(run: ResolvedRun) -> dict[str, str]:
     return {"mixture": ", ".join(parts)}
 
 
-def _spacing(config: PretrainConfig | FinetuneConfig) -> str:
+def _spacing(config: RunConfig) -> str:
     if isinstance(config, FinetuneConfig) and config.data.sampling == "uniform":
         return "evenly over the video"
     return f"sampling rate {config.data.sampling_rate}"
 
 
-def _objective(config: PretrainConfig | FinetuneConfig) -> dict[str, str]:
-    return _finetuning(config) if isinstance(config, FinetuneConfig) else _pretraining(config)
-
-
-def _pretraining(config: PretrainConfig) -> dict[str, str]:
-    hidden = f"{config.mask_ratio:.0%} of {config.model.num_tokens} tokens"
-    decoder = f"{config.model.decoder_num_hidden_layers} layers of {config.model.decoder_hidden_size}"
-    return {"decoder": decoder, "mask": f"{config.mask_type}, hides {hidden}"}
-
-
-def _finetuning(config: FinetuneConfig) -> dict[str, str]:
+def _objective(config: RunConfig) -> dict[str, str]:
+    if isinstance(config, PretrainConfig):
+        hidden = f"{config.mask_ratio:.0%} of {config.model.num_tokens} tokens"
+        decoder = f"{config.model.decoder_num_hidden_layers} layers of {config.model.decoder_hidden_size}"
+        return {"decoder": decoder, "mask": f"{config.mask_type}, hides {hidden}"}
+    assert isinstance(config, FinetuneConfig)
     augment = config.augment
     rand = (
         f"RandAugment {augment.rand_num_ops} x magnitude {augment.rand_magnitude:g}, "

@@ -5,7 +5,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from videomae_jax.config import FinetuneConfig, PretrainConfig
+from videomae_jax.config import FinetuneConfig, RunConfig
 from videomae_jax.models.flops import flops_per_clip
 
 _SIDE = 1024
@@ -15,7 +15,7 @@ _LONG = 20.0
 """Seconds from which on a step is called long."""
 
 
-def pace_in_words(config: PretrainConfig | FinetuneConfig, total_steps: int) -> str:
+def pace_in_words(config: RunConfig, total_steps: int) -> str:
     """How long a step takes here, and what to try instead where that is long; empty below a second."""
     work = flops_per_clip(config).train * config.batch_size * config.data.num_sample
     seconds = work / (_SHARE * _product_speed())
