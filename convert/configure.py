@@ -21,7 +21,7 @@ from videomae_jax.checkpoints.comparison import size_change
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import SIZES, VideoMAEConfig
 
-from .sources import Source
+from .read import Source
 
 SIZE = Literal["small", "base", "large", "huge", "giant"]
 HEADS = "num_attention_heads"

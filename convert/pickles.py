@@ -6,7 +6,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -14,13 +14,25 @@ import torch
 
 from videomae_jax.errors import InputError
 
-from .contents import OURS, Contents
-
+OURS = "videomae_jax"
+"""Entry under which a .pth written here says its configuration."""
 CONTAINERS = ("model", "module", "state_dict")
 """Entries under which the original, DeepSpeed and Lightning put the weights."""
 
 
-def read_pickle(file: Path, key: str | None = None) -> Contents:
+class Pickle(NamedTuple):
+    """Tensors under the names of the file, and what else it says."""
+
+    tensors: dict[str, np.ndarray]
+    args: Mapping[str, Any]
+    """The command line of the original's run."""
+    note: Any
+    """What was written here beside the weights."""
+    warnings: tuple[str, ...]
+    """Of weights that were there too."""
+
+
+def read_pickle(file: Path, key: str | None = None) -> Pickle:
     """The weights of a pickle, those under `key` where it has several, and what else it says.
 
     Only tensors, containers and argparse.Namespace are allowed in. Raises InputError for anything else.
@@ -36,7 +48,7 @@ def read_pickle(file: Path, key: str | None = None) -> Contents:
             f"{', '.join(strange[:8])} {'are' if len(strange) > 1 else 'is'} no tensor"
         )
     args = content.get("args") if container else None
-    return Contents(
+    return Pickle(
         {str(name): _to_numpy(file, str(name), tensor) for name, tensor in tensors.items()},
         dict(vars(args)) if isinstance(args, argparse.Namespace) else {},
         content.get(OURS),

@@ -248,7 +248,7 @@ def _convert(arguments: Arguments) -> int:
         spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
         assert spec is not None
         sys.modules[name] = importlib.util.module_from_spec(spec)
-    return import_module(f"{name}.program").run(arguments)
+    return import_module(f"{name}.command").run(arguments)
 
 
 def _load_config(name: str, kind: Any, command: str) -> RunConfig:

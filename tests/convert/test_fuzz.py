@@ -74,7 +74,7 @@ def test_any_bytes_at_all(tmp_path):
 
     with pytest.raises(InputError):
         _convert([str(tmp_path / "nowhere.pth"), str(tmp_path / "b"), "--to", "hf"])
-    from videomae_jax.convert.sources import read_source  # Found once the command has run.
+    from videomae_jax.convert.read import read_source  # Found once the command has run.
 
     @BOUNDED
     @hypothesis.given(st.binary(max_size=200), st.sampled_from(["a.safetensors", "a.pth", "a.bin"]))

@@ -50,7 +50,7 @@ def test_products_are_in_full_float32(convert, tmp_path, monkeypatch, command):
     """GPUs would take TF32, whose error is larger than what is allowed."""
     source, flags = checkpoint(tmp_path, "pretraining")
     assert convert(source, tmp_path / "a", "--to", "hf", *flags)[0] == 0
-    ours, asked = sys.modules["videomae_jax.convert.ours"], []
+    ours, asked = sys.modules["videomae_jax.convert.verify.jax_stages"], []
     for name in ("tree_from_original", "apply_block"):  # The first thing of all, and the last of the decoder.
         plain = getattr(ours, name)
 
@@ -107,7 +107,7 @@ def test_other_heads_are_another_architecture(convert, tmp_path):
 def test_a_result_that_differs_is_not_kept(convert, tmp_path, monkeypatch):
     source, flags = checkpoint(tmp_path, "pretraining")
     assert convert(source, tmp_path / "a", "--to", "hf", *flags)[0] == 0
-    program = sys.modules["videomae_jax.convert.program"]
+    program = sys.modules["videomae_jax.convert.command"]
     write = program.write_hugging_face
 
     def damage(folder, config, tensors, processing):

@@ -4,10 +4,17 @@ import json
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.transformers_names import class_names
 
+CLASSES: dict[Kind, str] = {
+    "pretraining": "VideoMAEForPreTraining",
+    "classification": "VideoMAEForVideoClassification",
+    "encoder": "VideoMAEModel",
+}
+"""What transformers calls the models, as this package does."""
 _V2_NAMES = {
     "img_size": "image_size",
     "patch_size": "patch_size",
@@ -84,15 +91,15 @@ def _from_v2(values: dict[str, Any]) -> VideoMAEConfig:
     )
 
 
-def config_json(config: VideoMAEConfig, architecture: str) -> dict[str, Any]:
+def config_json(config: VideoMAEConfig, kind: Kind) -> dict[str, Any]:
     """What config.json says of a model, for transformers and for `read_config`.
 
     A pre-trained model with an encoder norm has to say use_mean_pooling=false, as the published ones do:
     transformers has that norm only then.
     """
-    values = {"architectures": [architecture], **config.to_dict()}
-    if architecture == "VideoMAEForPreTraining":
+    values = {"architectures": [CLASSES[kind]], **config.to_dict()}
+    if kind == "pretraining":
         values["use_mean_pooling"] = not config.encoder_norm
-    if architecture == "VideoMAEForVideoClassification" and not config.id2label:
+    if kind == "classification" and not config.id2label:
         values |= {"id2label": {}, "label2id": {}}  # Without them, it would have two.
     return values

@@ -12,6 +12,7 @@ from huggingface_hub import constants, errors
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
+from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.checkpoints.config_json import config_json, read_config
 from videomae_jax.checkpoints.names import original_names
 from videomae_jax.errors import InputError
@@ -199,7 +200,7 @@ def read_folder(folder: Path, source: str) -> tuple[VideoMAEConfig, dict[str, np
 def write_folder(
     folder: Path,
     config: VideoMAEConfig,
-    architecture: str,
+    kind: Kind,
     tensors: dict[str, np.ndarray],
     processing: Processing | None = None,
 ) -> None:
@@ -211,7 +212,7 @@ def write_folder(
     check_path(folder, "the folder")
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     processing = (processing or Processing.for_size(config.image_size)).fitted(config.image_size)
-    texts = {"config.json": config_json(config, architecture), FILES[0]: processing.to_dict()}
+    texts = {"config.json": config_json(config, kind), FILES[0]: processing.to_dict()}
     folder = folder.absolute()
     try:
         with locked_file(folder, "folder"), beside(folder) as partial:

@@ -221,7 +221,7 @@ def save(folder: str | Path, model: Model, params: Params) -> None:
     tensors = original_from_tree(jax.tree.map(np.asarray, params), model.config)
     _check("the tree of parameters given", model, tensors, expected_shapes(model.config, model.kind))
     named = hugging_face_from_original(tensors)
-    write_folder(Path(folder), model.config, type(model).__name__, named, model.processing)
+    write_folder(Path(folder), model.config, model.kind, named, model.processing)
 
 
 def _draw(model: Model, modules: set[str], key: jax.Array | None, source: str | Path) -> dict[str, Any]:

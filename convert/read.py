@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +16,6 @@ from videomae_jax.checkpoints.processing_json import KEY, read_processing
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.processing import FILES, Processing
-
-from .contents import OURS, Contents
-from .needs import need_torch
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 
@@ -61,26 +59,37 @@ def _read_orbax(path: Path) -> Source:
 
 
 def _read_file(path: Path, key: str | None) -> Source:
+    args: Mapping[str, Any] = {}
+    note: Any = None
+    warnings: tuple[str, ...] = ()
     if path.suffix == ".safetensors":
-        read = Contents(hugging_face.read_safetensors(path), {})
+        tensors = hugging_face.read_safetensors(path)
     elif path.suffix in PICKLES:
-        read = _read_pickle(path, key)
+        tensors, args, note, warnings = _read_pickle(path, key)
     else:
         raise InputError(f"{path} is neither .safetensors nor a pickle ({', '.join(PICKLES)})")
-    config, processing = None, _processing_of_run(read.args)
-    if isinstance(read.note, dict):
-        config, processing = _our_config(path, read.note), _our_processing(path, read.note)
-    elif _is_hugging_face(read.tensors) and (path.parent / "config.json").is_file():
+    config, processing = None, _processing_of_run(args)
+    if isinstance(note, dict):
+        config, processing = _our_description(path, note)
+    elif _is_hugging_face(tensors) and (path.parent / "config.json").is_file():
         config, processing = read_config(path.parent), read_processing(path.parent)
-    tensors = original_names(read.tensors)
-    return Source(str(path), "torch", (path,), tensors, config, read.args, processing, read.warnings)
+    return Source(str(path), "torch", (path,), original_names(tensors), config, args, processing, warnings)
 
 
-def _read_pickle(path: Path, key: str | None = None) -> Contents:
+def _read_pickle(
+    path: Path, key: str | None = None
+) -> tuple[dict[str, np.ndarray], Mapping[str, Any], Any, tuple[str, ...]]:
+    """See `pickles.Pickle`."""
     need_torch(f"{path} is a pickle of PyTorch")
     from .pickles import read_pickle
 
     return read_pickle(path, key)
+
+
+def need_torch(what: str) -> None:
+    """Raise InputError unless torch is installed; `what` is a sentence of what it is needed for."""
+    if find_spec("torch") is None:
+        raise InputError(f"{what}, which needs torch: pip install torch")
 
 
 def _processing_of_run(args: Mapping[str, Any]) -> Processing | None:
@@ -106,20 +115,14 @@ def _processing_of_run(args: Mapping[str, Any]) -> Processing | None:
         return None
 
 
-def _our_processing(path: Path, note: Mapping[str, Any]) -> Processing | None:
-    if not isinstance(said := note.get(KEY), dict):
-        return None
+def _our_description(path: Path, note: Mapping[str, Any]) -> tuple[VideoMAEConfig, Processing | None]:
+    """What was written here beside the weights."""
     try:
-        return Processing.from_dict(said)
-    except ValueError as error:
-        raise InputError(f"{path} has a {OURS} entry that cannot be used: {error}") from error
-
-
-def _our_config(path: Path, note: Mapping[str, Any]) -> VideoMAEConfig:
-    try:
-        return VideoMAEConfig(**note["config"])
+        said = note.get(KEY)
+        processing = Processing.from_dict(said) if isinstance(said, dict) else None
+        return VideoMAEConfig(**note["config"]), processing
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} has a {OURS} entry that is no configuration: {error}") from error
+        raise InputError(f"{path} has a videomae_jax entry that is no configuration: {error}") from error
 
 
 def _read_hugging_face(name: str, path: Path) -> Source:
@@ -131,7 +134,7 @@ def _read_hugging_face(name: str, path: Path) -> Source:
     tensors: dict[str, np.ndarray] = {}
     for file in files:
         safe = file.suffix == ".safetensors"
-        tensors |= hugging_face.read_safetensors(file) if safe else _read_pickle(file).tensors
+        tensors |= hugging_face.read_safetensors(file) if safe else _read_pickle(file)[0]
     said = tuple(folder / name for name in ("config.json", *FILES) if (folder / name).is_file())
     processing = read_processing(folder)
     return Source(name, "hf", (*said, *files), original_names(tensors), config, {}, processing)

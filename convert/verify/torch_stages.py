@@ -8,27 +8,28 @@ import torch
 import transformers
 
 from videomae_jax.checkpoints.architecture import Kind
-from videomae_jax.checkpoints.config_json import config_json
+from videomae_jax.checkpoints.config_json import CLASSES, config_json
 from videomae_jax.checkpoints.names import hugging_face_from_original
 from videomae_jax.model_config import VideoMAEConfig
 
-from .clips import Clips
-from .pickles import to_torch
-from .targets import CLASSES
+from ..pickles import to_torch
 
 
-def reference_stages(
-    config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], kind: Kind, clips: Clips
+def torch_stages(
+    config: VideoMAEConfig,
+    tensors: Mapping[str, np.ndarray],
+    kind: Kind,
+    pixels: np.ndarray,
+    mask: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """The values of every stage, by the names that `our_stages` uses."""
+    """The values of every stage, by the names that `jax_stages` uses."""
     model = build_reference(config, tensors, kind)
     seen: dict[str, torch.Tensor] = {}
     for name, module in _stages(model, kind).items():
         module.register_forward_hook(lambda _, __, output, name=name: seen.__setitem__(name, output))
-    pixels = torch.from_numpy(clips.pixels.transpose(0, 1, 4, 2, 3).copy())
-    inputs = {"bool_masked_pos": torch.from_numpy(clips.mask)} if kind == "pretraining" else {}
+    inputs = {"bool_masked_pos": torch.from_numpy(mask)} if kind == "pretraining" else {}
     with torch.no_grad():
-        outputs = model(pixels, **inputs)
+        outputs = model(torch.from_numpy(pixels.transpose(0, 1, 4, 2, 3).copy()), **inputs)
     if kind == "pretraining":
         last = f"decoder block {config.decoder_num_hidden_layers - 1}"
         seen[last] = seen[last][:, -outputs.logits.shape[1] :]
@@ -40,7 +41,7 @@ def reference_stages(
 
 def build_reference(config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], kind: Kind) -> Any:
     """transformers' model with these weights in float32, every one loaded, and with our epsilons."""
-    description = transformers.VideoMAEConfig.from_dict(config_json(config, CLASSES[kind]))
+    description = transformers.VideoMAEConfig.from_dict(config_json(config, kind))
     model = getattr(transformers, CLASSES[kind])(description).eval()
     state = {name: to_torch(array).float() for name, array in hugging_face_from_original(tensors).items()}
     if any(name.endswith("query.bias") for name in model.state_dict()):

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,11 +18,10 @@ from videomae_jax.processing import Processing
 from videomae_jax.versions import version_of
 
 from .configure import Architecture, Configured, configure
-from .needs import need_reference, need_torch
 from .publish import RECORD, check_free, publishing, record_beside, write_json
-from .sources import Source, digests, read_source, select_rows
-from .targets import Form, cast, write_hugging_face, write_orbax, write_torch
-from .verify import Weights, compare, table
+from .read import Source, digests, need_torch, read_source, select_rows
+from .verify.compare import Weights, compare, table
+from .write import Form, cast, write_hugging_face, write_orbax, write_torch
 
 LICENCE = (
     "Weights that MCG-NJU and OpenGVLab published are under CC-BY-NC 4.0: not for commercial use. "
@@ -84,7 +84,7 @@ def _convert(asked: Convert) -> int:
     if asked.to == "torch":
         need_torch("--to torch writes a pickle of PyTorch")
     if asked.verify:
-        need_reference()
+        _need_reference()
     source = read_source(asked.source, asked.key)
     if asked.label_map:
         source = select_rows(source, _read_label_map(asked.label_map))
@@ -106,6 +106,15 @@ def _convert(asked: Convert) -> int:
         print(f"  {name} = {value}, from {origin}")
     print(LICENCE)
     return 0
+
+
+def _need_reference() -> None:
+    """Raise InputError unless the models of transformers can run."""
+    need_torch("verification runs transformers' models")
+    if find_spec("transformers") is None:
+        raise InputError(
+            "verification runs transformers' models: pip install 'transformers>=5.18', or leave it out"
+        )
 
 
 def _check_target(asked: Convert) -> None:
@@ -177,7 +186,7 @@ def _verify_result(asked: Convert, source: Source, settled: Configured, partial:
 
 
 def _verify(asked: Verify) -> int:
-    need_reference()
+    _need_reference()
     a, b = read_source(asked.a, asked.key), read_source(asked.b, asked.key)
     weights = []
     for each, other in ((a, b), (b, a)):

@@ -1,6 +1,5 @@
 """Checkpoints written in every form: a Hugging Face folder, an Orbax folder, an original-style .pth."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from videomae_jax.checkpoints.architecture import Kind, kind_of
+from videomae_jax.checkpoints.architecture import kind_of
 from videomae_jax.checkpoints.hugging_face import write_folder
 from videomae_jax.checkpoints.names import hugging_face_from_original, original_spelling, tree_from_original
 from videomae_jax.checkpoints.orbax import CheckpointWriter
@@ -23,12 +22,6 @@ from videomae_jax.versions import version_of
 
 from .publish import remove_for_good
 
-CLASSES: dict[Kind, str] = {
-    "pretraining": "VideoMAEForPreTraining",
-    "classification": "VideoMAEForVideoClassification",
-    "encoder": "VideoMAEModel",
-}
-"""What transformers calls them."""
 Form = Literal["hf", "orbax", "torch"]
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
@@ -46,7 +39,7 @@ def write_hugging_face(
     """config.json, preprocessor_config.json and model.safetensors, which transformers loads."""
     try:
         named = hugging_face_from_original(tensors)
-        write_folder(folder, config, CLASSES[kind_of(tensors)], named, processing)
+        write_folder(folder, config, kind_of(tensors), named, processing)
     except InputError as error:  # It names the temporary folder.
         raise OSError(str(error.__cause__)) from error
 
@@ -62,7 +55,7 @@ def write_orbax(
     tensors.clear()
     _move_to_jax(tree)
     description = {
-        "config": {"model": _plain(config)},
+        "config": {"model": asdict(config)},
         KEY: processing.to_dict(),
         "version": version_of("videomae-jax"),
     }
@@ -82,7 +75,7 @@ def write_torch(
     """A pickle as the original saves it, with our configuration beside the weights."""
     from .pickles import write_pickle
 
-    note = {"config": _plain(config), KEY: processing.to_dict()}
+    note = {"config": asdict(config), KEY: processing.to_dict()}
     write_pickle(file, original_spelling(tensors), note)
 
 
@@ -94,8 +87,3 @@ def _move_to_jax(tree: dict[str, Any]) -> None:
         elif value.dtype != np.float64:  # JAX would make it float32.
             owned = value if value.base is None else np.array(value)  # A view keeps the whole file mapped.
             tree[name] = jax.device_put(owned)
-
-
-def _plain(config: VideoMAEConfig) -> dict[str, Any]:
-    """The configuration as values that JSON has."""
-    return json.loads(json.dumps(asdict(config)))

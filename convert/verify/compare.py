@@ -10,8 +10,7 @@ from videomae_jax.checkpoints.architecture import Kind, infer_fields, kind_of, t
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
 
-from .clips import random_clips
-from .ours import our_stages
+from .jax_stages import jax_stages
 
 TOLERANCE = 1e-5
 """Largest difference allowed, times the largest value of its stage where that exceeds 1."""
@@ -43,14 +42,26 @@ class Difference:
 def compare(reference: Weights, ours: Weights) -> list[Difference]:
     """The differences of every stage between PyTorch on `reference` and this package on `ours`."""
     kind = _same_kind(reference, ours)
-    from .reference import reference_stages
+    from .torch_stages import torch_stages
 
-    clips = random_clips(ours.config, count=2, seed=0)
-    theirs = reference_stages(reference.config, reference.tensors, kind, clips)
-    mine = our_stages(ours.config, ours.tensors, kind, clips)
+    clips = _random_clips(ours.config, count=2, seed=0)
+    theirs = torch_stages(reference.config, reference.tensors, kind, *clips)
+    mine = jax_stages(ours.config, ours.tensors, kind, *clips)
     if theirs.keys() != mine.keys():
         raise RuntimeError(f"the stages differ: {sorted(theirs.keys() ^ mine.keys())}")
     return [_difference(name, theirs[name], value) for name, value in mine.items()]
+
+
+def _random_clips(config: VideoMAEConfig, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised clips of noise (b, T, H, W, c), and masks (b, n), True where masked: nine tenths of each
+    clip, the same places in every tubelet of time."""
+    rng = np.random.default_rng(seed)
+    size = config.image_size
+    shape = (count, config.num_frames, size, size, config.num_channels)
+    t, h, w = config.grid
+    masked = min(int(0.9 * h * w), h * w - 1)
+    masks = [np.tile(rng.permutation(h * w) < masked, t) for _ in range(count)]
+    return rng.normal(size=shape).astype(np.float32), np.stack(masks)
 
 
 def _same_kind(reference: Weights, ours: Weights) -> Kind:

@@ -17,32 +17,36 @@ from videomae_jax.models.masking import mask_indices
 from videomae_jax.models.position import sinusoid_table
 from videomae_jax.models.pretraining import VideoMAEForPreTraining
 
-from .clips import Clips
-
 MODELS: dict[Kind, Any] = {
-    "pretraining": VideoMAEForPreTraining,
-    "classification": VideoMAEForVideoClassification,
-    "encoder": VideoMAEModel,
+    model.kind: model for model in (VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel)
 }
 
 
-def our_stages(
-    config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], kind: Kind, clips: Clips
+def jax_stages(
+    config: VideoMAEConfig,
+    tensors: Mapping[str, np.ndarray],
+    kind: Kind,
+    pixels: np.ndarray,
+    mask: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """The values of every stage of the model that the tensors belong to, by the stage's name.
 
     In full float32: GPUs and TPUs round the factors of products to fewer bits unless they are asked not to.
     """
     with jax.default_matmul_precision("highest"):
-        return _stages(config, tensors, kind, clips)
+        return _stages(config, tensors, kind, pixels, mask)
 
 
 def _stages(
-    config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], kind: Kind, clips: Clips
+    config: VideoMAEConfig,
+    tensors: Mapping[str, np.ndarray],
+    kind: Kind,
+    pixels: np.ndarray,
+    mask: np.ndarray,
 ) -> dict[str, np.ndarray]:
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree_from_original(tensors))
     model = MODELS[kind](config)
-    inputs = (clips.pixels, clips.mask) if kind == "pretraining" else (clips.pixels,)
+    inputs = (pixels, mask) if kind == "pretraining" else (pixels,)
 
     @jax.jit
     def run(params: Any) -> tuple[Any, Any]:
@@ -58,7 +62,7 @@ def _stages(
     if kind == "pretraining":
         projected = modules["encoder_to_decoder"]["__call__"][0]
         stages["encoder to decoder"] = projected
-        stages |= _decoder_blocks(config, params, projected, clips)
+        stages |= _decoder_blocks(config, params, projected, mask)
         stages["decoder norm"] = modules["decoder"]["norm"]["__call__"][0]
     if "fc_norm" in modules:
         stages["mean and fc_norm"] = modules["fc_norm"]["__call__"][0]
@@ -70,10 +74,10 @@ def _stages(
 
 
 def _decoder_blocks(
-    config: VideoMAEConfig, params: Any, projected: jax.Array, clips: Clips
+    config: VideoMAEConfig, params: Any, projected: jax.Array, mask: np.ndarray
 ) -> dict[str, jax.Array]:
     """The decoder's blocks one by one; the last on hidden places only, as the model applies it."""
-    visible, masked = mask_indices(clips.mask)
+    visible, masked = mask_indices(mask)
     positions = jnp.asarray(sinusoid_table(config.num_tokens, config.decoder_hidden_size))
     hidden = params["mask_token"] + positions[masked]
     x = jnp.concatenate([projected + positions[visible], hidden], axis=1)

@@ -1,0 +1,1 @@
+"""Proof that two checkpoints compute the same, stage by stage."""
