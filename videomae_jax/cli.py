@@ -13,16 +13,17 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig, load_config
+from videomae_jax.config import FinetuneConfig, HostSettings, PretrainConfig, RunConfig, load_config
 from videomae_jax.errors import InputError, RunError, printable
 from videomae_jax.files import check_paths
 from videomae_jax.model_config import SIZES, are_numbers
 from videomae_jax.recipes import recipe_files
+from videomae_jax.versions import version_of
 
 Arguments = Sequence[str]
 
@@ -34,18 +35,6 @@ def _parse(kind: type[Any], command: str, arguments: Arguments, description: str
     read = tyro.cli(kind, prog=f"videomae-jax {command}", description=description, args=list(arguments))
     check_paths(read)
     return read
-
-
-@dataclass(frozen=True)
-class HostSettings:
-    """Which hosts work together; on Cloud TPU, Slurm and Open MPI all three are found by themselves."""
-
-    coordinator: str | None = None
-    """Address of host 0 and a free port on it, HOST:PORT, the same on all hosts."""
-    num_hosts: int | None = None
-    """How many processes work together, each started with this same command."""
-    host_index: int | None = None
-    """Which of them this is: 0 writes logs and messages."""
 
 
 def _train(command: str, default: RunConfig, example: str) -> Callable[[Arguments], int]:
@@ -66,7 +55,9 @@ def _train(command: str, default: RunConfig, example: str) -> Callable[[Argument
             profile_steps: str | None = None
             """FIRST:LAST, such as 10:15: trace these steps into WORKDIR/profile, for TensorBoard, xprof and
             Perfetto."""
-            hosts: Annotated[HostSettings, tyro.conf.arg(name="", prefix_name=False)] = HostSettings()
+            hosts: Annotated[HostSettings, tyro.conf.arg(name="", prefix_name=False)] = field(
+                default_factory=HostSettings
+            )
 
         chosen = _parse(Train, f"{command} CONFIG", arguments, about)
 
@@ -93,7 +84,10 @@ def _train_here(config: RunConfig, workdir: Path, dry_run: bool, profile_steps: 
         draw_curves(workdir)
     if outcome.exit_code or not isinstance(config, FinetuneConfig) or not config.data.test:
         return outcome.exit_code
-    return _final_test(config, workdir)
+
+    from videomae_jax.inference.evaluation.final_test import final_test
+
+    return final_test(config, workdir)
 
 
 def _evaluate(arguments: Arguments) -> int:
@@ -107,10 +101,11 @@ def _evaluate(arguments: Arguments) -> int:
     @dataclass(frozen=True)
     class EvaluateOnHosts:
         settings: Annotated[Evaluate, tyro.conf.arg(name="", prefix_name=False)]
-        hosts: Annotated[HostSettings, tyro.conf.arg(name="", prefix_name=False)] = HostSettings()
+        hosts: Annotated[HostSettings, tyro.conf.arg(name="", prefix_name=False)] = field(
+            default_factory=HostSettings
+        )
 
-    EvaluateOnHosts.__doc__ = Evaluate.__doc__
-    chosen = _parse(EvaluateOnHosts, "evaluate", arguments)
+    chosen = _parse(EvaluateOnHosts, "evaluate", arguments, Evaluate.__doc__)
     with connected(**asdict(chosen.hosts)):
         keep_compiled_programs()
         return evaluate(chosen.settings)
@@ -120,8 +115,9 @@ def _show_batch(arguments: Arguments) -> int:
     """Draw what a run would train on: show-batch CONFIG --data.train LIST [LIST ...] --out PICTURE."""
     import tyro
 
-    default = FinetuneConfig(SIZES["base"])
-    recipe, arguments, about = _take_recipe(arguments, "show-batch", default, "k400_base_75e")
+    recipe, arguments, about = _take_recipe(
+        arguments, "show-batch", FinetuneConfig(SIZES["base"]), "k400_base_75e"
+    )
 
     @dataclass(frozen=True)
     class ShowBatch:
@@ -182,14 +178,9 @@ def _take_recipe(
         )
     recipe = _load_config(arguments[0], kind, command)
     about = f"{what} Defaults are those of the recipe {arguments[0]}."
-    return recipe if command == "plan" else _classes_of_data(recipe), arguments[1:], about
-
-
-def _classes_of_data(recipe: RunConfig) -> RunConfig:
-    """The recipe without its number of classes: only a plan takes that, a run has those of its data."""
-    if not are_numbers(recipe.model.id2label):
-        return recipe
-    return replace(recipe, model=replace(recipe.model, num_labels=0, id2label=()))
+    if command != "plan" and are_numbers(recipe.model.id2label):  # A run has the classes of its data.
+        recipe = replace(recipe, model=recipe.model.changed(num_labels=0))
+    return recipe, arguments[1:], about
 
 
 def _recipes_in_words(kind: Any) -> str:
@@ -202,43 +193,6 @@ def _recipes_in_words(kind: Any) -> str:
         width=100,
         break_on_hyphens=False,
     )
-
-
-def _final_test(config: FinetuneConfig, workdir: Path) -> int:
-    """The accuracy of a finished fine-tuning, in `workdir`/test."""
-    from videomae_jax.checkpoints.orbax import find_evaluated_folder, find_step_folder
-    from videomae_jax.inference.evaluation.command import Evaluate, evaluate
-    from videomae_jax.training.multihost.hosts import Hosts
-
-    find = find_evaluated_folder if config.test_checkpoint == "best" else find_step_folder
-    folder, data, views = find(workdir), config.data, config.test
-    at_a_time = config.test_batch_size or _clips_at_a_time(config)
-    if Hosts().first:
-        print(
-            f"\ntesting {folder}, the {config.test_checkpoint} checkpoint, on {views.num_segments} clips x "
-            f"{views.num_crops} crops of each video, {at_a_time} at a time",
-            flush=True,
-        )
-    return evaluate(
-        Evaluate(
-            data.test,
-            str(folder),
-            num_segments=views.num_segments,
-            num_crops=views.num_crops,
-            batch_size=at_a_time,
-            num_workers=data.num_workers,
-            root=data.root,
-            classes=data.classes,
-            decoder=data.decoder,
-            max_pixels=data.max_pixels,
-            out=workdir / "test",
-        )
-    )
-
-
-def _clips_at_a_time(config: FinetuneConfig) -> int:
-    """How many clips a part of a training batch has."""
-    return config.batch_size * config.data.num_sample // config.optim.accumulation_steps
 
 
 def _convert(arguments: Arguments) -> int:
@@ -284,10 +238,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
         "say which videos of a list or folder are good, short, odd or bad",
         _command("videomae_jax.data.check", "CheckData", "check_data"),
     ),
-    "evaluate": (
-        "measure the accuracy of a classifier over several views of each video",
-        _evaluate,
-    ),
+    "evaluate": ("measure the accuracy of a classifier over several views of each video", _evaluate),
     "classify": (
         "name what a classifier sees in videos",
         _command("videomae_jax.inference.classify", "Classify", "classify"),
@@ -336,8 +287,6 @@ def _help() -> str:
 
 def _versions() -> str:
     import jax
-
-    from videomae_jax.versions import version_of
 
     packages = ("videomae-jax", "jax", "flax", "orbax-checkpoint", "av")
     devices = ", ".join(f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices())

@@ -147,6 +147,18 @@ class MeshConfig:
 
 
 @dataclass(frozen=True)
+class HostSettings:
+    """Which hosts work together; on Cloud TPU, Slurm and Open MPI all three are found by themselves."""
+
+    coordinator: str | None = None
+    """Address of host 0 and a free port on it, HOST:PORT, the same on all hosts."""
+    num_hosts: int | None = None
+    """How many processes work together, each started with this same command."""
+    host_index: int | None = None
+    """Which of them this is: 0 writes logs and messages."""
+
+
+@dataclass(frozen=True)
 class LogConfig:
     """What is written down of a run, and how often."""
 
@@ -280,6 +292,7 @@ __all__ = [
     "CheckpointConfig",
     "DataConfig",
     "FinetuneConfig",
+    "HostSettings",
     "LabelledDataConfig",
     "LogConfig",
     "MeshConfig",
