@@ -12,13 +12,13 @@ import tyro
 
 from videomae_jax.checkpoints.architecture import kind_of
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.files import check_path
+from videomae_jax.files import check_path, write_json
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.processing import Processing
 from videomae_jax.versions import version_of
 
 from .configure import Architecture, Configured, configure
-from .publish import RECORD, check_free, publishing, record_beside, write_json
+from .publish import RECORD, check_free, publishing, record_beside
 from .read import Source, digests, need_torch, read_source, select_rows
 from .verify.compare import Weights, compare, table
 from .write import Form, cast, write_hugging_face, write_orbax, write_torch

@@ -1,7 +1,6 @@
 """Putting a finished result in place at once, or leaving nothing behind."""
 
 import glob
-import json
 import os
 import shutil
 import signal
@@ -10,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from videomae_jax.errors import InputError
-from videomae_jax.files import beside, file_lock, locked_file, remove, write_text
+from videomae_jax.files import beside, file_lock, locked_file, remove
 
 RECORD = "conversion.json"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -76,10 +74,6 @@ def check_free(target: Path, force: bool) -> None:
 def record_beside(target: Path) -> Path:
     """Where the record of a conversion to one file is."""
     return target.with_name(f"{target.name}.{RECORD}")
-
-
-def write_json(file: Path, content: Any) -> None:
-    write_text(file, json.dumps(content, indent=2) + "\n")
 
 
 def remove_for_good(path: Path, quiet: float = 0.5) -> None:

@@ -5,6 +5,7 @@ by a rename. What a killed process leaves under such a name goes when the next o
 """
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -81,6 +82,11 @@ def write_text(target: Path, text: str, errors: str = "strict") -> None:
     """Write a text file in UTF-8, whole."""
     with replacing(target) as partial:
         partial.write_text(text, "utf-8", errors)
+
+
+def write_json(target: Path, content: Any) -> None:
+    """Write a JSON file, whole; a path within `content` becomes text."""
+    write_text(target, json.dumps(content, indent=2, default=os.fspath) + "\n")
 
 
 def remove(path: Path) -> None:
@@ -172,5 +178,6 @@ __all__ = [
     "locked_folder",
     "remove",
     "replacing",
+    "write_json",
     "write_text",
 ]

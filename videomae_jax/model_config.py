@@ -2,7 +2,6 @@
 
 import difflib
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from videomae_jax.errors import InputError
-from videomae_jax.files import write_text
+from videomae_jax.files import write_json
 from videomae_jax.transformers_names import from_json, own_names, to_json
 
 AttentionBackend = Literal["auto", "xla", "blockwise", "cudnn", "splash"]
@@ -221,7 +220,7 @@ class VideoMAEConfig:
         """Write config.json alone; a model's `save_pretrained` writes it beside its weights."""
         file = Path(folder) / "config.json"
         try:
-            write_text(file, json.dumps(self.to_dict(), indent=2) + "\n")
+            write_json(file, self.to_dict())
         except OSError as error:
             raise InputError(f"{file} could not be written: {error}") from error
 

@@ -16,7 +16,7 @@ from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.checkpoints.config_json import config_json, read_config
 from videomae_jax.checkpoints.names import original_names
 from videomae_jax.errors import InputError
-from videomae_jax.files import beside, check_path, flush, locked_file
+from videomae_jax.files import beside, check_path, flush, locked_file, write_json
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.processing import FILES, Processing
 
@@ -219,10 +219,9 @@ def write_folder(
             partial.mkdir()
             save_file(whole, partial / WEIGHTS, metadata={"format": "pt"})
             (partial / WEIGHTS).chmod(0o644)  # safetensors leaves it to the owner alone
+            flush(partial / WEIGHTS)
             for name, content in texts.items():
-                (partial / name).write_text(json.dumps(content, indent=2) + "\n")
-            for file in partial.iterdir():
-                flush(file)
+                write_json(partial / name, content)
             if folder.exists():
                 for file in partial.iterdir():
                     file.replace(folder / file.name)

@@ -1,6 +1,5 @@
 """The command `check-data`: decode every video in full and say which are good, short, odd or bad."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from videomae_jax.data.sources import Source, read_source
 from videomae_jax.data.video.decoder import MAX_PIXELS, Video
 from videomae_jax.data.video.frames import VideoError
 from videomae_jax.errors import InputError, printable
-from videomae_jax.files import write_text
+from videomae_jax.files import write_json, write_text
 
 VERDICTS = ("good", "short", "odd", "bad")
 
@@ -89,8 +88,7 @@ def check_data(args: CheckData) -> int:
     counts = Counter(report.verdict for report in reports)
     print(f"{len(reports)} videos: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS))
     if args.report:
-        rows = [asdict(report) for report in reports]
-        write_text(args.report, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+        write_json(args.report, [asdict(report) for report in reports])
         print(f"report: {args.report}")
     if args.write_list:
         folder = args.root or args.write_list.parent

@@ -1,7 +1,6 @@
 """Frames to the normalised clips that the models take, as preprocessor_config.json says."""
 
 import importlib
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from PIL import Image
 
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.errors import InputError
-from videomae_jax.files import write_text
+from videomae_jax.files import write_json
 from videomae_jax.processing import FILES, Processing
 
 log = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ class VideoMAEImageProcessor(Processing):
         """Write preprocessor_config.json, which transformers loads as the class of this name."""
         file = Path(folder) / FILES[0]
         try:
-            write_text(file, json.dumps(self.to_dict(), indent=2) + "\n")
+            write_json(file, self.to_dict())
         except OSError as error:
             raise InputError(f"{file} could not be written: {error}") from error
 

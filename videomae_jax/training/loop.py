@@ -26,7 +26,7 @@ from videomae_jax.config import FinetuneConfig, RunConfig
 from videomae_jax.data.loading.batches import ClipBatch, batches, each_video
 from videomae_jax.data.loading.slots import Failure
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.files import folder_lock, locked_folder
+from videomae_jax.files import folder_lock, locked_folder, write_json
 from videomae_jax.training.compilation import announced
 from videomae_jax.training.memory import out_of_memory_explained, ways_to_save_memory
 from videomae_jax.training.multihost.hosts import Hosts
@@ -42,7 +42,6 @@ from videomae_jax.training.run_folder import (
     changed_arithmetic,
     changed_draws,
     check_same_run,
-    write_json,
 )
 from videomae_jax.training.sharding import batch_sharding
 from videomae_jax.training.start import initial_state, restored_state

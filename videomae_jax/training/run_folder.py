@@ -78,10 +78,6 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
     )
 
 
-def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
 def describe(config: RunConfig) -> dict[str, Any]:
     """The settings as plain JSON values."""
     return json.loads(json.dumps(asdict(config)))

@@ -20,7 +20,7 @@ from videomae_jax.data.prepare.recode import Bad, Recode, Recoded, crashed
 from videomae_jax.data.prepare.settings import Prepare
 from videomae_jax.data.prepare.shards import WORK_FOLDER, make_features, read_report, write_shard
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.files import locked_folder, remove, write_text
+from videomae_jax.files import locked_folder, remove, write_json
 
 __all__ = ["Prepare", "prepare"]
 
@@ -80,7 +80,7 @@ def _begin(path: Path, plan: Plan, out: Path) -> None:
     if path.exists():
         check_same(plan, json.loads(path.read_text("utf-8")), out)
     else:
-        write_text(path, json.dumps(plan.as_json(), indent=1))
+        write_json(path, plan.as_json())
 
 
 def _write_missing(args: Prepare, plan: Plan) -> None:

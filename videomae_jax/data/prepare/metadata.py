@@ -2,10 +2,7 @@
 
 import csv
 import io
-import json
-import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from videomae_jax.data.prepare.plan import Plan, Shard
 from videomae_jax.data.prepare.shards import WORK_FOLDER, ShardReport, make_features
-from videomae_jax.files import write_text
+from videomae_jax.files import beside, write_json, write_text
 from videomae_jax.versions import version_of
 
 Reports = Sequence[tuple[Shard, ShardReport]]
@@ -28,7 +25,7 @@ def finish(folder: Path, plan: Plan, reports: Reports) -> dict[str, Any]:
     _write_tfds_metadata(folder, plan, reports)
     card = make_card(plan, reports)
     write_text(folder / "README.md", _readme(card))
-    write_text(folder / CARD, json.dumps(card, indent=1) + "\n")
+    write_json(folder / CARD, card)
     shutil.rmtree(folder / WORK_FOLDER)
     return card
 
@@ -96,10 +93,11 @@ def _write_tfds_metadata(folder: Path, plan: Plan, reports: Reports) -> None:
     )
     info.set_file_format("array_record")
     info.set_splits(tfds.core.SplitDict([_split_info(folder, plan, split, reports) for split in plan.splits]))
-    with tempfile.TemporaryDirectory(dir=folder / WORK_FOLDER) as made:
+    with beside(folder / WORK_FOLDER / "metadata") as made:
+        made.mkdir()
         info.write_to_directory(made)
-        for name in sorted(os.listdir(made), key="dataset_info.json".__eq__):
-            os.replace(Path(made, name), folder / name)
+        for file in sorted(made.iterdir(), key=lambda file: file.name == "dataset_info.json"):
+            file.replace(folder / file.name)
 
 
 def _split_info(folder: Path, plan: Plan, split: str, reports: Reports) -> tfds.core.SplitInfo:

@@ -19,7 +19,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from videomae_jax.data.prepare.plan import Plan, Shard
 from videomae_jax.data.prepare.recode import Bad, Recoded
 from videomae_jax.data.records import VideoRecord
-from videomae_jax.files import beside, flush, write_text
+from videomae_jax.files import beside, flush, write_json
 
 WORK_FOLDER = ".prepare"
 
@@ -91,7 +91,7 @@ def write_shard(
         with partial.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         report = ShardReport(sha256, partial.stat().st_size, example_bytes, tuple(stored), tuple(bad))
-        write_text(_report_path(folder, shard), json.dumps(asdict(report)))
+        write_json(_report_path(folder, shard), asdict(report))
         partial.replace(folder / shard.file)
     return report
 

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import json
 import shlex
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ from videomae_jax.checkpoints.orbax import find_evaluated_folder
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.records import list_digest
 from videomae_jax.errors import InputError
-from videomae_jax.files import write_text
+from videomae_jax.files import write_json, write_text
 from videomae_jax.inference.evaluation.confusion import draw_confusion
 from videomae_jax.inference.evaluation.scores import TOP, Accuracy, best_classes, confusion_matrix
 from videomae_jax.inference.evaluation.scoring import Evaluation
@@ -45,8 +44,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, facts: Mapping[str, A
         evaluation.class_names,
         f"top-1 {top1.share:.1%} of {top1.read} videos",
     )
-    text = json.dumps(_result(evaluation) | dict(facts), indent=2, default=str)
-    write_text(summary, text + "\n", "surrogateescape")
+    write_json(summary, _result(evaluation) | dict(facts))
 
 
 def describe_evaluation(

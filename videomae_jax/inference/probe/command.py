@@ -4,7 +4,6 @@ What is free, a learning rate or a number of neighbours, is chosen on a part of 
 the probe is trained again on all of them, and the validation videos are looked at once, at the end.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from videomae_jax.data.overlap import shared_videos
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder
 from videomae_jax.errors import InputError
-from videomae_jax.files import locked_folder, write_text
+from videomae_jax.files import locked_folder, write_json
 from videomae_jax.inference.evaluation.views import Sampling
 from videomae_jax.inference.features.video_encoder import VideoEncoder
 from videomae_jax.inference.probe.choice import Kind, Method, ProbeResult, measure
@@ -69,12 +68,10 @@ class Probe:
 def probe(args: Probe) -> int:
     """Probe, print a table, write probe.json; returns the exit code."""
     file = args.out / "probe.json"
-    settings = json.loads(json.dumps(asdict(args), default=str))
     with locked_folder(args.out, "--out"):
         what, result = run_probe(args)
         print("\n".join(table(what, result)))
-        found = {"features": what, **asdict(result), "settings": settings}
-        write_text(file, json.dumps(found, indent=1) + "\n")
+        write_json(file, {"features": what, **asdict(result), "settings": asdict(args)})
     print(f"wrote {file}")
     return 0
 

@@ -16,10 +16,11 @@ from tqdm import tqdm
 from videomae_jax.data.loading.slots import Failure
 from videomae_jax.data.sources import set_address, split_weights
 from videomae_jax.errors import RunError
+from videomae_jax.files import write_json
 from videomae_jax.training.objectives.objective import Metrics
 from videomae_jax.training.reporting.progress import Pace, Progress, TensorBoard
 from videomae_jax.training.resolve import ResolvedRun
-from videomae_jax.training.run_folder import METRICS, NONFINITE, SKIPPED, Rows, write_json
+from videomae_jax.training.run_folder import METRICS, NONFINITE, SKIPPED, Rows
 
 _NOTICEABLE_WAIT = 0.1
 """Share of the time spent waiting for data from which on something is said of it."""
