@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -114,6 +114,12 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
+def write_safetensors(file: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Write tensors, laid out in memory in any way; raises OSError or SafetensorError."""
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, file, metadata)
+    file.chmod(0o644)  # The library leaves it to the owner alone.
+
+
 def weight_files(folder: Path, source: str, pickles: bool = False) -> list[Path]:
     """The files of a folder that hold its weights, as transformers chooses them.
 
@@ -210,15 +216,13 @@ def write_folder(
     InputError when they cannot be written.
     """
     check_path(folder, "the folder")
-    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     processing = (processing or Processing.for_size(config.image_size)).fitted(config.image_size)
     texts = {"config.json": config_json(config, kind), FILES[0]: processing.to_dict()}
     folder = folder.absolute()
     try:
         with locked_file(folder, "folder"), beside(folder) as partial:
             partial.mkdir()
-            save_file(whole, partial / WEIGHTS, metadata={"format": "pt"})
-            (partial / WEIGHTS).chmod(0o644)  # safetensors leaves it to the owner alone
+            write_safetensors(partial / WEIGHTS, tensors, {"format": "pt"})
             flush(partial / WEIGHTS)
             for name, content in texts.items():
                 write_json(partial / name, content)

@@ -7,7 +7,6 @@ and `about`: what the features are and how they were made.
 import hashlib
 import json
 import shutil
-import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,11 +18,11 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 from safetensors import SafetensorError, safe_open
 
+from videomae_jax.checkpoints.hugging_face import write_safetensors
 from videomae_jax.errors import InputError
 from videomae_jax.files import beside, flush, locked_file
 
 FORMS = (".npz", ".npy", ".safetensors")
-_TYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
 
 Columns = Mapping[str, Shaped[np.ndarray, "n ..."]]
 
@@ -114,21 +113,9 @@ class FeatureWriter:
     def _safetensors(
         self, rows: IO[bytes], shape: tuple[int, ...], columns: Columns, description: dict
     ) -> None:
-        header: dict[str, Any] = {
-            "__metadata__": {name: json.dumps(value) for name, value in description.items()}
-        }
-        end = 0
-        kinds = [("features", np.dtype(np.float32), shape)]
-        for name, kind, size in kinds + [(name, each.dtype, each.shape) for name, each in columns.items()]:
-            begin, end = end, end + int(np.prod(size)) * kind.itemsize
-            header[name] = {"dtype": _TYPES[kind.name], "shape": list(size), "data_offsets": [begin, end]}
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        with self._partial.open("wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            shutil.copyfileobj(rows, file)
-            for array in columns.values():
-                file.write(np.ascontiguousarray(array).data)
+        features = np.memmap(rows, np.float32, "r", shape=shape)
+        metadata = {name: json.dumps(value) for name, value in description.items()}
+        write_safetensors(self._partial, {"features": features, **columns}, metadata)
 
 
 def _write_npy(file: Any, rows: IO[bytes], shape: tuple[int, ...]) -> None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Float32, Float64, Int, Int64
+from jaxtyping import Array, Float, Float32, Int, Int64
 
 from videomae_jax.models.probes import AttentiveProbe, LinearProbe
 
@@ -53,7 +53,7 @@ def train_probes(
     steps = recipe.steps(len(rows))
     key, optimizer = jax.random.key(recipe.seed), recipe.optimizer
     state = _start(key, jnp.asarray(features[:1]), probe=probe, optimizer=optimizer, rates=len(rates))
-    scaled = np.outer(_schedule(steps), rates).astype(np.float32)
+    scaled = np.outer(_schedule(steps)(np.arange(steps)), rates).astype(np.float32)
     for now, batch in zip(scaled, _batches(len(rows), steps, recipe), strict=True):
         examples = features[rows[batch]], labels[batch]
         state = _step(state, now, *examples, probe=probe, optimizer=optimizer)
@@ -132,11 +132,11 @@ def _step(
     return jax.vmap(of_one)(state, jnp.asarray(rates))
 
 
-def _schedule(steps: int) -> Float64[np.ndarray, " steps"]:
+def _schedule(steps: int) -> optax.Schedule:
     """Shares of the learning rate: up to 1 over the first tenth of the steps, then down a cosine to 0."""
-    step, warmup = np.arange(steps), max(1, steps // 10)
-    down = (1 + np.cos(np.pi * (step - warmup) / max(1, steps - warmup))) / 2
-    return np.where(step < warmup, (step + 1) / warmup, down)
+    warmup = max(1, steps // 10)
+    rising = optax.linear_schedule(1 / warmup, 1.0, warmup - 1)
+    return optax.join_schedules([rising, optax.cosine_decay_schedule(1.0, max(1, steps - warmup))], [warmup])
 
 
 def _batches(examples: int, steps: int, recipe: Recipe) -> Iterator[Int64[np.ndarray, " b"]]:
