@@ -9,12 +9,11 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from jaxtyping import Float64
 from tqdm import tqdm
 
 from videomae_jax.data.clips.sampling import pretrain_indices
 from videomae_jax.data.lists import format_record
-from videomae_jax.data.loading.map_processes import map_in_processes
+from videomae_jax.data.loading.map_processes import crashed, map_in_processes
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import OpenVideo, find_segment, open_record
 from videomae_jax.data.sources import Source, read_source
@@ -134,13 +133,12 @@ def check_videos(
 ) -> list[VideoReport]:
     """Check videos in `workers` processes, with a progress bar; see `check_video`."""
     check = partial(check_video, clip_span=clip_span, sampling_rate=sampling_rate, max_pixels=max_pixels)
-    reports = map_in_processes(check, videos, workers, _crashed)
+    reports = map_in_processes(check, videos, workers, lambda video: _refused(crashed(video)))
     return list(tqdm(reports, "checking", total=len(videos), unit="video"))
 
 
-def _crashed(video: VideoRecord) -> VideoReport:
-    note = "reading it ends the process, by a crash of the decoder or for want of memory"
-    return VideoReport(video.path, "bad", "crashes-decoder", (f"crashes-decoder: {note}",))
+def _refused(error: VideoError) -> VideoReport:
+    return VideoReport(error.path, "bad", error.reason, (f"{error.reason}: {error.detail}",), True)
 
 
 def check_video(
@@ -154,50 +152,37 @@ def check_video(
         with open_record(record, max_pixels=max_pixels) as video:
             return _judge(record, video, clip_span, sampling_rate)
     except VideoError as error:
-        return VideoReport(record.path, "bad", error.reason, (f"{error.reason}: {error.detail}",), True)
-
-
-@dataclass(frozen=True)
-class _Whole:
-    """What decoding all of a video found."""
-
-    times: Float64[np.ndarray, " n"]
-    """Seconds, one for each frame that decodes."""
-    height: int
-    width: int
-    damage: list[str]
-    """What does not decode, or only with patches."""
-    odd: list[str]
-    """What else a user should know of a video that can be used."""
+        return _refused(error)
 
 
 def _judge(record: VideoRecord, video: OpenVideo, clip_span: int, sampling_rate: int) -> VideoReport:
-    whole = _decode(video) if isinstance(video, Video) else _decode_images(video)
-    if not len(whole.times):
+    height, width, damage, odd = _decode(video) if isinstance(video, Video) else _decode_images(video)
+    times = video.scan.timestamps if isinstance(video, Video) else video.timestamps
+    if not len(times):
         raise VideoError(record.path, "no-frames", "nothing in it decodes")
     first, frames = find_segment(record, video)
     refused = _unreadable_clips(video, first, frames, clip_span, sampling_rate)
     short = [f"{frames} of the {clip_span} frames that a clip spans"] if frames < clip_span else []
-    seconds = round(float(whole.times[-1] - whole.times[0]), 3)
+    seconds = round(float(times[-1] - times[0]), 3)
     return VideoReport(
         path=record.path,
-        verdict="odd" if whole.damage + whole.odd + refused else "short" if short else "good",
+        verdict="odd" if damage + odd + refused else "short" if short else "good",
         reason="",
-        notes=(*whole.damage, *whole.odd, *refused, *short),
-        damaged=bool(whole.damage + refused),
-        frames=len(whole.times),
+        notes=(*damage, *odd, *refused, *short),
+        damaged=bool(damage + refused),
+        frames=len(times),
         seconds=seconds if np.isfinite(seconds) else 0.0,
-        height=whole.height,
-        width=whole.width,
+        height=height,
+        width=width,
     )
 
 
-def _decode_images(video: OpenVideo) -> _Whole:
-    """Of a set only what `prepare` or tensorflow-datasets stored can be judged, and of frames the images."""
+def _decode_images(video: OpenVideo) -> tuple[int, int, list[str], list[str]]:
+    """As `_decode`: of a set only what is stored can be judged, and of frames the images."""
     height, width = 0, 0
     for _, frame in video.read_frames(range(len(video.timestamps))):
         height, width = frame.rgb().shape[:2]
-    return _Whole(video.timestamps, height, width, [], [])
+    return height, width, [], []
 
 
 def _unreadable_clips(
@@ -224,7 +209,8 @@ def _unreadable_clips(
     ]
 
 
-def _decode(video: Video) -> _Whole:
+def _decode(video: Video) -> tuple[int, int, list[str], list[str]]:
+    """Height, width, what is damaged, and what else a user should know of a video that can be used."""
     scan, times = video.scan, video.scan.timestamps
     damage, odd = [], []
     if scan.errors or scan.concealed:
@@ -241,4 +227,4 @@ def _decode(video: Video) -> _Whole:
         odd.append(video.orientation.note)
     if video.height % 2 or video.width % 2:
         odd.append(f"odd size {video.width}x{video.height}")
-    return _Whole(times, video.height, video.width, damage, odd)
+    return video.height, video.width, damage, odd

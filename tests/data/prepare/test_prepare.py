@@ -17,7 +17,7 @@ from built_videos import Build, NotBuildable, build, read_number, ticks
 from PIL import Image
 
 from videomae_jax.data.prepare.command import Prepare, prepare
-from videomae_jax.data.prepare.recode import Bad, Recode, Recoded
+from videomae_jax.data.prepare.recode import Recode, Recoded
 from videomae_jax.data.prepare.settings import PRESETS, Storage
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import SetVideo, open_record, read_label, read_set
@@ -288,7 +288,7 @@ def test_segments_of_lists_are_cut_out(tmp_path):
     cut = store(VideoRecord(str(tmp_path / "a.mp4"), "a", None, 5, 7))
     np.testing.assert_allclose(cut.timestamps, np.arange(5, 12) / 25, atol=1e-6)
     outside = store(VideoRecord(str(tmp_path / "a.mp4"), "a", None, 24, -1))
-    assert isinstance(outside, Bad)
+    assert isinstance(outside, VideoError)
     assert outside.reason == "segment-outside"
 
 
@@ -343,7 +343,7 @@ def test_folders_of_images_are_videos(tmp_path):
         read_back(stored, max_pixels=pixels - 1).frames([0])
     (tmp_path / "frames" / "run" / "a" / "img_5.png").write_bytes(b"not an image")
     found = recode(tmp_path / "frames" / "run" / "a")
-    assert isinstance(found, Bad)
+    assert isinstance(found, VideoError)
     assert found.reason == "damaged"
     assert "img_5.png" in found.detail
 

@@ -6,6 +6,8 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from videomae_jax.data.loading.process import Process, WorkerDied, make_task
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.video.frames import VideoError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -52,6 +54,12 @@ def map_in_processes(
             yield results.pop(n)
     finally:
         pool.close()
+
+
+def crashed(record: VideoRecord) -> VideoError:
+    """What is said of a video that ends the process that reads it."""
+    detail = "reading it ends the process, by a crash of the decoder or for want of memory"
+    return VideoError(record.path, "crashes-decoder", detail)
 
 
 class _Pool:
@@ -120,4 +128,4 @@ def _work(pipe: Connection, function: Callable[[Any], Any]) -> None:
         pipe.send(function(pipe.recv()))
 
 
-__all__ = ["map_in_processes"]
+__all__ = ["crashed", "map_in_processes"]

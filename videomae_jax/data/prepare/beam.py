@@ -1,27 +1,21 @@
 """The same shards on Apache Beam: each shard is one element, so any runner writes what one machine writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from videomae_jax.data.loading.map_processes import map_in_processes
+from videomae_jax.data.loading.map_processes import crashed, map_in_processes
 from videomae_jax.data.prepare.plan import Plan, Shard
-from videomae_jax.data.prepare.recode import Recode, crashed
+from videomae_jax.data.prepare.recode import Recode
 from videomae_jax.data.prepare.shards import make_features, write_shard
 from videomae_jax.errors import InputError
 
 
-@dataclass(frozen=True)
-class _WriteShard:
-    """Writes one shard on the machine where it runs, decoding in a process of its own."""
-
-    folder: Path
-    plan: Plan
-
-    def __call__(self, shard: Shard) -> str:
-        results = map_in_processes(Recode(self.plan.storage), shard.videos, 1, crashed)
-        write_shard(self.folder, shard, make_features(self.plan), results)
-        return shard.file
+def _write_shard(folder: Path, plan: Plan, shard: Shard) -> None:
+    """Write one shard on the machine where this runs, decoding in a process of its own."""
+    results = map_in_processes(Recode(plan.storage), shard.videos, 1, crashed)
+    write_shard(folder, shard, make_features(plan), results)
 
 
 def write_shards(folder: Path, plan: Plan, shards: Sequence[Shard], options: Sequence[str]) -> None:
@@ -32,8 +26,8 @@ def write_shards(folder: Path, plan: Plan, shards: Sequence[Shard], options: Seq
     except ImportError as error:
         raise InputError("--beam needs Apache Beam: pip install apache-beam") from error
     # The videos are in the elements; the plan goes along without them.
-    light = Plan(plan.name, plan.version, plan.storage, plan.classes, {}, plan.videos_per_shard)
+    write = partial(_write_shard, folder, replace(plan, splits={}))
     with beam.Pipeline(options=PipelineOptions([f"--{option}" for option in options])) as pipeline:
         elements = pipeline | "shards" >> beam.Create(list(shards))
         # Reshuffle, so that the runner does not fuse creating with writing and spreads the shards.
-        _ = elements | beam.Reshuffle() | "write" >> beam.Map(_WriteShard(folder, light))
+        _ = elements | beam.Reshuffle() | "write" >> beam.Map(write)

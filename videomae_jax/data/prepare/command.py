@@ -12,13 +12,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from videomae_jax.data.loading.map_processes import map_in_processes
+from videomae_jax.data.loading.map_processes import crashed, map_in_processes
 from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.prepare.metadata import CARD, finish
 from videomae_jax.data.prepare.plan import Plan, Shard, check_same, resolve_run
-from videomae_jax.data.prepare.recode import Bad, Recode, Recoded, crashed
+from videomae_jax.data.prepare.recode import Recode, Recoded
 from videomae_jax.data.prepare.settings import Prepare
 from videomae_jax.data.prepare.shards import WORK_FOLDER, make_features, read_report, write_shard
+from videomae_jax.data.video.frames import VideoError
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import locked_folder, remove, write_json
 
@@ -102,13 +103,13 @@ def _write_missing(args: Prepare, plan: Plan) -> None:
         write_shard(args.out, shard, features, islice(results, len(shard.videos)))
 
 
-def _recode_all(shards: Sequence[Shard], plan: Plan, workers: int) -> Iterator[Recoded | Bad]:
+def _recode_all(shards: Sequence[Shard], plan: Plan, workers: int) -> Iterator[Recoded | VideoError]:
     """All videos of these shards in order, with a progress bar."""
     videos = [video for shard in shards for video in shard.videos]
     bad: Counter[str] = Counter()
     with tqdm(total=len(videos), desc="preparing", unit="video") as bar:
         for result in map_in_processes(Recode(plan.storage), videos, workers, crashed):
-            if isinstance(result, Bad):
+            if isinstance(result, VideoError):
                 bad[result.reason] += 1
                 bar.set_postfix_str(f"{bad.total()} bad", refresh=False)
             bar.update()

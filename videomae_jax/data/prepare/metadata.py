@@ -4,14 +4,15 @@ import csv
 import io
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 
 from videomae_jax.data.prepare.plan import Plan, Shard
-from videomae_jax.data.prepare.shards import WORK_FOLDER, ShardReport, make_features
+from videomae_jax.data.prepare.shards import WORK_FOLDER, BadVideo, ShardReport, StoredVideo, make_features
 from videomae_jax.files import beside, write_json, write_text
 from videomae_jax.versions import version_of
 
@@ -45,7 +46,10 @@ def make_card(plan: Plan, reports: Reports) -> dict[str, Any]:
             "seconds": round(sum(video.seconds for video in stored), 3),
             "seconds_min_max": [f(video.seconds for video in stored) for f in (min, max)] if stored else [],
             "bytes": sum(report.file_bytes for _, report in ours),
-            "videos_of_class": {_class_name(plan, label): labels[label] for label in sorted(labels)},
+            "videos_of_class": {
+                plan.classes[label] if label >= 0 else "without a label": labels[label]
+                for label in sorted(labels)
+            },
             "shards": [
                 {"file": s.file, "videos": len(r.stored), "bytes": r.file_bytes, "sha256": r.sha256}
                 for s, r in ours
@@ -54,29 +58,15 @@ def make_card(plan: Plan, reports: Reports) -> dict[str, Any]:
     return card | {"written_with": {name: version_of(name) for name in ("videomae-jax", "av", "pillow")}}
 
 
-def _class_name(plan: Plan, label: int) -> str:
-    return plan.classes[label] if label >= 0 else "without a label"
-
-
 def _write_tables(folder: Path, reports: Reports) -> None:
     """videos.csv has a row for each stored video, in the order of the set; bad.csv one for each left out."""
-    columns = ("name", "label", "frames", "seconds", "height", "width", "bytes", "note")
-    stored = [
-        [shard.split, *(getattr(video, column) for column in columns)]
-        for shard, report in reports
-        for video in report.stored
-    ]
-    write_text(folder / "videos.csv", _table(["split", *columns], stored))
-    bad = [[s.split, video.name, video.reason, video.detail] for s, r in reports for video in r.bad]
-    write_text(folder / "bad.csv", _table(["split", "name", "reason", "detail"], bad))
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+    stored = [(shard.split, *astuple(video)) for shard, report in reports for video in report.stored]
+    bad = [(shard.split, *astuple(video)) for shard, report in reports for video in report.bad]
+    for file, kind, rows in (("videos.csv", StoredVideo, stored), ("bad.csv", BadVideo, bad)):
+        text = io.StringIO()
+        header = ("split", *(field.name for field in fields(kind)))
+        csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        write_text(folder / file, text.getvalue())
 
 
 def _write_tfds_metadata(folder: Path, plan: Plan, reports: Reports) -> None:

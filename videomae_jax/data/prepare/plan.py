@@ -3,12 +3,12 @@
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from videomae_jax.data.labels import Splits
-from videomae_jax.data.prepare.inputs import read_inputs
+from videomae_jax.data.labels import Splits, read_splits
+from videomae_jax.data.layouts import read_layout
 from videomae_jax.data.prepare.settings import Prepare, Storage
 from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.errors import InputError
@@ -34,9 +34,9 @@ class Plan:
     name: str
     version: str
     storage: Storage
+    videos_per_shard: int
     classes: tuple[str, ...]
     splits: Splits
-    videos_per_shard: int
 
     @property
     def shards(self) -> list[Shard]:
@@ -55,24 +55,28 @@ class Plan:
             split: {"videos": len(videos), "list_sha256": _digest(videos)}
             for split, videos in self.splits.items()
         }
-        return {
-            "format": FORMAT,
-            "name": self.name,
-            "version": self.version,
-            "storage": asdict(self.storage),
-            "videos_per_shard": self.videos_per_shard,
-            "classes": list(self.classes),
-            "splits": splits,
-        }
+        return {"format": FORMAT, **asdict(replace(self, splits={})), "splits": splits}
 
 
 def resolve_run(args: Prepare) -> Plan:
     """Read the lists and settle names and shards; raises InputError."""
     if args.videos_per_shard < 1 or args.num_workers < 1:
         raise InputError("--videos-per-shard and --num-workers must be at least 1")
-    splits, classes = read_inputs(args)
+    splits, classes = _read_inputs(args)
     name, version = _name_and_version(args.out)
-    return Plan(name, version, args.storage, classes, splits, args.videos_per_shard)
+    return Plan(name, version, args.storage, args.videos_per_shard, classes, splits)
+
+
+def _read_inputs(args: Prepare) -> tuple[Splits, tuple[str, ...]]:
+    """The videos of each split, and the class names; raises InputError."""
+    if not args.sources:
+        raise InputError("name the videos: videomae-jax prepare LIST_OR_FOLDER --out DIR")
+    if args.layout is None:
+        named = {"train": args.sources, "val": args.val, "test": args.test}
+        return read_splits(named, args.root, args.classes)
+    if len(args.sources) > 1 or args.val or args.test or args.classes or args.root:
+        raise InputError("with --layout name one folder and nothing else: its files give splits and classes")
+    return read_layout(args.layout, Path(args.sources[0]))
 
 
 def check_same(plan: Plan, found: dict[str, Any], folder: Path) -> None:

@@ -38,29 +38,16 @@ class Recoded:
 
 
 @dataclass(frozen=True)
-class Bad:
-    """A video that cannot be stored: a fixed word and an explanation, as in VideoError."""
-
-    reason: str
-    detail: str
-
-
-def crashed(record: VideoRecord) -> Bad:
-    """What becomes of a video that ends the process that reads it."""
-    return Bad("crashes-decoder", "reading it ends the process, by a crash of the decoder or want of memory")
-
-
-@dataclass(frozen=True)
 class Recode:
-    """Makes the stored form of a video: a pure function of the file and of `storage`."""
+    """Makes the stored form of a video, or says why it cannot: a pure function of the file and `storage`."""
 
     storage: Storage
 
-    def __call__(self, record: VideoRecord) -> Recoded | Bad:
+    def __call__(self, record: VideoRecord) -> Recoded | VideoError:
         try:
             return self._images(record) if os.path.isdir(record.path) else self._video(record)
         except VideoError as error:
-            return Bad(error.reason, error.detail)
+            return error
 
     def _video(self, record: VideoRecord) -> Recoded:
         with open_record(record, max_pixels=self.storage.max_pixels) as video:

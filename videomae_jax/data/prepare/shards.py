@@ -17,8 +17,9 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from videomae_jax.data.prepare.plan import Plan, Shard
-from videomae_jax.data.prepare.recode import Bad, Recoded
+from videomae_jax.data.prepare.recode import Recoded
 from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.video.frames import VideoError
 from videomae_jax.files import beside, flush, write_json
 
 WORK_FOLDER = ".prepare"
@@ -26,7 +27,7 @@ WORK_FOLDER = ".prepare"
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """What is known of a video in a shard."""
+    """What is known of a video in a shard: a row of videos.csv."""
 
     name: str
     label: int
@@ -41,7 +42,7 @@ class StoredVideo:
 
 @dataclass(frozen=True)
 class BadVideo:
-    """A video that is not in the set, and why."""
+    """A video that is not in the set, and why: a row of bad.csv."""
 
     name: str
     reason: str
@@ -81,7 +82,7 @@ def make_features(plan: Plan) -> tfds.features.FeaturesDict:
 
 
 def write_shard(
-    folder: Path, shard: Shard, features: tfds.features.FeaturesDict, recoded: Iterable[Recoded | Bad]
+    folder: Path, shard: Shard, features: tfds.features.FeaturesDict, recoded: Iterable[Recoded | VideoError]
 ) -> ShardReport:
     """Write a shard of `recoded`, one for each of its videos, whole or not at all."""
     # Several machines may write a shard at the same time, where Beam starts it again.
@@ -97,7 +98,7 @@ def write_shard(
 
 
 def _write_examples(
-    path: Path, shard: Shard, features: tfds.features.FeaturesDict, recoded: Iterable[Recoded | Bad]
+    path: Path, shard: Shard, features: tfds.features.FeaturesDict, recoded: Iterable[Recoded | VideoError]
 ) -> tuple[list[StoredVideo], list[BadVideo], int]:
     """Write the videos of a shard: those stored, those left out, and the bytes of the former."""
     # Videos are compressed already; one record per group, so that reading one reads no other.
@@ -106,7 +107,7 @@ def _write_examples(
     stored, bad, example_bytes = [], [], 0
     try:
         for record, result in zip(shard.videos, recoded, strict=True):
-            if isinstance(result, Bad):
+            if isinstance(result, VideoError):
                 bad.append(BadVideo(_printable(record.name), result.reason, _printable(result.detail)))
                 continue
             # Deterministic: without it the order of the features differs from run to run.
