@@ -4,6 +4,9 @@ import ast
 import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,26 @@ def test_a_second_writer_is_refused_in_a_sentence(tmp_path, lock):
     with lock(tmp_path / "out", "--out"):
         pass
     assert names(tmp_path) == (["out"] if lock is locked_folder else [])
+
+
+def test_a_second_writer_can_wait_for_the_first(tmp_path):
+    target, began = tmp_path / "a", threading.Event()
+
+    def write(first):
+        with locked_file(target, "--out", wait=True):
+            began.set()
+            if first:
+                time.sleep(0.3)
+            elif target.exists():
+                return "there"
+            write_text(target, "")
+        return "written"
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(write, True)
+        began.wait()
+        other = pool.submit(write, False)
+    assert (one.result(), other.result()) == ("written", "there")
 
 
 KILLED = """

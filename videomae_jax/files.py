@@ -120,12 +120,15 @@ def folder_lock(folder: Path) -> Path:
 
 
 @contextmanager
-def locked_file(target: Path, option: str) -> Iterator[None]:
-    """Keep other processes from writing a file or a folder that is written whole; as `locked_folder`."""
+def locked_file(target: Path, option: str, *, wait: bool = False) -> Iterator[None]:
+    """Keep other processes from writing a file or a folder that is written whole; as `locked_folder`.
+
+    `wait` for another one that writes it, instead of raising InputError.
+    """
     check_path(target, option)
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = file_lock(target)
-    with _locked(lock, target, option):
+    with _locked(lock, target, option, wait):
         try:
             _remove_left_over(target)
             yield
@@ -140,10 +143,10 @@ def file_lock(target: Path) -> Path:
 
 
 @contextmanager
-def _locked(lock: Path, target: Path, option: str) -> Iterator[None]:
+def _locked(lock: Path, target: Path, option: str, wait: bool = False) -> Iterator[None]:
     held = FileLock(lock)
     try:
-        held.acquire(timeout=0)
+        held.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise InputError(
             f"another process is writing to {target}; wait for it, stop it, or choose another {option}"

@@ -10,7 +10,6 @@ import io
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -20,7 +19,6 @@ from typing import Any, Literal
 
 import numpy as np
 from etils import epath
-from filelock import FileLock
 from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
@@ -31,6 +29,7 @@ from videomae_jax.data.video.frames import VideoError
 from videomae_jax.data.video.images import FrameFolder, check_size, shrink
 from videomae_jax.data.video.torchcodec import TorchcodecVideo
 from videomae_jax.errors import InputError
+from videomae_jax.files import beside, locked_file
 
 _ADDRESS = re.compile(r"(?P<folder>.+)#(?P<split>[A-Za-z0-9_.\-]+)/(?P<position>\d+)", re.DOTALL)
 _OPEN_SETS = 8
@@ -288,15 +287,9 @@ def _copy_from_s3(folder: str) -> str:
 
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "videomae_jax" / "sets"
     copy = cache / hashlib.sha256(folder.encode()).hexdigest()[:20]
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{copy}.lock"):
+    with locked_file(copy, "set", wait=True), beside(copy) as partial:
         if not copy.exists():
-            partial = copy.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            store = fsspec.filesystem("s3")
-            for file in store.ls(folder, detail=False):
-                store.get_file(file, str(partial / file.rpartition("/")[2]))
+            fsspec.filesystem("s3").get(f"{folder.rstrip('/')}/", str(partial), recursive=True)
             partial.rename(copy)
     return str(copy)
 
