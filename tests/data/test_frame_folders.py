@@ -6,7 +6,7 @@ from PIL import Image
 
 from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, ViewsConfig
 from videomae_jax.data.check import check_video
-from videomae_jax.data.clips.readers import CentreClip, FinetuneClips, PretrainClips
+from videomae_jax.data.clips.readers import FinetuneClips, PretrainClips, centre_view
 from videomae_jax.data.clips.readers import TestViews as Views
 from videomae_jax.data.cropping import centre_clip
 from videomae_jax.data.labels import read_labelled
@@ -48,7 +48,7 @@ def test_the_start_of_a_list_is_the_number_in_the_name(tmp_path):
     for record, segment in ((whole, (0, 20)), (part, (4, 8)), (named, (3, 4))):
         with open_record(record) as video:
             assert find_segment(record, video) == segment
-    clip = CentreClip(MODEL, DataConfig(sampling_rate=2))(part, None)["video"][0]
+    clip = centre_view(MODEL, DataConfig(sampling_rate=2))(part, None)["video"][0]
     # The middle 8 of the frames numbered 5 to 12.
     np.testing.assert_array_equal(clip, centre_clip(frames[[4, 6, 8, 10]], 32))
 

@@ -10,7 +10,7 @@ import pytest
 
 from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, ViewsConfig
 from videomae_jax.data.clips import readers as clips
-from videomae_jax.data.clips.readers import CentreClip, FinetuneClips, PretrainClips
+from videomae_jax.data.clips.readers import FinetuneClips, PretrainClips, centre_view
 from videomae_jax.data.clips.readers import TestViews as Views
 from videomae_jax.data.clips.sampling import (
     centre_indices,
@@ -44,8 +44,8 @@ READERS = [
     PretrainClips(MODEL, UNLABELLED),
     FinetuneClips(MODEL, DENSE),
     FinetuneClips(MODEL, UNIFORM),
-    CentreClip(MODEL, UNLABELLED),
-    CentreClip(MODEL, UNIFORM),
+    centre_view(MODEL, UNLABELLED),
+    centre_view(MODEL, UNIFORM),
     Views(MODEL, DENSE, VIEWS),
     Views(MODEL, UNIFORM, VIEWS),
 ]
@@ -122,7 +122,7 @@ def test_repeated_augmentation_takes_one_clip_and_the_first_as_if_alone(video, r
 @pytest.mark.parametrize("data", [UNLABELLED, DENSE, UNIFORM])
 def test_the_centre_clip(video, data):
     path, frames = video
-    arrays = CentreClip(MODEL, data)(VideoRecord(path, ""), None)
+    arrays = centre_view(MODEL, data)(VideoRecord(path, ""), None)
     indices = uniform_centre_indices(50, 4) if data is UNIFORM else centre_indices(50, 4, 3)
     np.testing.assert_array_equal(arrays["video"], centre_clip(frames[indices], 32)[None])
     assert arrays["label"].tolist() == [-1]
@@ -150,7 +150,7 @@ def test_one_view_is_what_validation_sees(video, data):
     record = VideoRecord(video[0], "", 2)
     one, validation = (
         Views(MODEL, data, ViewsConfig(1, 1))(record, None),
-        CentreClip(MODEL, data)(record, None),
+        centre_view(MODEL, data)(record, None),
     )
     np.testing.assert_array_equal(one["video"], validation["video"])
     assert one["label"] == validation["label"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, ViewsConfig
-from videomae_jax.data.clips.readers import CentreClip, FinetuneClips, PretrainClips
+from videomae_jax.data.clips.readers import FinetuneClips, PretrainClips, centre_view
 from videomae_jax.data.clips.readers import TestViews as Views
 from videomae_jax.data.loading import slots
 from videomae_jax.data.loading.batches import batches, each_video, steps_per_epoch
@@ -56,7 +56,7 @@ def labelled_clips(**data):
     return FinetuneClips(MODEL, LabelledDataConfig(sampling_rate=3, canvas=(24, 40), **data))
 
 
-CENTRE = CentreClip(MODEL, DataConfig(sampling_rate=3))
+CENTRE = centre_view(MODEL, DataConfig(sampling_rate=3))
 
 
 def training(videos, start, stop, read=None, **settings):

@@ -74,7 +74,7 @@ import os
 from contextlib import closing
 import numpy as np
 from videomae_jax.config import DataConfig, VideoMAEConfig
-from videomae_jax.data.clips.readers import CentreClip
+from videomae_jax.data.clips.readers import centre_view
 from videomae_jax.data.loading.batches import each_video
 from videomae_jax.data.sources import read_videos
 from videomae_jax.data.video.writing import write_video
@@ -83,7 +83,7 @@ print("begun")
 os.mkdir("videos")
 for name in ("videos/a.mp4", "videos/b.mp4"):
     write_video(name, np.zeros((20, 32, 32, 3), np.uint8), 25)
-reader = CentreClip(VideoMAEConfig(image_size=32, num_frames=4), DataConfig())
+reader = centre_view(VideoMAEConfig(image_size=32, num_frames=4), DataConfig())
 with closing(each_video(read_videos(["videos"]), reader, batch_size=2, num_workers=2)) as batches:
     for batch in batches:
         print(batch.arrays["video"].shape, len(batch.failures))

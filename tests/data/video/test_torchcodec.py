@@ -12,7 +12,7 @@ from test_decoder import encode, moving_square
 from test_faults import ShownWhenDecoded, remux
 
 from videomae_jax.config import DataConfig, VideoMAEConfig
-from videomae_jax.data.clips.readers import CentreClip
+from videomae_jax.data.clips.readers import centre_view
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import open_record
 from videomae_jax.data.video import torchcodec as video_torchcodec
@@ -70,7 +70,7 @@ def test_a_reader_takes_the_decoder_of_its_settings(torchcodec, path, monkeypatc
     used = []
     load = video_torchcodec._load
     monkeypatch.setattr(video_torchcodec, "_load", lambda: used.append(True) or load())
-    clips = [CentreClip(model, DataConfig(decoder=each))(record, None) for each in ("pyav", "torchcodec")]
+    clips = [centre_view(model, DataConfig(decoder=each))(record, None) for each in ("pyav", "torchcodec")]
     assert used == [True]
     assert np.abs(clips[0]["video"].astype(int) - clips[1]["video"]).mean() < 2
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, UInt8
 
-from videomae_jax.config import DataConfig, LabelledDataConfig, ViewsConfig
+from videomae_jax.config import DataConfig, LabelledDataConfig, VideosConfig, ViewsConfig
 from videomae_jax.data.clips.sampling import (
     draw_end,
     draw_start,
@@ -23,7 +23,6 @@ from videomae_jax.data.clips.sampling import (
 from videomae_jax.data.cropping import (
     Box,
     Frame,
-    centre_square,
     draw_box,
     fit_canvas,
     scale_short_side,
@@ -77,9 +76,7 @@ class PretrainClips:
         return arrays
 
     def blank(self) -> Arrays:
-        model = self.model
-        shape = self.data.num_sample, model.num_frames, model.image_size, model.image_size, 3
-        return {"video": np.zeros(shape, np.uint8)}
+        return {"video": _black(self.data.num_sample, self.model)}
 
     def _draw_cut(self, rng: np.random.Generator, height: int, width: int) -> tuple[Box, bool]:
         """The box of a clip, and whether the clip is mirrored."""
@@ -127,28 +124,6 @@ class FinetuneClips:
 
 
 @dataclass(frozen=True)
-class CentreClip:
-    """The middle square of the middle clip: `video` (1 T S S 3) uint8, `label` (1) int32 or -1."""
-
-    model: VideoMAEConfig
-    data: DataConfig | LabelledDataConfig
-
-    def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
-        arrays = self.blank()
-        for frame, wanted in _read_frames(record, self._choose, self.data):
-            arrays["video"][wanted] = centre_square(frame.rgb(), self.model.image_size)
-        return arrays | {"label": _labels(record, 1)}
-
-    def blank(self) -> Arrays:
-        model = self.model
-        video = np.zeros((1, model.num_frames, model.image_size, model.image_size, 3), np.uint8)
-        return {"video": video, "label": np.zeros(1, np.int32)}
-
-    def _choose(self, count: int) -> Int64[np.ndarray, "1 T"]:
-        return segment_indices(count, self.model.num_frames, self.data, 1)
-
-
-@dataclass(frozen=True)
 class TestViews:
     """Temporal segments and spatial crops of a video: `video` (s T S S 3) uint8, `label` (1) int32 or -1.
 
@@ -156,7 +131,7 @@ class TestViews:
     """
 
     model: VideoMAEConfig
-    data: LabelledDataConfig
+    data: VideosConfig
     views: ViewsConfig
 
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
@@ -172,18 +147,26 @@ class TestViews:
         return arrays | {"label": _labels(record, 1)}
 
     def blank(self) -> Arrays:
-        model, count = self.model, self.views.num_segments * self.views.num_crops
-        video = np.zeros((count, model.num_frames, model.image_size, model.image_size, 3), np.uint8)
-        return {"video": video, "label": np.zeros(1, np.int32)}
+        count = self.views.num_segments * self.views.num_crops
+        return {"video": _black(count, self.model), "label": np.zeros(1, np.int32)}
 
     def _choose(self, count: int) -> Int64[np.ndarray, "segments T"]:
         return segment_indices(count, self.model.num_frames, self.data, self.views.num_segments)
+
+
+def centre_view(model: VideoMAEConfig, data: VideosConfig) -> TestViews:
+    """The reader of a validation: the centre crop of the middle clip."""
+    return TestViews(model, data, ViewsConfig(num_segments=1, num_crops=1))
 
 
 def _generators(key: Key | None, num_sample: int) -> list[np.random.Generator]:
     """A generator for each clip of a video; the first also draws the frames, which all clips share."""
     assert key is not None, "readers for training draw from a key"
     return [np.random.default_rng([_CLIP, *key, clip]) for clip in range(num_sample)]
+
+
+def _black(clips: int, model: VideoMAEConfig) -> UInt8[np.ndarray, "clips T S S 3"]:
+    return np.zeros((clips, model.num_frames, model.image_size, model.image_size, 3), np.uint8)
 
 
 def _labels(record: VideoRecord, num_sample: int) -> np.ndarray:
@@ -193,7 +176,7 @@ def _labels(record: VideoRecord, num_sample: int) -> np.ndarray:
 def _read_frames(
     record: VideoRecord,
     choose: Callable[[int], Int64[np.ndarray, "s T"]],
-    data: DataConfig | LabelledDataConfig,
+    data: VideosConfig,
 ) -> Iterator[tuple[Frame, Bool[np.ndarray, "s T"]]]:
     """Each frame that is needed, and where; `choose` gives frames of the segment by its length."""
     with open_record(record, data.decoder, data.max_pixels) as video:

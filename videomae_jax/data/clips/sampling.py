@@ -7,7 +7,7 @@ of `num_frames` even parts. `num_frames_in_video` counts the frames of the segme
 import numpy as np
 from jaxtyping import Int64
 
-from videomae_jax.config import DataConfig, LabelledDataConfig
+from videomae_jax.config import LabelledDataConfig, VideosConfig
 
 
 def num_starts(num_frames_in_video: int, num_frames: int, sampling_rate: int) -> int:
@@ -124,7 +124,7 @@ def uniform_centre_indices(num_frames_in_video: int, num_frames: int) -> Int64[n
 
 
 def segment_indices(
-    num_frames_in_video: int, num_frames: int, data: DataConfig | LabelledDataConfig, num_segments: int
+    num_frames_in_video: int, num_frames: int, data: VideosConfig, num_segments: int
 ) -> Int64[np.ndarray, "segments T"]:
     """The clips of a test, sampled as `data` says; a single one is the middle, as when validating."""
     if isinstance(data, LabelledDataConfig) and data.sampling == "uniform":

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from videomae_jax.config import FinetuneConfig
-from videomae_jax.data.clips.readers import CentreClip, FinetuneClips
+from videomae_jax.data.clips.readers import FinetuneClips, TestViews, centre_view
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.pixels import normalize
 from videomae_jax.training.augmentation.augment import augment
@@ -41,8 +41,8 @@ class Finetuning:
         return FinetuneClips(self.config.model, self.config.data)
 
     @property
-    def validation_clips(self) -> CentreClip:
-        return CentreClip(self.config.model, self.config.data)
+    def validation_clips(self) -> TestViews:
+        return centre_view(self.config.model, self.config.data)
 
     def init_params(self, key: jax.Array) -> Params:
         return self.model.init_params(key)

@@ -9,7 +9,7 @@ from einops import repeat
 from jaxtyping import Array, Float
 
 from videomae_jax.config import PretrainConfig
-from videomae_jax.data.clips.readers import CentreClip, PretrainClips
+from videomae_jax.data.clips.readers import PretrainClips, TestViews, centre_view
 from videomae_jax.models.masking import Mask, sample_mask
 from videomae_jax.models.pretraining import VideoMAEForPreTraining, init_params, masked_losses
 from videomae_jax.training.objectives.objective import Arrays, Metrics, Params
@@ -27,8 +27,8 @@ class Pretraining:
         return PretrainClips(self.config.model, self.config.data)
 
     @property
-    def validation_clips(self) -> CentreClip:
-        return CentreClip(self.config.model, self.config.data)
+    def validation_clips(self) -> TestViews:
+        return centre_view(self.config.model, self.config.data)
 
     def init_params(self, key: jax.Array) -> Params:
         return init_params(self.config.model, key)
