@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import replace
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from documents import PAGES, ROOT, Block, read_blocks
 from videomae_jax import VideoMAEForPreTraining, cli
 from videomae_jax.config import SIZES, FinetuneConfig, VideoMAEConfig, load_config
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
-from videomae_jax.models.pretraining import init_params
 
 README = read_blocks(ROOT / "README.md")
 BLOCKS = README + [block for page in PAGES if page != ROOT / "README.md" for block in read_blocks(page)]
@@ -193,7 +191,7 @@ def world(tmp_path_factory):
 
 def _published(config: VideoMAEConfig, folder: Path) -> None:
     """Weights in the place of published ones: of their shape of clips, and one narrow layer."""
-    params = jax.jit(partial(init_params, config))(jax.random.key(0))
+    params = jax.jit(VideoMAEForPreTraining(config).init_params)(jax.random.key(0))
     published = folder / "MCG-NJU" / "videomae-base"
     VideoMAEForPreTraining(config).save_pretrained(published, params)
     sizes = {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}

@@ -1,14 +1,12 @@
 """Generated videos, and weights to make features of them with."""
 
-from functools import partial
-
 import jax
 import pytest
 
 from videomae_jax.checkpoints.orbax import CheckpointWriter
 from videomae_jax.config import CheckpointConfig, load_config
 from videomae_jax.data.synthetic import write_synthetic_videos
-from videomae_jax.models.pretraining import init_params
+from videomae_jax.models.pretraining import VideoMAEForPreTraining
 from videomae_jax.training.run_folder import describe
 
 TINY = load_config("tiny")
@@ -33,7 +31,7 @@ def video(videos):
 def pretrained(tmp_path_factory):
     """A work folder of pre-training, with weights of which none is at its plain start."""
     folder = tmp_path_factory.mktemp("pretrained")
-    params = jax.jit(partial(init_params, TINY.model))(jax.random.key(0))
+    params = jax.jit(VideoMAEForPreTraining(TINY.model).init_params)(jax.random.key(0))
     params["encoder"]["norm"]["bias"] += 0.3
     writer = CheckpointWriter(folder, CheckpointConfig())
     writer.save(3, {"params": params}, {"config": describe(TINY)})

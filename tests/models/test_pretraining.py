@@ -13,7 +13,7 @@ from videomae_jax.models.masking import tube_mask
 from videomae_jax.models.patches import patchify, unpatchify
 from videomae_jax.models.pixels import tubelet_targets
 from videomae_jax.models.position import sinusoid_table
-from videomae_jax.models.pretraining import VideoMAEForPreTraining, init_params, masked_losses
+from videomae_jax.models.pretraining import VideoMAEForPreTraining, masked_losses
 
 CONFIG = load_config("tiny").model
 MODEL = VideoMAEForPreTraining(CONFIG)
@@ -21,7 +21,7 @@ MODEL = VideoMAEForPreTraining(CONFIG)
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.jit(lambda key: init_params(CONFIG, key))(jax.random.key(0))
+    return jax.jit(VideoMAEForPreTraining(CONFIG).init_params)(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_positions_are_float64_sines_of_the_flat_index():
 
 def test_parameters_start_as_the_original_draws_them():
     config = replace(SIZES["small"], num_hidden_layers=2, decoder_num_hidden_layers=2)
-    params = jax.jit(lambda key: init_params(config, key))(jax.random.key(0))
+    params = jax.jit(VideoMAEForPreTraining(config).init_params)(jax.random.key(0))
 
     def bound(kernel, expected):
         assert float(jnp.abs(kernel).max()) == pytest.approx(expected, rel=0.01)

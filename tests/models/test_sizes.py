@@ -16,9 +16,9 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.py"))
 
 
 def count(config):
-    from videomae_jax.models.pretraining import init_params
+    from videomae_jax.models.pretraining import VideoMAEForPreTraining
 
-    shapes = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
+    shapes = jax.eval_shape(VideoMAEForPreTraining(config).init_params, jax.random.key(0))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 

@@ -11,7 +11,7 @@ import pytest
 from videomae_jax.checkpoints.names import flatten
 from videomae_jax.config import OptimConfig, PretrainConfig, load_config
 from videomae_jax.models.masking import tube_mask
-from videomae_jax.models.pretraining import init_params
+from videomae_jax.models.pretraining import VideoMAEForPreTraining
 from videomae_jax.training.objectives.pretraining import Pretraining
 from videomae_jax.training.optimizer import decay_mask, effective_lr, layer_scales, warmup_cosine
 from videomae_jax.training.state import init_state
@@ -19,7 +19,7 @@ from videomae_jax.training.step import optimizer_step
 
 TINY = load_config("tiny")
 assert isinstance(TINY, PretrainConfig)
-SHAPES = jax.eval_shape(partial(init_params, TINY.model), jax.random.key(0))
+SHAPES = jax.eval_shape(VideoMAEForPreTraining(TINY.model).init_params, jax.random.key(0))
 
 
 def test_schedule_is_the_originals():
@@ -67,7 +67,7 @@ def test_layers_learn_slower_the_further_they_are_from_the_head():
 
 @pytest.fixture(scope="module")
 def setting():
-    params = jax.jit(lambda key: init_params(TINY.model, key))(jax.random.key(0))
+    params = jax.jit(VideoMAEForPreTraining(TINY.model).init_params)(jax.random.key(0))
     video = jax.random.randint(jax.random.key(1), (4, 8, 32, 32, 3), 0, 256).astype(jnp.uint8)
     return params, video, tube_mask(jax.random.key(2), 4, TINY.model.grid, 0.75)
 

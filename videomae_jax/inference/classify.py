@@ -19,9 +19,9 @@ from videomae_jax.data.records import VideoLike, as_records
 from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
 from videomae_jax.errors import InputError, printable
-from videomae_jax.inference.evaluation.scores import best_classes
 from videomae_jax.inference.evaluation.views import Sampling, choose_views
 from videomae_jax.inference.predictor import Predictor, score_videos
+from videomae_jax.models.ranking import best_classes
 
 _BAR = 30
 

@@ -19,12 +19,26 @@ from videomae_jax.model_config import VideoMAEConfig, are_numbers
 from videomae_jax.models.blocks import Params
 from videomae_jax.models.encoder import Encoder, HiddenStates, all_tubelets
 from videomae_jax.models.patches import check_bound
-from videomae_jax.models.pretrained import changed, compare_for_training, fit, load, load_weights, save, taken
+from videomae_jax.models.pretrained import (
+    changed,
+    compare_for_training,
+    fit,
+    init_on_a_clip,
+    load,
+    load_weights,
+    save,
+    taken,
+)
 from videomae_jax.processing import Processing
 
 log = logging.getLogger(__name__)
 
 kernel_init = nn.initializers.normal(0.02)
+_BY_TOKEN_0 = (
+    "%s says use_mean_pooling=false: it classifies by token 0, one corner patch of the first frames, and not "
+    "by a CLS token, which VideoMAE lacks. It is run as it was trained; a new classifier does better with "
+    "the mean of all tokens."
+)
 _TRAINING_ONLY = ("decoder.", "mask_token", "encoder_to_decoder.", "encoder.norm.")
 
 
@@ -157,12 +171,7 @@ class VideoMAEForVideoClassification(nn.Module):
                 *next(pair for pair in zip(old_names, config.id2label, strict=True) if pair[0] != pair[1]),
             )
         if not config.use_mean_pooling:
-            log.warning(
-                "%s says use_mean_pooling=false: it classifies by token 0, one corner patch of the first "
-                "frames, and not by a CLS token, which VideoMAE lacks. It is run as it was trained; a new "
-                "classifier does better with the mean of all tokens.",
-                source,
-            )
+            log.warning(_BY_TOKEN_0, source)
         model = cls(config, processing=processing)
         return model, fit(source, model, tensors)
 
@@ -225,9 +234,6 @@ class VideoMAEForVideoClassification(nn.Module):
     @nn.nowrap
     def init_params(self, key: jax.Array) -> Params:
         """Fresh parameters, drawn as the original draws them for fine-tuning."""
-        config = self.config
-        if not config.num_labels:
+        if not self.config.num_labels:
             raise ValueError("a classifier needs classes: give its config num_labels=... or id2label=...")
-        size = config.image_size
-        clip = jnp.zeros((1, config.num_frames, size, size, config.num_channels))
-        return jax.jit(self.init)(key, clip)["params"]
+        return init_on_a_clip(self, key)

@@ -24,7 +24,7 @@ from videomae_jax.models.blocks import (
 )
 from videomae_jax.models.patches import check_bound, check_video, patchify
 from videomae_jax.models.position import sinusoid_table
-from videomae_jax.models.pretrained import fit, load, save
+from videomae_jax.models.pretrained import fit, init_on_a_clip, load, save
 from videomae_jax.processing import Processing
 
 torch_linear_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -172,7 +172,4 @@ class VideoMAEModel(nn.Module):
     @nn.nowrap
     def init_params(self, key: jax.Array) -> Params:
         """Fresh parameters, drawn as for pre-training."""
-        config = self.config
-        size = config.image_size
-        clip = jnp.zeros((1, config.num_frames, size, size, config.num_channels))
-        return jax.jit(self.init)(key, clip)["params"]
+        return init_on_a_clip(self, key)

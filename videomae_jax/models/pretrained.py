@@ -213,6 +213,13 @@ def fit(
     return jax.tree.map(jnp.asarray, tree)
 
 
+def init_on_a_clip(model: Any, key: jax.Array) -> Params:
+    """Fresh parameters of a model that is called with clips."""
+    config, size = model.config, model.config.image_size
+    clip = jnp.zeros((1, config.num_frames, size, size, config.num_channels))
+    return jax.jit(model.init)(key, clip)["params"]
+
+
 def save(folder: str | Path, model: Model, params: Params) -> None:
     """Write a Hugging Face folder, whole or not at all.
 

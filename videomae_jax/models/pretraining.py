@@ -202,7 +202,9 @@ class VideoMAEForPreTraining(nn.Module):
     @nn.nowrap
     def init_params(self, key: jax.Array) -> Params:
         """Fresh parameters, drawn as the original draws them."""
-        return init_params(self.config, key)
+        tubelet = jnp.zeros((1, 1, self.config.values_per_tubelet))
+        visible, masked = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.int32)
+        return self.init(key, tubelet, visible, masked, method="predict")["params"]
 
 
 def _check_decoder(source: str | Path, tensors: Tensors) -> None:
@@ -235,11 +237,3 @@ def masked_losses(
     targets = tubelet_targets(hidden, model.config.norm_pix_loss)
     error = _squared_error(logits, targets).mean(axis=(1, 2))
     return error, jnp.mean(targets**2, axis=(1, 2, 3))
-
-
-def init_params(config: VideoMAEConfig, key: jax.Array) -> Params:
-    """Fresh parameters of `VideoMAEForPreTraining`, drawn as the original draws them."""
-    model = VideoMAEForPreTraining(config)
-    tubelet = jnp.zeros((1, 1, config.values_per_tubelet))
-    visible, masked = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.int32)
-    return model.init(key, tubelet, visible, masked, method="predict")["params"]

@@ -132,44 +132,31 @@ def _mesh(step: Step) -> Any:
     return make_mesh(step.config.mesh.fsdp, devices)
 
 
-def _placed(tree: Any, shardings: Any) -> Any:
-    """Shapes that know where they lie; `shardings` is one for all leaves or one for each."""
-    import jax
-
-    if isinstance(shardings, jax.sharding.Sharding):
-        shardings = jax.tree.map(lambda _: shardings, tree)
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        tree,
-        shardings,
-    )
-
-
 def _clips(blank: dict[str, Any], count: int, mesh: Any) -> Any:
     """The shapes of a batch of `count` clips, from what a reader makes of one video."""
     import jax
 
-    from videomae_jax.training.sharding import batch_sharding
+    from videomae_jax.training.sharding import batch_sharding, placed
 
     shapes = {
         name: jax.ShapeDtypeStruct((count, *value.shape[1:]), value.dtype) for name, value in blank.items()
     }
-    return _placed(shapes, batch_sharding(mesh))
+    return placed(shapes, batch_sharding(mesh))
 
 
 def _key(mesh: Any) -> Any:
     import jax
 
-    from videomae_jax.training.sharding import replicated
+    from videomae_jax.training.sharding import placed, replicated
 
-    return _placed(jax.eval_shape(lambda: jax.random.key(0)), replicated(mesh))
+    return placed(jax.eval_shape(lambda: jax.random.key(0)), replicated(mesh))
 
 
 def _train(step: Step, mesh: Any) -> tuple[Any, tuple[Any, ...], Any]:
     """The training step, the shapes of its arguments, and those of the batch among them."""
     from videomae_jax.training.optimizer import warmup_cosine
     from videomae_jax.training.resolve import objective_of
-    from videomae_jax.training.sharding import state_shardings
+    from videomae_jax.training.sharding import placed, state_shardings
     from videomae_jax.training.state import state_shapes
     from videomae_jax.training.step import make_train_step
 
@@ -177,7 +164,7 @@ def _train(step: Step, mesh: Any) -> tuple[Any, tuple[Any, ...], Any]:
     steps = 1000  # An epoch's steps: any number compiles to the same schedule.
     schedule = warmup_cosine(config.optim, config.batch_size, steps, config.epochs * steps)
     shapes = state_shapes(task)
-    state = _placed(shapes, state_shardings(mesh, shapes))
+    state = placed(shapes, state_shardings(mesh, shapes))
     batch = _clips(task.train_clips.blank(), step.clips, mesh)
     return make_train_step(task, mesh, schedule), (state, batch, _key(mesh)), batch
 
@@ -188,7 +175,7 @@ def _evaluate(step: Step, mesh: Any) -> tuple[Any, tuple[Any, ...], Any]:
 
     from videomae_jax.inference.predictor import Normalization, view_scores
     from videomae_jax.training.resolve import objective_of
-    from videomae_jax.training.sharding import OnMesh, batch_sharding, replicated, state_shardings
+    from videomae_jax.training.sharding import OnMesh, batch_sharding, placed, replicated, state_shardings
     from videomae_jax.training.state import state_shapes
     from videomae_jax.training.step import make_validation_step
 
@@ -202,9 +189,9 @@ def _evaluate(step: Step, mesh: Any) -> tuple[Any, tuple[Any, ...], Any]:
             in_shardings=(replicated(mesh), batch_sharding(mesh)),
             out_shardings=batch_sharding(mesh),
         )
-        return OnMesh(jitted, mesh), (_placed(params, replicated(mesh)), batch["video"]), batch
-    weights = _placed(jax.ShapeDtypeStruct((step.clips,), "float32"), batch_sharding(mesh))
-    arguments = _placed(params, state_shardings(mesh, params)), batch, weights, _key(mesh)
+        return OnMesh(jitted, mesh), (placed(params, replicated(mesh)), batch["video"]), batch
+    weights = placed(jax.ShapeDtypeStruct((step.clips,), "float32"), batch_sharding(mesh))
+    arguments = placed(params, state_shardings(mesh, params)), batch, weights, _key(mesh)
     return make_validation_step(task, mesh), arguments, batch
 
 

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal
 
 import jax
 from jax.sharding import Mesh
 
+from videomae_jax.checkpoints.names import flatten
 from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig, check_trainable
 from videomae_jax.data.labels import Classes, read_classes, read_labelled
 from videomae_jax.data.loading.slots import Share, steps_per_epoch
@@ -23,14 +24,14 @@ from videomae_jax.errors import InputError
 from videomae_jax.model_config import are_numbers
 from videomae_jax.models.blocks import arithmetic
 from videomae_jax.models.flops import flops_per_clip, peak_flops
-from videomae_jax.models.masking import sample_mask
+from videomae_jax.models.masking import Mask, sample_mask
 from videomae_jax.training.multihost.hosts import Fact
 from videomae_jax.training.objectives.finetuning import Finetuning
 from videomae_jax.training.objectives.objective import Objective
 from videomae_jax.training.objectives.pretraining import Pretraining
 from videomae_jax.training.optimizer import Schedule, warmup_cosine
-from videomae_jax.training.run_folder import describe, flat
-from videomae_jax.training.sharding import make_mesh, state_shardings
+from videomae_jax.training.run_folder import describe
+from videomae_jax.training.sharding import make_mesh, placed, state_shardings
 from videomae_jax.training.state import state_shapes
 from videomae_jax.versions import version_of
 
@@ -124,7 +125,7 @@ class ResolvedRun:
         }
         if self.classes:
             facts["classes"] = (json.dumps(self.classes.names), str(len(self.classes.names)))
-        settings = flat(describe(self.config))
+        settings = flatten(describe(self.config))
         return facts | {
             name: (json.dumps(value), str(value))
             for name, value in settings.items()
@@ -170,31 +171,19 @@ def resolve_run(config: RunConfig) -> ResolvedRun:
             config, classes, videos, val_videos, test_videos = _read_labelled(config, sources)
         else:
             assert isinstance(config, PretrainConfig)
+            _check_mask(config)
             classes, test_videos = None, ()
             videos = read_videos(sources, config.data.root)
             val_videos = read_videos(config.data.val, config.data.root, "val")
-            draw = partial(sample_mask, config.mask_type, batch=1, grid=config.model.grid)
-            jax.eval_shape(lambda key: draw(key=key, ratio=config.mask_ratio), jax.random.key(0))
         counts = [len(read_videos([source], config.data.root)) for source in sources] if weights else []
         shares = tuple(zip(counts, weights, strict=True))
         mesh = make_mesh(config.mesh.fsdp)
         per_epoch = steps_per_epoch(len(videos), config.batch_size)
         total = config.epochs * per_epoch
         schedule = warmup_cosine(config.optim, config.batch_size, per_epoch, total)
-    parts = mesh.size * config.optim.accumulation_steps
-    if config.batch_size % parts:
-        raise InputError(
-            f"batch_size={config.batch_size} is not a multiple of {parts} ({mesh.size} devices x "
-            f"{config.optim.accumulation_steps} accumulation steps); change --batch-size"
-            f"{' or --optim.accumulation-steps' * (parts > mesh.size)}"
-        )
+    _check_parts(config, mesh)
     objective = objective_of(config)
     shapes = state_shapes(objective)
-    state_shape = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
-        state_shardings(mesh, shapes),
-    )
     run = ResolvedRun(
         objective,
         videos,
@@ -206,7 +195,7 @@ def resolve_run(config: RunConfig) -> ResolvedRun:
         schedule,
         per_epoch,
         total,
-        state_shape,
+        placed(shapes, state_shardings(mesh, shapes)),
     )
     if run.overlap and jax.process_index() == 0:
         log.warning("%s", run.overlap)
@@ -243,6 +232,26 @@ def _given_classes(config: FinetuneConfig) -> Classes | None:
             "change --model.num-labels, or leave it out"
         )
     return classes.padded(model.num_labels)
+
+
+def _check_parts(config: RunConfig, mesh: Mesh) -> None:
+    """Raise InputError for a batch that cannot be split evenly over devices and accumulation steps."""
+    parts = mesh.size * config.optim.accumulation_steps
+    if config.batch_size % parts:
+        raise InputError(
+            f"batch_size={config.batch_size} is not a multiple of {parts} ({mesh.size} devices x "
+            f"{config.optim.accumulation_steps} accumulation steps); change --batch-size"
+            f"{' or --optim.accumulation-steps' * (parts > mesh.size)}"
+        )
+
+
+def _check_mask(config: PretrainConfig) -> None:
+    """Raise ValueError for a mask of no token or of all."""
+
+    def draw(key: jax.Array) -> Mask:
+        return sample_mask(config.mask_type, key, 1, config.model.grid, config.mask_ratio)
+
+    jax.eval_shape(draw, jax.random.key(0))
 
 
 def _check_counts(config: RunConfig) -> None:

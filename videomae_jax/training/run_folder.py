@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from videomae_jax.checkpoints.names import flatten
 from videomae_jax.config import FREE_ON_RESUME, ONLY_ROUNDING, FinetuneConfig, PretrainConfig, RunConfig
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import write_text
@@ -94,7 +95,7 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Pa
             f"{workdir} holds converted weights and no run that could be continued: name another --workdir, "
             f"and start from these weights with --init-from {workdir}"
         )
-    before, after = _defaults(saved["config"]) | flat(saved["config"]), flat(now["config"])
+    before, after = _defaults(saved["config"]) | flatten(saved["config"]), flatten(now["config"])
     changes = [
         f"  {name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
         for name in sorted(before.keys() | after.keys())
@@ -128,7 +129,7 @@ def changed_arithmetic(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
     Both may have `arithmetic`, what the machine made of the settings that leave it the choice.
     """
-    before, after = _defaults(saved["config"]) | flat(saved["config"]), flat(now["config"])
+    before, after = _defaults(saved["config"]) | flatten(saved["config"]), flatten(now["config"])
     changes = [
         f"{name} {before[name]} -> {after[name]}" for name in ONLY_ROUNDING if before[name] != after[name]
     ]
@@ -149,15 +150,7 @@ def changed_arithmetic(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     kind = FinetuneConfig if "augment" in config else PretrainConfig
-    return flat(describe(kind(VideoMAEConfig())))
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
+    return flatten(describe(kind(VideoMAEConfig())))
 
 
 def _is_free(name: str) -> bool:

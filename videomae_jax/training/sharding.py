@@ -67,6 +67,17 @@ def state_shardings(mesh: Mesh | AbstractMesh, state: Any) -> Any:
     )
 
 
+def placed(tree: Any, shardings: Any) -> Any:
+    """Shapes that know where they lie; `shardings` is one for all leaves or one for each."""
+    if isinstance(shardings, jax.sharding.Sharding):
+        shardings = jax.tree.map(lambda _: shardings, tree)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        shardings,
+    )
+
+
 @dataclass(frozen=True)
 class OnMesh:
     """A jitted function called with its mesh set: without it, the modules' axis names silently do nothing."""

@@ -5,14 +5,8 @@ import pytest
 from PIL import Image
 
 from videomae_jax.inference.evaluation.confusion import draw_confusion
-from videomae_jax.inference.evaluation.scores import (
-    Accuracy,
-    accuracy,
-    best_classes,
-    class_accuracies,
-    classes_ahead,
-    confusion_matrix,
-)
+from videomae_jax.inference.evaluation.scores import Accuracy, accuracy, class_accuracies, confusion_matrix
+from videomae_jax.models.ranking import best_classes, classes_ahead
 
 # By hand: hit; second; a tie that the lower number wins, for and against; last.
 SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.4, 0.4, 0.2], [0.4, 0.4, 0.2], [0.6, 0.3, 0.1]])

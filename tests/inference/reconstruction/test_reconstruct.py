@@ -1,7 +1,6 @@
 """Reconstructions: honest unless asked otherwise, and scored as training scores."""
 
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +12,14 @@ from videomae_jax.inference.reconstruction.brightness import guess_statistics, n
 from videomae_jax.inference.reconstruction.reconstruct import GREY, reconstruct
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.models.patches import patchify
-from videomae_jax.models.pretraining import VideoMAEForPreTraining, init_params, masked_losses
+from videomae_jax.models.pretraining import VideoMAEForPreTraining, masked_losses
 
 CONFIG = load_config("tiny").model
 
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.jit(partial(init_params, CONFIG))(jax.random.key(0))
+    return jax.jit(VideoMAEForPreTraining(CONFIG).init_params)(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")

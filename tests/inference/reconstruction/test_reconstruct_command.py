@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from functools import partial
 
 import jax
 import numpy as np
@@ -18,7 +17,7 @@ from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError
 from videomae_jax.inference.reconstruction.command import captions
 from videomae_jax.inference.reconstruction.reconstruct import Reconstruction
-from videomae_jax.models.pretraining import init_params
+from videomae_jax.models.pretraining import VideoMAEForPreTraining
 from videomae_jax.training.run_folder import describe
 
 TINY = load_config("tiny")
@@ -29,7 +28,7 @@ def workdir(tmp_path_factory):
     """A work folder with a checkpoint of fresh parameters."""
     folder = tmp_path_factory.mktemp("run")
     writer = CheckpointWriter(folder, CheckpointConfig())
-    params = jax.jit(partial(init_params, TINY.model))(jax.random.key(0))
+    params = jax.jit(VideoMAEForPreTraining(TINY.model).init_params)(jax.random.key(0))
     writer.save(3, {"params": params}, {"config": describe(TINY)})
     writer.wait()
     return folder

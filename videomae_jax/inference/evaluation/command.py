@@ -20,11 +20,11 @@ from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_folder
 from videomae_jax.inference.evaluation.files import FILES, describe_evaluation, write_evaluation
-from videomae_jax.inference.evaluation.scores import TOP
 from videomae_jax.inference.evaluation.scoring import Evaluation, evaluate_videos
 from videomae_jax.inference.evaluation.trained_videos import read_trained_videos
 from videomae_jax.inference.evaluation.views import Sampling, choose_views
 from videomae_jax.inference.predictor import Predictor
+from videomae_jax.models.ranking import TOP
 from videomae_jax.training.multihost.hosts import Hosts
 
 log = logging.getLogger(__name__)

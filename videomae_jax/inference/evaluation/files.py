@@ -20,10 +20,11 @@ from videomae_jax.data.records import list_digest
 from videomae_jax.errors import InputError
 from videomae_jax.files import write_json, write_text
 from videomae_jax.inference.evaluation.confusion import draw_confusion
-from videomae_jax.inference.evaluation.scores import TOP, Accuracy, best_classes, confusion_matrix
+from videomae_jax.inference.evaluation.scores import Accuracy, confusion_matrix
 from videomae_jax.inference.evaluation.scoring import Evaluation
 from videomae_jax.inference.predictor import Predictor
 from videomae_jax.models.blocks import compute_dtype
+from videomae_jax.models.ranking import TOP, best_classes
 from videomae_jax.versions import version_of
 
 FILES = ("evaluation.json", "predictions.csv", "classes.csv", "confusion.png", "failures.csv")

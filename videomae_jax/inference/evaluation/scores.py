@@ -1,4 +1,4 @@
-"""How well scores of classes fit labels. Of equal scores, the class with the lowest number is the better."""
+"""How well scores of classes fit labels."""
 
 import math
 from dataclasses import dataclass
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Int64
 
-TOP = 5
-"""Accuracy is also counted among so many best classes, where there are more classes."""
+from videomae_jax.models.ranking import best_classes, classes_ahead
 
 
 @dataclass(frozen=True)
@@ -49,18 +48,6 @@ class ClassAccuracy:
         return self.correct / self.videos if self.videos else None
 
 
-def best_classes(scores: Float[np.ndarray, "n y"], k: int) -> Int64[np.ndarray, "n k"]:
-    """The `k` best classes of each row, the best first."""
-    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
-
-
-def classes_ahead(scores: Float[np.ndarray, "n y"], labels: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """How many classes are better than the label's own: 0 is a hit, below 5 a hit among the best five."""
-    own = np.take_along_axis(scores, labels[:, None], axis=1)
-    before = np.arange(scores.shape[1]) < labels[:, None]
-    return ((scores > own) | ((scores == own) & before)).sum(axis=1)
-
-
 def accuracy(
     scores: Float[np.ndarray, "n y"], labels: Int[np.ndarray, " n"], k: int, failed: int = 0
 ) -> Accuracy:
@@ -87,12 +74,9 @@ def confusion_matrix(
 
 
 __all__ = [
-    "TOP",
     "Accuracy",
     "ClassAccuracy",
     "accuracy",
-    "best_classes",
     "class_accuracies",
-    "classes_ahead",
     "confusion_matrix",
 ]

@@ -19,9 +19,10 @@ from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.loading.slots import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import RunError
-from videomae_jax.inference.evaluation.scores import TOP, Accuracy, ClassAccuracy, accuracy, class_accuracies
+from videomae_jax.inference.evaluation.scores import Accuracy, ClassAccuracy, accuracy, class_accuracies
 from videomae_jax.inference.predictor import Predictor, Scored, score_videos
 from videomae_jax.model_config import ScoreKind
+from videomae_jax.models.ranking import TOP
 
 
 @dataclass(frozen=True, eq=False)

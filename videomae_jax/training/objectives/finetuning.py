@@ -11,13 +11,11 @@ from videomae_jax.config import FinetuneConfig
 from videomae_jax.data.clips.readers import FinetuneClips, TestViews, centre_view
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.pixels import normalize
+from videomae_jax.models.ranking import TOP, classes_ahead
 from videomae_jax.training.augmentation.augment import augment
 from videomae_jax.training.augmentation.mixing import mix, soft_targets
 from videomae_jax.training.objectives.objective import Arrays, Metrics, Params
 from videomae_jax.training.optimizer import layer_scales
-
-TOP = 5
-"""Validation accuracy is also counted among so many best classes, where there are more classes."""
 
 
 def soft_cross_entropy(logits: Float[Array, "b y"], targets: Float[Array, "b y"]) -> Float[Array, " b"]:
@@ -86,10 +84,8 @@ class Finetuning:
         logits = self._logits(params, normalize(arrays["video"]))
         own = jnp.take_along_axis(logits, arrays["label"][:, None], axis=1)
         losses = jax.nn.logsumexp(logits, axis=1) - own[:, 0]
-        # Of equal scores the class with the lowest number counts as the better.
-        before = jnp.arange(logits.shape[1]) < arrays["label"][:, None]
-        rank = jnp.sum((logits > own) | ((logits == own) & before), axis=1)
-        sums = {"loss": jnp.sum(losses * weights), "top1": jnp.sum((rank < 1) * weights)}
+        ahead = classes_ahead(logits, arrays["label"])
+        sums = {"loss": jnp.sum(losses * weights), "top1": jnp.sum((ahead < 1) * weights)}
         if self.config.model.num_labels > TOP:
-            sums["top5"] = jnp.sum((rank < TOP) * weights)
+            sums["top5"] = jnp.sum((ahead < TOP) * weights)
         return sums | {"count": jnp.sum(weights)}

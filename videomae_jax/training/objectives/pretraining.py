@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from videomae_jax.config import PretrainConfig
 from videomae_jax.data.clips.readers import PretrainClips, TestViews, centre_view
 from videomae_jax.models.masking import Mask, sample_mask
-from videomae_jax.models.pretraining import VideoMAEForPreTraining, init_params, masked_losses
+from videomae_jax.models.pretraining import VideoMAEForPreTraining, masked_losses
 from videomae_jax.training.objectives.objective import Arrays, Metrics, Params
 
 
@@ -23,6 +23,10 @@ class Pretraining:
     best: ClassVar[str | None] = None
 
     @property
+    def model(self) -> VideoMAEForPreTraining:
+        return VideoMAEForPreTraining(self.config.model)
+
+    @property
     def train_clips(self) -> PretrainClips:
         return PretrainClips(self.config.model, self.config.data)
 
@@ -31,10 +35,10 @@ class Pretraining:
         return centre_view(self.config.model, self.config.data)
 
     def init_params(self, key: jax.Array) -> Params:
-        return init_params(self.config.model, key)
+        return self.model.init_params(key)
 
     def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
-        return VideoMAEForPreTraining(self.config.model).start_from(source), {}
+        return self.model.start_from(source), {}
 
     def lr_scales(self, params: Params) -> None:
         return None
@@ -44,15 +48,14 @@ class Pretraining:
         return video, self._mask(key, len(video))
 
     def loss(self, params: Params, batch: tuple[jax.Array, Mask], key: jax.Array) -> Float[Array, ""]:
-        return masked_losses(VideoMAEForPreTraining(self.config.model), params, *batch)[0].mean()
+        return masked_losses(self.model, params, *batch)[0].mean()
 
     def validation_sums(
         self, params: Params, arrays: Arrays, weights: Float[Array, " b"], key: jax.Array
     ) -> Metrics:
         """The masked loss, and the score of predicting zero everywhere."""
         video = arrays["video"]
-        model, mask = VideoMAEForPreTraining(self.config.model), self._mask(key, len(video))
-        loss, zero = masked_losses(model, params, video, mask)
+        loss, zero = masked_losses(self.model, params, video, self._mask(key, len(video)))
         return {
             "loss": jnp.sum(loss * weights),
             "zero_loss": jnp.sum(zero * weights),
