@@ -16,7 +16,7 @@ from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import locked_folder
 from videomae_jax.inference.evaluation.command import Evaluate, evaluate_checkpoint
-from videomae_jax.inference.evaluation.scoring import Evaluation
+from videomae_jax.inference.evaluation.evaluate import Evaluation
 from videomae_jax.inference.reconstruction.command import ReconstructVideo, draw_reconstructions
 from videomae_jax.training.loop import train
 from videomae_jax.training.reporting.curve import draw_curves

@@ -13,8 +13,9 @@ from videomae_jax import VideoClassifier, VideoMAEConfig, cli
 from videomae_jax.config import FinetuneConfig, PretrainConfig, check_trainable, load_config
 from videomae_jax.errors import InputError
 from videomae_jax.inference.clip import read_clip
-from videomae_jax.inference.encoder import ClipEncoder
-from videomae_jax.inference.predictor import Predictor, read_normalization, rows
+from videomae_jax.inference.features.clip_encoder import ClipEncoder
+from videomae_jax.inference.normalization import read_normalization
+from videomae_jax.inference.predictor import Predictor, rows
 from videomae_jax.models.encoder import VideoMAEModel
 from videomae_jax.plan.program import step_on
 from videomae_jax.plan.topology import read_slice

@@ -7,8 +7,9 @@ import pytest
 from random_classifier import CONFIG, DATA, VIEWS, random_classifier, softmax_of, write_run
 
 from videomae_jax import VideoMAEForVideoClassification, VideoMAEImageProcessor, cli
-from videomae_jax.inference.evaluation.views import choose_views
-from videomae_jax.inference.predictor import Normalization, Predictor, read_normalization, rows
+from videomae_jax.inference.normalization import Normalization, read_normalization
+from videomae_jax.inference.predictor import Predictor, rows
+from videomae_jax.inference.views import choose_views
 from videomae_jax.processing import FILES, Processing
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra convert)")

@@ -14,6 +14,3 @@ def params_digest(params: Any) -> str:
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.asarray(leaf, np.float32).tobytes())
     return digest.hexdigest()
-
-
-__all__ = ["params_digest"]

@@ -60,6 +60,3 @@ def processing_of(description: Mapping[str, Any]) -> Processing:
     known |= {name: test.get(name) for name in ("num_segments", "num_crops")}
     known |= {name: run.get(name) for name in ("mask_type", "mask_ratio")}
     return Processing.for_size(run["model"]["image_size"], **known)
-
-
-__all__ = ["KEY", "processing_of", "read_processing"]

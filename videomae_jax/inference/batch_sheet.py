@@ -111,6 +111,3 @@ def _shares(weights: Float[np.ndarray, " y"], names: Sequence[str]) -> str:
     """The classes of a clip with their weights, the greater first."""
     order = np.argsort(-weights, kind="stable")[:2]
     return ", ".join(f"{names[label]}: {weights[label]:.2f}" for label in order if weights[label] > 0)
-
-
-__all__ = ["draw_batch", "show_batch"]

@@ -19,8 +19,8 @@ from videomae_jax.data.records import VideoLike, as_records
 from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
 from videomae_jax.errors import InputError, printable
-from videomae_jax.inference.evaluation.views import Sampling, choose_views
-from videomae_jax.inference.predictor import Predictor, score_videos
+from videomae_jax.inference.predictor import Predictor
+from videomae_jax.inference.views import Sampling, choose_views, score_videos
 from videomae_jax.models.ranking import best_classes
 
 _BAR = 30
@@ -205,6 +205,3 @@ class VideoClassifier:
         names, values = self.predictor.config.id2label, self.predictor.config.score_kind == "value"
         order = range(len(scores))[:top_k] if values else best_classes(scores[None], top_k)[0]
         return [Prediction(names[number], float(scores[number]), int(number)) for number in order]
-
-
-__all__ = ["Classify", "Prediction", "VideoClassifier", "classify"]

@@ -42,6 +42,3 @@ def read_timed_clip(
         raise InputError(str(error)) from error
     seconds = float(times[-1] - times[0]) / max(1, len(times) - 1) * sampling_rate
     return clip, min(max(seconds, 0.05), 0.5)
-
-
-__all__ = ["read_clip", "read_timed_clip"]

@@ -49,17 +49,3 @@ def write_caption(draw: ImageDraw.ImageDraw, top: int, caption: Sequence[str]) -
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The font of all texts."""
     return ImageFont.load_default(size)
-
-
-__all__ = [
-    "GAP",
-    "LINE",
-    "MARGIN",
-    "TEXT",
-    "blank_paper",
-    "enlarge",
-    "font",
-    "save_gif",
-    "save_picture",
-    "write_caption",
-]

@@ -39,6 +39,3 @@ def _tell(step: Step, compiled: Compiled) -> None:
     said = "?" if size is None else f"{size / GIB:.2f} GiB"
     fits = "fits" if compiled.fits(step.slice) else "does not fit"
     print(f"tried {flags(step)}: {said}, {fits} ({compiled.seconds:.0f} s)", file=sys.stderr, flush=True)
-
-
-__all__ = ["plan"]

@@ -80,6 +80,8 @@ def compile_step(step: Step) -> Compiled:
     """Compile a step in this process."""
     import jax
 
+    from videomae_jax.training.memory import is_out_of_memory
+
     mesh = _mesh(step)
     began = time.monotonic()
     function, arguments, batch = _train(step, mesh) if step.stage == "train" else _evaluate(step, mesh)
@@ -87,7 +89,7 @@ def compile_step(step: Step) -> Compiled:
         with jax.set_mesh(mesh):
             compiled = function.jitted.lower(*arguments).compile()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         said = str(error).splitlines()[0]
         return Compiled(time.monotonic() - began, said, needed_bytes(said))
@@ -173,7 +175,8 @@ def _evaluate(step: Step, mesh: Any) -> tuple[Any, tuple[Any, ...], Any]:
     """As `_train`: the classifier's on views of videos, or the masked loss of validation videos."""
     import jax
 
-    from videomae_jax.inference.predictor import Normalization, view_scores
+    from videomae_jax.inference.normalization import Normalization
+    from videomae_jax.inference.predictor import view_scores
     from videomae_jax.training.resolve import objective_of
     from videomae_jax.training.sharding import OnMesh, batch_sharding, placed, replicated, state_shardings
     from videomae_jax.training.state import state_shapes
@@ -204,5 +207,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-__all__ = ["compile_elsewhere", "compile_step", "needed_bytes"]

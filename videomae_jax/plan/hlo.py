@@ -194,6 +194,3 @@ def _group_size(rest: str) -> int:
 def _array_bytes(dtype: str, sizes: str) -> int:
     bits = 8 if dtype == "pred" else int(re.findall(r"\d+", dtype)[0])
     return prod(int(size) for size in sizes.split(",") if size) * bits // 8
-
-
-__all__ = ["Collective", "read_collectives"]

@@ -137,6 +137,3 @@ def step_on(config: RunConfig, stage: Stage, where: Slice) -> Step:
     if where.chips % config.mesh.fsdp:
         raise InputError(f"mesh.fsdp={config.mesh.fsdp} does not divide the {where.chips} chips")
     return step
-
-
-__all__ = ["Compiled", "Stage", "Step", "step_on"]

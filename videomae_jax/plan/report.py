@@ -121,6 +121,3 @@ def flags(step: Step) -> str:
         said.append("--model.remat" if config.model.remat else "--model.no-remat")
         said.append(f"--optim.accumulation-steps {config.optim.accumulation_steps}")
     return " ".join(said[:1] if step.whole_parameters else said)
-
-
-__all__ = ["describe", "flags", "verdict"]

@@ -111,6 +111,3 @@ def _line(one: tuple[int, Compiled], two: tuple[int, Compiled]) -> tuple[float, 
         return 0, 0
     slope = (compiled.peak - second.peak) / (count - other)
     return slope, compiled.peak - slope * count
-
-
-__all__ = ["Found", "candidates", "search"]

@@ -82,6 +82,3 @@ def read_slice(topology: str) -> Slice:
             f"--topology {topology}: a host has 2x2 chips, so in larger slices the first two numbers are even"
         )
     return found_slice
-
-
-__all__ = ["CHIPS", "GIB", "Chip", "Slice", "read_slice"]

@@ -15,11 +15,21 @@ def out_of_memory_explained(advice: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise RunError(
             f"the devices ran out of memory; {advice()}. The compiler said: {str(error).splitlines()[0]}"
         ) from error
+
+
+def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether memory is what the devices, or the compiler for them, had not enough of."""
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
+def smaller_batches() -> str:
+    """What to do where a checkpoint is evaluated or encodes clips."""
+    return "lower --batch-size, or --test-batch-size of a run's final test"
 
 
 def ways_to_save_memory(run: ResolvedRun) -> str:

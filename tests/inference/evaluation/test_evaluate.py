@@ -20,13 +20,18 @@ from videomae_jax.data.labels import read_videos_of_model
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.inference.evaluation import trained_videos
-from videomae_jax.inference.evaluation.command import Evaluate, evaluate, evaluate_checkpoint
-from videomae_jax.inference.evaluation.scoring import evaluate_videos
-from videomae_jax.inference.evaluation.trained_videos import read_trained_videos
-from videomae_jax.inference.evaluation.views import choose_views
-from videomae_jax.inference.predictor import Predictor, read_normalization, rows
+from videomae_jax.inference.evaluation import command
+from videomae_jax.inference.evaluation.command import (
+    Evaluate,
+    evaluate,
+    evaluate_checkpoint,
+    read_trained_videos,
+)
+from videomae_jax.inference.evaluation.evaluate import evaluate_videos
+from videomae_jax.inference.normalization import read_normalization
+from videomae_jax.inference.predictor import Predictor, rows
 from videomae_jax.inference.processor import VideoMAEImageProcessor
+from videomae_jax.inference.views import choose_views
 
 NAMES = tuple(MOTIONS)
 
@@ -125,7 +130,7 @@ def test_files_of_one_name_in_two_folders_stay_apart(videos, run, tmp_path):
 def test_an_evaluation_says_where_the_trained_videos_are_not_found(videos, run, monkeypatch, caplog):
     assert read_trained_videos("somebody/on-the-hub") == ()
     said = {"config": {"data": {"train": [str(videos / "val.csv")]}}}
-    monkeypatch.setattr(trained_videos, "read_description", lambda folder: said)
+    monkeypatch.setattr(command, "read_description", lambda folder: said)
     assert len(read_trained_videos(str(run))) > 0
     assert not caplog.records
     said["config"]["data"]["train"] = ["gone/train.csv"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from videomae_jax.inference.evaluation.accuracy import Accuracy, accuracy, class_accuracies, confusion_matrix
 from videomae_jax.inference.evaluation.confusion import draw_confusion
-from videomae_jax.inference.evaluation.scores import Accuracy, accuracy, class_accuracies, confusion_matrix
 from videomae_jax.models.ranking import best_classes, classes_ahead
 
 # By hand: hit; second; a tie that the lower number wins, for and against; last.

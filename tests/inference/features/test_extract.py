@@ -13,7 +13,7 @@ from videomae_jax.config import load_config
 from videomae_jax.data.video.decoder import VideoError
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_file
-from videomae_jax.inference.encoder import ClipEncoder
+from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.command import ExtractFeatures, extract_features
 from videomae_jax.inference.features.files import FeatureWriter, read_features
 from videomae_jax.inference.features.video_encoder import VideoEncoder

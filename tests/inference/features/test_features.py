@@ -16,7 +16,7 @@ from videomae_jax.data.cropping import scale_short_side, view_boxes
 from videomae_jax.data.video.decoder import Video, open_video
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.classify import VideoClassifier
-from videomae_jax.inference.encoder import ClipEncoder
+from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.command import ExtractFeatures, extract_features
 from videomae_jax.inference.features.video_encoder import VideoEncoder
 from videomae_jax.inference.features.windows import Windows, read_clips, square

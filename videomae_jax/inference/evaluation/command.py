@@ -12,18 +12,19 @@ import jax
 import tyro
 
 from videomae_jax.checkpoints.digest import params_digest
+from videomae_jax.checkpoints.orbax import find_evaluated_folder, read_description
 from videomae_jax.data.labels import Labelled, read_videos_of_model
 from videomae_jax.data.overlap import describe_overlap
-from videomae_jax.data.records import list_digest
+from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.data.sets import Decoder
+from videomae_jax.data.sources import read_videos, split_weights
 from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_folder
+from videomae_jax.inference.evaluation.evaluate import Evaluation, evaluate_videos
 from videomae_jax.inference.evaluation.files import FILES, describe_evaluation, write_evaluation
-from videomae_jax.inference.evaluation.scoring import Evaluation, evaluate_videos
-from videomae_jax.inference.evaluation.trained_videos import read_trained_videos
-from videomae_jax.inference.evaluation.views import Sampling, choose_views
 from videomae_jax.inference.predictor import Predictor
+from videomae_jax.inference.views import Sampling, choose_views
 from videomae_jax.models.ranking import TOP
 from videomae_jax.training.multihost.hosts import Hosts
 
@@ -144,6 +145,27 @@ def _out_folder(out: Path, hosts: Hosts) -> Iterator[bool]:
         yield hosts.first
 
 
+def read_trained_videos(checkpoint: str) -> tuple[VideoRecord, ...]:
+    """The videos that a checkpoint was trained on, as the run's lists and folders name them now.
+
+    None where no run is recorded or, with a warning, where they are not found.
+    """
+    try:
+        data = read_description(find_evaluated_folder(Path(checkpoint)))["config"].get("data", {})
+    except InputError:
+        return ()
+    try:
+        return read_videos(split_weights(data.get("train", ()))[0], data.get("root"))
+    except InputError as error:
+        log.warning(
+            "whether %s was trained on some of these videos is not known: %s. Start this command in the "
+            "folder in which the run was started",
+            checkpoint,
+            error,
+        )
+        return ()
+
+
 def summary(evaluation: Evaluation) -> list[str]:
     """The result in words: accuracies with their standard errors, the worst classes, what failed."""
     top1, top5 = evaluation.top1, evaluation.top5
@@ -166,6 +188,3 @@ def summary(evaluation: Evaluation) -> list[str]:
         said = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         lines.append(f"{len(failures)} of {len(evaluation.videos)} videos could not be read: {said}")
     return lines
-
-
-__all__ = ["Evaluate", "Evaluation", "evaluate", "evaluate_checkpoint", "evaluate_videos"]

@@ -41,6 +41,3 @@ def draw_confusion(
             axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour, fontsize=9)
     with replacing(path) as partial:
         figure.savefig(partial)
-
-
-__all__ = ["draw_confusion"]

@@ -19,9 +19,9 @@ from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.records import list_digest
 from videomae_jax.errors import InputError
 from videomae_jax.files import write_json, write_text
+from videomae_jax.inference.evaluation.accuracy import Accuracy, confusion_matrix
 from videomae_jax.inference.evaluation.confusion import draw_confusion
-from videomae_jax.inference.evaluation.scores import Accuracy, confusion_matrix
-from videomae_jax.inference.evaluation.scoring import Evaluation
+from videomae_jax.inference.evaluation.evaluate import Evaluation
 from videomae_jax.inference.predictor import Predictor
 from videomae_jax.models.blocks import compute_dtype
 from videomae_jax.models.ranking import TOP, best_classes
@@ -149,6 +149,3 @@ def _write_rows(path: Path, rows: list[Sequence[Any]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     write_text(path, text.getvalue(), "surrogateescape")
-
-
-__all__ = ["FILES", "describe_evaluation", "write_evaluation"]

@@ -35,6 +35,3 @@ def final_test(config: FinetuneConfig, workdir: Path) -> int:
             out=workdir / "test",
         )
     )
-
-
-__all__ = ["final_test"]

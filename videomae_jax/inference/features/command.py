@@ -17,11 +17,11 @@ from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
 from videomae_jax.data.video.frames import VideoError
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.inference.encoder import ClipEncoder
-from videomae_jax.inference.evaluation.views import Sampling, choose_views
+from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.files import FORMS, FeatureWriter, read_features
 from videomae_jax.inference.features.video_encoder import VideoEncoder
 from videomae_jax.inference.features.windows import Fit
+from videomae_jax.inference.views import Sampling, choose_views
 
 _TAD_STRIDE = 4
 
@@ -236,6 +236,3 @@ def _with_progress(parts: Iterator[Any], name: str) -> Iterator[Any]:
 
 def _complain(error: str) -> None:
     print(f"videomae-jax: {error}", file=sys.stderr, flush=True)
-
-
-__all__ = ["ExtractFeatures", "extract_features"]

@@ -161,6 +161,3 @@ def _understood(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
         raise InputError(f"{path} is no file of features written by videomae-jax: {error!r}") from error
-
-
-__all__ = ["FORMS", "FeatureFile", "FeatureWriter", "read_features"]

@@ -20,8 +20,7 @@ from videomae_jax.data.records import VideoLike, VideoRecord, as_records
 from videomae_jax.data.sets import Decoder, find_segment, open_record
 from videomae_jax.data.video.frames import VideoError
 from videomae_jax.errors import InputError
-from videomae_jax.inference.encoder import ClipEncoder
-from videomae_jax.inference.evaluation.views import Sampling, choose_views
+from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.windows import (
     Fit,
     SegmentClips,
@@ -29,6 +28,7 @@ from videomae_jax.inference.features.windows import (
     read_clips,
     square,
 )
+from videomae_jax.inference.views import Sampling, choose_views
 from videomae_jax.model_config import VideoMAEConfig
 
 
@@ -195,6 +195,3 @@ class VideoEncoder:
                 part = slice(done, done + len(rows))
                 yield WindowFeatures(rows, seconds[part], float(seconds[-1, 1]))
                 done += len(rows)
-
-
-__all__ = ["VideoEncoder", "VideoFeatures", "WindowFeatures"]

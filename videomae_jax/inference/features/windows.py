@@ -117,13 +117,3 @@ def square(frame: Frame, size: int, fit: Fit) -> UInt8[np.ndarray, "{size} {size
     if fit == "squash":
         return np.rint(interpolate(frame, size, size)).astype(np.uint8)
     return centre_square(frame, size)
-
-
-__all__ = [
-    "Fit",
-    "SegmentClips",
-    "Windows",
-    "clip_seconds",
-    "read_clips",
-    "square",
-]

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from videomae_jax.errors import InputError
-from videomae_jax.inference.evaluation.scores import Accuracy, accuracy
+from videomae_jax.inference.evaluation.accuracy import Accuracy, accuracy
 from videomae_jax.inference.probe.features import ProbeSet
 from videomae_jax.inference.probe.neighbours import neighbour_scores
 from videomae_jax.inference.probe.training import Recipe, probe_scores, train_probes
@@ -185,6 +185,3 @@ def _hits(scores: Float[np.ndarray, "n y"], labels: Int64[np.ndarray, " n"]) -> 
 def _loss(scores: Float[np.ndarray, "n y"], labels: Int64[np.ndarray, " n"]) -> float:
     of_label = np.nan_to_num(scores[np.arange(len(labels)), labels])
     return float(-np.log(np.maximum(of_label, 1e-12)).mean())
-
-
-__all__ = ["NEIGHBOURS", "RATES", "Kind", "Method", "ProbeResult", "Trial", "measure", "split_rows"]

@@ -13,10 +13,10 @@ from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_folder, write_json
-from videomae_jax.inference.evaluation.views import Sampling
 from videomae_jax.inference.features.video_encoder import VideoEncoder
 from videomae_jax.inference.probe.choice import Kind, Method, ProbeResult, measure
 from videomae_jax.inference.probe.features import probe_set
+from videomae_jax.inference.views import Sampling
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,3 @@ def _check_apart(train: tuple[VideoRecord, ...], val: tuple[VideoRecord, ...]) -
             f"{len(both)} videos are in --train and in --val, {both[0].path} for one: take them out of one "
             "of the two, or the accuracy means nothing"
         )
-
-
-__all__ = ["Probe", "probe", "run_probe", "table"]

@@ -122,6 +122,3 @@ def _extract(
             raise RunError(f"none of the {len(videos)} videos could be read, the first being {failures[0]}")
         names = [videos[record_id].name for record_id in read]
         writer.finish(names, {}, about | {"read": read, "failures": failures})
-
-
-__all__ = ["ProbeSet", "probe_set"]

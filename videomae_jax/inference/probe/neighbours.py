@@ -45,6 +45,3 @@ def _vote(
     weights = jnp.exp((nearest - nearest[:, :1]) / TEMPERATURE)
     votes = jnp.cumsum(jax.nn.one_hot(labels[rows], num_labels) * weights[..., None], axis=1)
     return jnp.stack([votes[:, k - 1] / votes[:, k - 1].sum(axis=1, keepdims=True) for k in ks])
-
-
-__all__ = ["TEMPERATURE", "neighbour_scores"]

@@ -148,6 +148,3 @@ def _batches(examples: int, steps: int, recipe: Recipe) -> Iterator[Int64[np.nda
         if place == 0:
             order = np.random.default_rng([recipe.seed, epoch]).permutation(examples)
         yield np.sort(order[place * size : (place + 1) * size])
-
-
-__all__ = ["Head", "Recipe", "Variables", "probe_scores", "train_probes"]

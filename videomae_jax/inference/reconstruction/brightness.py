@@ -81,6 +81,3 @@ def neighbour_weights(
     squares = ((places[0][:, None] - places[1][None]) ** 2).sum(-1)
     weights = 1.0 / squares.astype(np.float64) ** 2
     return weights / weights.sum(1, keepdims=True)
-
-
-__all__ = ["Statistics", "guess_statistics", "neighbour_weights"]

@@ -14,8 +14,8 @@ from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sources import read_videos
 from videomae_jax.errors import InputError
 from videomae_jax.inference.clip import read_timed_clip
+from videomae_jax.inference.normalization import read_normalization
 from videomae_jax.inference.pictures import save_gif, save_picture
-from videomae_jax.inference.predictor import read_normalization
 from videomae_jax.inference.reconstruction.pictures import draw_animation, draw_strip
 from videomae_jax.inference.reconstruction.reconstruct import Reconstruction, reconstruct
 from videomae_jax.model_config import VideoMAEConfig
@@ -139,6 +139,3 @@ def captions(
         f"Masked loss {result.loss:.4f} (predicting zero: {result.zero_loss:.4f}); "
         f"mean squared pixel error {result.pixel_error:.4f}.",
     )
-
-
-__all__ = ["ReconstructVideo", "captions", "draw_reconstructions", "reconstruct_video"]

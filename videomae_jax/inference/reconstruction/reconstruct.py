@@ -15,7 +15,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Int, UInt8
 
-from videomae_jax.inference.predictor import Normalization
+from videomae_jax.inference.normalization import Normalization
 from videomae_jax.inference.reconstruction.brightness import Statistics, guess_statistics
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.masking import Mask
@@ -119,6 +119,3 @@ def _predict(
     logits = model.apply({"params": params}, inputs, visible, masked, method="predict")
     assert isinstance(logits, jax.Array)
     return logits
-
-
-__all__ = ["GREY", "Reconstruction", "reconstruct"]

@@ -19,8 +19,9 @@ from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.loading.slots import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import RunError
-from videomae_jax.inference.evaluation.scores import Accuracy, ClassAccuracy, accuracy, class_accuracies
-from videomae_jax.inference.predictor import Predictor, Scored, score_videos
+from videomae_jax.inference.evaluation.accuracy import Accuracy, ClassAccuracy, accuracy, class_accuracies
+from videomae_jax.inference.predictor import Predictor
+from videomae_jax.inference.views import Scored, score_videos
 from videomae_jax.model_config import ScoreKind
 from videomae_jax.models.ranking import TOP
 
@@ -130,6 +131,3 @@ def _by_position(
     for failure in failures:
         by_path[failure.path].append(failure)
     return {position: by_path[videos[position].path].pop(0) for position in unread}
-
-
-__all__ = ["Evaluation", "evaluate_videos"]

@@ -14,14 +14,14 @@ from jaxtyping import Array, Float, Float32, UInt8
 
 from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.inference.predictor import Normalization, read_normalization, smaller_batches
+from videomae_jax.inference.normalization import Normalization, read_normalization
 from videomae_jax.model_config import check_rgb
 from videomae_jax.models.axes import axis_rules
 from videomae_jax.models.blocks import compute_dtype
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import BEHIND_THE_ENCODER, VideoMAEModel, VideoMAEModelOutput
 from videomae_jax.models.pretrained import fit, load_weights
-from videomae_jax.training.memory import out_of_memory_explained
+from videomae_jax.training.memory import out_of_memory_explained, smaller_batches
 from videomae_jax.training.sharding import RULES, OnMesh, batch_sharding, make_mesh, replicated
 from videomae_jax.versions import version_of
 
@@ -184,6 +184,3 @@ def _fetch(features: jax.Array, count: int) -> Float32[np.ndarray, "b ..."]:
             "the features are not finite: the weights hold NaN or infinity, or overflow in their dtype"
         )
     return rows
-
-
-__all__ = ["UNNORMALIZED", "ClipEncoder"]

@@ -71,12 +71,3 @@ def confusion_matrix(
     num_labels = scores.shape[1]
     pairs = labels * num_labels + best_classes(scores, 1)[:, 0]
     return np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
-
-
-__all__ = [
-    "Accuracy",
-    "ClassAccuracy",
-    "accuracy",
-    "class_accuracies",
-    "confusion_matrix",
-]
