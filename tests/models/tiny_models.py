@@ -7,7 +7,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from videomae_jax import VideoMAEConfig
-from videomae_jax.checkpoints.names import flatten
+from videomae_jax.checkpoints.trees import flatten
 
 CONFIG = VideoMAEConfig(
     image_size=16, patch_size=8, num_frames=4, hidden_size=24, num_hidden_layers=2, num_attention_heads=2,

@@ -10,7 +10,8 @@ import pytest
 from einops import rearrange
 from safetensors.numpy import load_file
 
-from videomae_jax.checkpoints.names import flatten, original_names, tree_from_original
+from videomae_jax.checkpoints.names import original_names, tree_from_original
+from videomae_jax.checkpoints.trees import flatten
 from videomae_jax.config import OptimConfig, VideoMAEConfig
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.pixels import normalize

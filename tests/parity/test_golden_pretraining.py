@@ -11,7 +11,8 @@ import pytest
 from einops import rearrange
 from safetensors.numpy import load_file
 
-from videomae_jax.checkpoints.names import flatten, original_from_tree, tree_from_original
+from videomae_jax.checkpoints.names import original_from_tree, tree_from_original
+from videomae_jax.checkpoints.trees import flatten
 from videomae_jax.config import OptimConfig, PretrainConfig, VideoMAEConfig
 from videomae_jax.models.masking import mask_indices
 from videomae_jax.models.patches import gather, patchify

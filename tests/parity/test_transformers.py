@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import videomae_jax
-from videomae_jax.checkpoints.names import flatten, original_names, tree_from_original
+from videomae_jax.checkpoints.names import original_names, tree_from_original
+from videomae_jax.checkpoints.trees import flatten
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the parity group of pyproject.toml)")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (the parity group)")

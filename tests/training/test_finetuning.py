@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.checkpoints.orbax import find_evaluated_folder, list_steps, read_description, read_params
+from videomae_jax.checkpoints.trees import params_digest
 from videomae_jax.config import load_config
 from videomae_jax.errors import InputError
 from videomae_jax.models.classification import VideoMAEForVideoClassification

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from videomae_jax.checkpoints.names import flatten
+from videomae_jax.checkpoints.trees import flatten
 from videomae_jax.config import OptimConfig, PretrainConfig, load_config
 from videomae_jax.models.masking import tube_mask
 from videomae_jax.models.pretraining import VideoMAEForPreTraining

@@ -51,7 +51,9 @@ def read_config(folder: Path) -> VideoMAEConfig:
             _check_kinds({_V2_NAMES[name]: value for name, value in given.items() if name in _V2_NAMES})
             return _from_v2(values)
         _check_kinds(values)
-        return _from_transformers(values)
+        if values.get("model_type") != "videomae":
+            raise ValueError(f"model_type is {values.get('model_type')!r}, not 'videomae'")
+        return VideoMAEConfig.from_dict(values)
     except (TypeError, ValueError) as error:
         raise InputError(f"{file} describes no VideoMAE that can be built here: {error}") from error
 
@@ -67,12 +69,6 @@ def _check_kinds(values: dict[str, Any]) -> None:
             number = float(number) if kind is float and type(number) is int else number
             if type(number) is not kind or (kind is int and number < 1):
                 raise ValueError(f"{name} is {json.dumps(value)}; it must be {_KINDS[kind]}")
-
-
-def _from_transformers(values: dict[str, Any]) -> VideoMAEConfig:
-    if values.get("model_type") != "videomae":
-        raise InputError(f"model_type is {values.get('model_type')!r}, not 'videomae'")
-    return VideoMAEConfig.from_dict(values)
 
 
 def _from_v2(values: dict[str, Any]) -> VideoMAEConfig:

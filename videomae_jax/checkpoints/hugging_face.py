@@ -13,8 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from videomae_jax.checkpoints.architecture import Kind
-from videomae_jax.checkpoints.config_json import config_json, read_config
-from videomae_jax.checkpoints.names import original_names
+from videomae_jax.checkpoints.config_json import config_json
 from videomae_jax.errors import InputError
 from videomae_jax.files import beside, check_path, flush, locked_file, write_json
 from videomae_jax.model_config import VideoMAEConfig
@@ -193,14 +192,6 @@ def refusal(pickled: str) -> str:
         "Pickles (.bin, .pth, .pt, .ckpt) can run code and are not read here: turn it into a folder with "
         f"safetensors once, with `videomae-jax convert {pickled} NEW --to hf`, then give NEW"
     )
-
-
-def read_folder(folder: Path, source: str) -> tuple[VideoMAEConfig, dict[str, np.ndarray]]:
-    """Configuration and tensors, under their original names and in their own dtype, of a folder."""
-    tensors: dict[str, np.ndarray] = {}
-    for file in weight_files(folder, source):
-        tensors |= read_safetensors(file)
-    return read_config(folder), original_names(tensors)
 
 
 def write_folder(

@@ -14,6 +14,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Shaped
 
+from videomae_jax.checkpoints.trees import flatten, nest
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
 
@@ -189,7 +190,7 @@ def tree_from_original(tensors: Tensors) -> dict[str, Any]:
         if sorted(by_layer) != list(range(len(by_layer))):
             raise InputError(f"{path} is there for layers {sorted(by_layer)} only; a layer is missing")
         flat[path] = np.stack([by_layer[layer] for layer in range(len(by_layer))])
-    return _nest(flat)
+    return nest(flat)
 
 
 def original_from_tree(params: Tree, config: VideoMAEConfig) -> dict[str, np.ndarray]:
@@ -227,22 +228,3 @@ def _leaf_to_original(
     if path.endswith(".kernel"):
         return path.removesuffix("kernel") + "weight", value.T
     return path, value
-
-
-def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
-    """Leaves of a nested dict by dotted path."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
-
-
-def _nest(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, last = path.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    return tree

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from videomae_jax.checkpoints.trees import compare_trees
 from videomae_jax.config import CheckpointConfig
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.model_config import VideoMAEConfig
@@ -168,33 +169,6 @@ def restore(step_folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         for name, tree in wanted.items():
             compare_trees(step_folder / name, _saved(path, name), tree)
         return ocp.load_checkpointables(path, dict(wanted))
-
-
-def compare_trees(place: Path | str, saved: Any, wanted: Any) -> None:
-    """Raise InputError unless two trees of things with shape and dtype agree in every path."""
-
-    def described(tree: Any) -> dict[str, str]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {
-            "/".join(_key_name(key) for key in path): f"{leaf.dtype}{tuple(leaf.shape)}"
-            for path, leaf in leaves
-        }
-
-    have, want = described(saved), described(wanted)
-    problems = [f"missing {path} {want[path]}" for path in want.keys() - have.keys()]
-    problems += [f"unexpected {path} {have[path]}" for path in have.keys() - want.keys()]
-    shared = have.keys() & want.keys()
-    problems += [f"{path} is {have[path]}, not {want[path]}" for path in shared if have[path] != want[path]]
-    if problems:
-        raise InputError(f"{place} does not fit this model:\n  " + "\n  ".join(sorted(problems)))
-
-
-def _key_name(key: Any) -> str:
-    """The bare name of one step of a path, however its container calls it."""
-    for attribute in ("key", "name", "idx"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    raise TypeError(f"no name for path entry {key!r}")
 
 
 class CheckpointWriter:

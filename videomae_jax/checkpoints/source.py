@@ -9,7 +9,7 @@ import numpy as np
 from videomae_jax.checkpoints import hugging_face, orbax
 from videomae_jax.checkpoints.architecture import correct_heads
 from videomae_jax.checkpoints.config_json import read_config
-from videomae_jax.checkpoints.names import original_from_tree
+from videomae_jax.checkpoints.names import original_from_tree, original_names
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
 
@@ -33,8 +33,11 @@ def read_weights(
         folder = hugging_face.find_folder(
             source, revision, subfolder=subfolder, local_files_only=local_files_only
         )
-        config, tensors = hugging_face.read_folder(folder, str(path))
-        config = replace(config, encoder_norm="encoder.norm.weight" in tensors)
+        named: dict[str, np.ndarray] = {}
+        for file in hugging_face.weight_files(folder, str(path)):
+            named |= hugging_face.read_safetensors(file)
+        tensors = original_names(named)
+        config = replace(read_config(folder), encoder_norm="encoder.norm.weight" in tensors)
     return config, {name: _float32(tensor) for name, tensor in tensors.items()}
 
 

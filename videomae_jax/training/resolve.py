@@ -13,7 +13,7 @@ from typing import Any, Literal
 import jax
 from jax.sharding import Mesh
 
-from videomae_jax.checkpoints.names import flatten
+from videomae_jax.checkpoints.trees import flatten
 from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig, check_trainable
 from videomae_jax.data.labels import Classes, read_classes, read_labelled
 from videomae_jax.data.loading.slots import Share, steps_per_epoch

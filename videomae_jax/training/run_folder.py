@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from videomae_jax.checkpoints.names import flatten
+from videomae_jax.checkpoints.trees import flatten
 from videomae_jax.config import FREE_ON_RESUME, ONLY_ROUNDING, FinetuneConfig, PretrainConfig, RunConfig
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import write_text

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from videomae_jax.checkpoints import orbax
-from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.checkpoints.processing_json import read_processing
+from videomae_jax.checkpoints.trees import compare_trees, params_digest
 from videomae_jax.errors import InputError
 from videomae_jax.processing import Processing
 from videomae_jax.training.multihost.hosts import Hosts
@@ -52,5 +52,5 @@ def initial_state(run: ResolvedRun) -> tuple[TrainState, dict[str, str]]:
             digest = params_digest(params)
             hosts.compare({"weights of --init-from": (digest, digest[:12])})
         _warn_of_other_pixels(source)
-        orbax.compare_trees(f"init_from={source}", params, run.state_shape.params)
+        compare_trees(f"init_from={source}", params, run.state_shape.params)
     return create_state(run.objective, run.mesh, key, params), facts

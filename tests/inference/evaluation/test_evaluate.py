@@ -13,7 +13,7 @@ import tyro
 from PIL import Image
 from random_classifier import CONFIG, DATA, VIEWS, random_classifier, softmax_of, write_run
 
-from videomae_jax.checkpoints.digest import params_digest
+from videomae_jax.checkpoints.trees import params_digest
 from videomae_jax.config import ViewsConfig
 from videomae_jax.data.clips.readers import TestViews as Views
 from videomae_jax.data.labels import read_videos_of_model

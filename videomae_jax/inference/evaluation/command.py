@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import jax
 import tyro
 
-from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.checkpoints.orbax import find_evaluated_folder, read_description
+from videomae_jax.checkpoints.trees import params_digest
 from videomae_jax.data.labels import Labelled, read_videos_of_model
 from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.records import VideoRecord, list_digest

@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 
-from videomae_jax.checkpoints.digest import params_digest
 from videomae_jax.checkpoints.orbax import find_evaluated_folder
+from videomae_jax.checkpoints.trees import params_digest
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.records import list_digest
 from videomae_jax.errors import InputError

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
-from videomae_jax.checkpoints.digest import params_digest
+from videomae_jax.checkpoints.trees import params_digest
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.normalization import Normalization, read_normalization
 from videomae_jax.model_config import check_rgb
