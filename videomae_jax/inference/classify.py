@@ -20,7 +20,7 @@ from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
 from videomae_jax.errors import InputError, printable
 from videomae_jax.inference.predictor import Predictor
-from videomae_jax.inference.views import Sampling, choose_views, score_videos
+from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views, score_videos
 from videomae_jax.models.ranking import best_classes
 
 _BAR = 30
@@ -76,9 +76,7 @@ def classify(args: Classify) -> int:
         raise InputError(
             "name at least one video, folder or list: videomae-jax classify VIDEO --checkpoint C"
         )
-    for name in ("top_k", "batch_size"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be 1 or more")
+    check_at_least_one(top_k=args.top_k, batch_size=args.batch_size)
     records = read_videos(args.videos, args.root, split=None)
     classifier = VideoClassifier.from_pretrained(
         args.checkpoint,

@@ -30,6 +30,13 @@ from videomae_jax.training.memory import out_of_memory_explained, smaller_batche
 Sampling = Literal["dense", "uniform"]
 
 
+def check_at_least_one(**numbers: int | None) -> None:
+    """Raise InputError for an option below 1."""
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} {value} must be 1 or more")
+
+
 def choose_views(
     checkpoint: str | Path,
     sampling: Sampling | None = None,
@@ -45,11 +52,9 @@ def choose_views(
     Where nothing is recorded, those published for Kinetics: dense, every 4th frame, 5 segments, 3 crops.
     Raises InputError for a number below 1, and where there is no such checkpoint.
     """
+    check_at_least_one(sampling_rate=sampling_rate, num_segments=num_segments, num_crops=num_crops)
     frames = {"sampling": sampling, "sampling_rate": sampling_rate}
     numbers = {"num_segments": num_segments, "num_crops": num_crops}
-    for name, value in (frames | numbers).items():
-        if isinstance(value, int) and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} {value} must be 1 or more")
     trained = vars(read_processing(checkpoint, revision) or Processing())
 
     def settled(values: dict) -> dict:

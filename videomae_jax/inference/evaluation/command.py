@@ -24,7 +24,7 @@ from videomae_jax.files import locked_folder
 from videomae_jax.inference.evaluation.evaluate import Evaluation, evaluate_videos
 from videomae_jax.inference.evaluation.files import FILES, describe_evaluation, write_evaluation
 from videomae_jax.inference.predictor import Predictor
-from videomae_jax.inference.views import Sampling, choose_views
+from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views
 from videomae_jax.models.ranking import TOP
 from videomae_jax.training.multihost.hosts import Hosts
 
@@ -81,8 +81,7 @@ def evaluate_checkpoint(args: Evaluate) -> Evaluation:
     """
     if not args.lists:
         raise InputError("name at least one list or folder: videomae-jax evaluate LIST --checkpoint C")
-    if args.batch_size < 1:
-        raise InputError(f"--batch-size {args.batch_size} must be 1 or more")
+    check_at_least_one(batch_size=args.batch_size)
     data, views = choose_views(
         args.checkpoint,
         args.sampling,

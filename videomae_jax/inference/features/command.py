@@ -21,7 +21,7 @@ from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.files import FORMS, FeatureWriter, read_features
 from videomae_jax.inference.features.video_encoder import VideoEncoder
 from videomae_jax.inference.features.windows import Fit
-from videomae_jax.inference.views import Sampling, choose_views
+from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views
 
 _TAD_STRIDE = 4
 
@@ -102,8 +102,7 @@ def _settled(args: ExtractFeatures) -> ExtractFeatures:
         raise InputError(
             "name at least one video, folder or list: videomae-jax features VIDEO --checkpoint C"
         )
-    if args.batch_size < 1:
-        raise InputError(f"--batch-size {args.batch_size} must be 1 or more")
+    check_at_least_one(batch_size=args.batch_size)
     if args.layout:
         if args.chunk is not None:
             raise InputError(f"--layout {args.layout} has windows of the model's frames; leave out --chunk")

@@ -6,7 +6,6 @@ and `about`: what the features are and how they were made.
 
 import hashlib
 import json
-import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ from videomae_jax.files import beside, flush, locked_file
 
 FORMS = (".npz", ".npy", ".safetensors")
 
+Rows = Float32[np.ndarray, "n ..."]
 Columns = Mapping[str, Shaped[np.ndarray, "n ..."]]
 
 
@@ -80,11 +80,11 @@ class FeatureWriter:
         """Write the file, in the form that its suffix says; `about` is given the features' SHA-256 too."""
         assert self._shape is not None, "no rows"
         self._rows.close()
-        about = {**about, "sha256": self._digest.hexdigest()}
-        description = {"names": list(names), "about": about}
+        described = json.dumps({**about, "sha256": self._digest.hexdigest()})
         write = {".npz": self._npz, ".npy": self._npy, ".safetensors": self._safetensors}[self._path.suffix]
-        with (self._folder / "rows").open("rb") as rows:
-            write(rows, self._shape, columns, description)
+        # Read from the disk as they are written, however many there are.
+        features = np.memmap(self._folder / "rows", np.float32, "r", shape=self._shape)
+        write(features, columns, list(names), described)
         flush(self._partial)
         self._partial.replace(self._path)
         # The description of a .npy after it: that of other features would be refused, by their digest.
@@ -92,36 +92,19 @@ class FeatureWriter:
             flush(partial)
             partial.replace(self._path.with_suffix(".json"))
 
-    def _npz(self, rows: IO[bytes], shape: tuple[int, ...], columns: Columns, description: dict) -> None:
-        small = dict(columns) | {
-            "names": np.array(description["names"], np.str_),
-            "about": np.array(json.dumps(description["about"])),
-        }
-        with zipfile.ZipFile(self._partial, "w") as archive:
-            with archive.open("features.npy", "w", force_zip64=True) as file:
-                _write_npy(file, rows, shape)
-            for name, array in small.items():
-                with archive.open(f"{name}.npy", "w") as file:
-                    np.lib.format.write_array(file, array, allow_pickle=False)
+    def _npz(self, features: Rows, columns: Columns, names: list[str], about: str) -> None:
+        arrays = {"features": features, "names": np.array(names, np.str_), "about": about, **columns}
+        np.savez(self._partial, **arrays)  # type: ignore[arg-type]
 
-    def _npy(self, rows: IO[bytes], shape: tuple[int, ...], columns: Columns, description: dict) -> None:
-        with self._partial.open("wb") as file:
-            _write_npy(file, rows, shape)
-        described = description | {name: array.tolist() for name, array in columns.items()}
+    def _npy(self, features: Rows, columns: Columns, names: list[str], about: str) -> None:
+        np.save(self._partial, features)
+        described = {"names": names, "about": json.loads(about)}
+        described |= {name: array.tolist() for name, array in columns.items()}
         self._partial.with_suffix(".json").write_text(json.dumps(described) + "\n")
 
-    def _safetensors(
-        self, rows: IO[bytes], shape: tuple[int, ...], columns: Columns, description: dict
-    ) -> None:
-        features = np.memmap(rows, np.float32, "r", shape=shape)
-        metadata = {name: json.dumps(value) for name, value in description.items()}
+    def _safetensors(self, features: Rows, columns: Columns, names: list[str], about: str) -> None:
+        metadata = {"names": json.dumps(names), "about": about}
         write_safetensors(self._partial, {"features": features, **columns}, metadata)
-
-
-def _write_npy(file: Any, rows: IO[bytes], shape: tuple[int, ...]) -> None:
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    shutil.copyfileobj(rows, file)
 
 
 def read_features(path: Path) -> FeatureFile:

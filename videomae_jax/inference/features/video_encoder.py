@@ -28,7 +28,7 @@ from videomae_jax.inference.features.windows import (
     read_clips,
     square,
 )
-from videomae_jax.inference.views import Sampling, choose_views
+from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views
 from videomae_jax.model_config import VideoMAEConfig
 
 
@@ -142,8 +142,7 @@ class VideoEncoder:
         """Windows for this model; raises InputError when they are too short for its frames."""
         frames = self.encoder.config.num_frames
         chunk = frames * self.data.sampling_rate if chunk is None else chunk
-        if stride < 1:
-            raise InputError(f"--stride {stride} must be 1 or more")
+        check_at_least_one(stride=stride)
         if chunk < frames:
             raise InputError(f"--chunk {chunk} is less than the {frames} frames that the model takes")
         return Windows(frames, chunk, stride)

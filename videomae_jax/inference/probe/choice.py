@@ -151,7 +151,11 @@ def _scores(
 ) -> list[Scores]:
     """Scores of the videos of each set by probes trained on `train` with each value."""
     if method.kind == "knn":
-        scores = [_neighbour_scores(method, train, values, other) for other in others]
+        ks = tuple(int(value) for value in values)
+        known = train.clips[train.clip_rows], train.clip_labels
+        scores = [
+            neighbour_scores(*known, other.clips[other.clip_rows], ks, method.num_classes) for other in others
+        ]
     else:
         recipe, classes = method.recipe, method.num_classes
         attentive = AttentiveProbe(classes, method.num_heads)
@@ -164,18 +168,6 @@ def _scores(
         each.reshape(len(values), len(other.rows), -1, method.num_classes).mean(axis=2)
         for each, other in zip(scores, others, strict=True)
     ]
-
-
-def _neighbour_scores(
-    method: Method, train: ProbeSet, values: tuple[float, ...], other: ProbeSet
-) -> Float[np.ndarray, "values c y"]:
-    return neighbour_scores(
-        train.clips[train.clip_rows],
-        train.clip_labels,
-        other.clips[other.clip_rows],
-        tuple(int(value) for value in values),
-        method.num_classes,
-    )
 
 
 def _hits(scores: Float[np.ndarray, "n y"], labels: Int64[np.ndarray, " n"]) -> Accuracy:
