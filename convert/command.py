@@ -20,7 +20,7 @@ from videomae_jax.versions import version_of
 from .configure import Architecture, Configured, configure
 from .publish import RECORD, check_free, publishing, record_beside
 from .read import Source, digests, need_torch, read_source, select_rows
-from .verify.compare import Weights, compare, table
+from .verify.compare import compare, table
 from .write import Form, cast, write_hugging_face, write_orbax, write_torch
 
 LICENCE = (
@@ -178,8 +178,8 @@ def _verify_result(asked: Convert, source: Source, settled: Configured, partial:
     """Raise RunError unless PyTorch on the source and this package on the result agree."""
     written = read_source(str(partial))
     result = configure(written, Architecture())
-    before = Weights(asked.source, settled.config, cast(source.tensors, asked.dtype))
-    if not _agree(before, Weights(str(asked.target), result.config, written.tensors)):
+    before = replace(source, config=settled.config, tensors=cast(source.tensors, asked.dtype))
+    if not _agree(before, replace(written, name=str(asked.target), config=result.config)):
         raise RunError(
             f"PyTorch on {asked.source} and this package on the result differ; nothing was written"
         )
@@ -188,18 +188,18 @@ def _verify_result(asked: Convert, source: Source, settled: Configured, partial:
 def _verify(asked: Verify) -> int:
     _need_reference()
     a, b = read_source(asked.a, asked.key), read_source(asked.b, asked.key)
-    weights = []
+    sources = []
     for each, other in ((a, b), (b, a)):
         alike = kind_of(each.tensors) == kind_of(other.tensors)
         if each.config is None and other.config is not None and alike:
             each = replace(each, config=replace(other.config, **ORIGINAL_EPS))
         settled = configure(each, asked.architecture)
         _warn(each, settled)
-        weights.append(Weights(each.name, settled.config, each.tensors))
-    return 0 if _agree(*weights) else 1
+        sources.append(replace(each, config=settled.config))
+    return 0 if _agree(*sources) else 1
 
 
-def _agree(reference: Weights, ours: Weights) -> bool:
+def _agree(reference: Source, ours: Source) -> bool:
     differences = compare(reference, ours)
     print(table(differences))
     failed = [each.stage for each in differences if not each.passed]

@@ -1,6 +1,5 @@
 """Do two checkpoints compute the same? PyTorch runs one and this package the other, on the same clips."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,19 +9,11 @@ from videomae_jax.checkpoints.architecture import Kind, infer_fields, kind_of, t
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
 
+from ..read import Source
 from .jax_stages import jax_stages
 
 TOLERANCE = 1e-5
 """Largest difference allowed, times the largest value of its stage where that exceeds 1."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Tensors under original names, with the configuration they belong to."""
-
-    name: str
-    config: VideoMAEConfig
-    tensors: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -39,8 +30,11 @@ class Difference:
         return self.largest <= self.allowed  # False for NaN.
 
 
-def compare(reference: Weights, ours: Weights) -> list[Difference]:
-    """The differences of every stage between PyTorch on `reference` and this package on `ours`."""
+def compare(reference: Source, ours: Source) -> list[Difference]:
+    """The differences of every stage between PyTorch on `reference` and this package on `ours`.
+
+    Both have a whole configuration.
+    """
     kind = _same_kind(reference, ours)
     from .torch_stages import torch_stages
 
@@ -64,7 +58,7 @@ def _random_clips(config: VideoMAEConfig, count: int, seed: int) -> tuple[np.nda
     return rng.normal(size=shape).astype(np.float32), np.stack(masks)
 
 
-def _same_kind(reference: Weights, ours: Weights) -> Kind:
+def _same_kind(reference: Source, ours: Source) -> Kind:
     """What both are for; raises InputError, with a table, where they are not the same architecture."""
     a, b = _architecture(reference), _architecture(ours)
     rows = [
@@ -78,14 +72,14 @@ def _same_kind(reference: Weights, ours: Weights) -> Kind:
     return kind_of(ours.tensors)
 
 
-def _architecture(weights: Weights) -> dict[str, Any]:
+def _architecture(source: Source) -> dict[str, Any]:
     """What must be equal before outputs can be; epsilons may differ and show in the table."""
-    kind = kind_of(weights.tensors)
+    kind = kind_of(source.tensors)
     unseen = ["num_attention_heads", "image_size", "num_frames"]
     if kind == "pretraining":
         unseen += ["decoder_num_attention_heads", "norm_pix_loss"]
-    seen = infer_fields(weights.name, weights.tensors)
-    return {"kind": kind, **seen, **{name: getattr(weights.config, name) for name in unseen}}
+    seen = infer_fields(source.name, source.tensors)
+    return {"kind": kind, **seen, **{name: getattr(source.config, name) for name in unseen}}
 
 
 def _difference(stage: str, theirs: np.ndarray, mine: np.ndarray) -> Difference:

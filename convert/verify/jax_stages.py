@@ -34,43 +34,35 @@ def jax_stages(
     In full float32: GPUs and TPUs round the factors of products to fewer bits unless they are asked not to.
     """
     with jax.default_matmul_precision("highest"):
-        return _stages(config, tensors, kind, pixels, mask)
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree_from_original(tensors))
+        model = MODELS[kind](config)
+        inputs = (pixels, mask) if kind == "pretraining" else (pixels,)
 
+        @jax.jit
+        def run(params: Any) -> tuple[Any, Any]:
+            return model.apply(
+                {"params": params}, *inputs, output_hidden_states=True, capture_intermediates=True
+            )
 
-def _stages(
-    config: VideoMAEConfig,
-    tensors: Mapping[str, np.ndarray],
-    kind: Kind,
-    pixels: np.ndarray,
-    mask: np.ndarray,
-) -> dict[str, np.ndarray]:
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree_from_original(tensors))
-    model = MODELS[kind](config)
-    inputs = (pixels, mask) if kind == "pretraining" else (pixels,)
-
-    @jax.jit
-    def run(params: Any) -> tuple[Any, Any]:
-        return model.apply({"params": params}, *inputs, output_hidden_states=True, capture_intermediates=True)
-
-    outputs, captured = run(params)
-    modules = captured["intermediates"]
-    hidden = outputs.hidden_states
-    stages = {"embedding": hidden[0]}
-    stages |= {f"encoder block {layer}": each for layer, each in enumerate(hidden[1:])}
-    if "norm" in modules["encoder"]:
-        stages["encoder norm"] = modules["encoder"]["norm"]["__call__"][0]
-    if kind == "pretraining":
-        projected = modules["encoder_to_decoder"]["__call__"][0]
-        stages["encoder to decoder"] = projected
-        stages |= _decoder_blocks(config, params, projected, mask)
-        stages["decoder norm"] = modules["decoder"]["norm"]["__call__"][0]
-    if "fc_norm" in modules:
-        stages["mean and fc_norm"] = modules["fc_norm"]["__call__"][0]
-    if kind != "encoder":
-        stages["logits"] = outputs.logits
-    if kind == "pretraining":
-        stages["loss"] = outputs.loss
-    return {name: np.asarray(value) for name, value in stages.items()}
+        outputs, captured = run(params)
+        modules = captured["intermediates"]
+        hidden = outputs.hidden_states
+        stages = {"embedding": hidden[0]}
+        stages |= {f"encoder block {layer}": each for layer, each in enumerate(hidden[1:])}
+        if "norm" in modules["encoder"]:
+            stages["encoder norm"] = modules["encoder"]["norm"]["__call__"][0]
+        if kind == "pretraining":
+            projected = modules["encoder_to_decoder"]["__call__"][0]
+            stages["encoder to decoder"] = projected
+            stages |= _decoder_blocks(config, params, projected, mask)
+            stages["decoder norm"] = modules["decoder"]["norm"]["__call__"][0]
+        if "fc_norm" in modules:
+            stages["mean and fc_norm"] = modules["fc_norm"]["__call__"][0]
+        if kind != "encoder":
+            stages["logits"] = outputs.logits
+        if kind == "pretraining":
+            stages["loss"] = outputs.loss
+        return {name: np.asarray(value) for name, value in stages.items()}
 
 
 def _decoder_blocks(

@@ -13,11 +13,10 @@ from typing import Any
 
 import jax
 
-from videomae_jax.checkpoints.orbax import find_evaluated_folder
+from videomae_jax.checkpoints.orbax import find_evaluated_folder, is_run
 from videomae_jax.checkpoints.trees import params_digest
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.records import list_digest
-from videomae_jax.errors import InputError
 from videomae_jax.files import write_json, write_text
 from videomae_jax.inference.evaluation.accuracy import Accuracy, confusion_matrix
 from videomae_jax.inference.evaluation.confusion import draw_confusion
@@ -74,10 +73,7 @@ def describe_evaluation(
 
 def _step(source: str) -> int | None:
     """The step of a run whose weights were read."""
-    try:
-        name = find_evaluated_folder(Path(source)).name
-    except InputError:
-        return None
+    name = find_evaluated_folder(Path(source)).name if is_run(Path(source)) else ""
     return int(name) if name.isdecimal() else None  # A step folder may have been copied under any name.
 
 
