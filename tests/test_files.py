@@ -139,6 +139,7 @@ WRITES = {"write_text", "write_bytes", "savefig", "save_file", "imsave"}
 ALLOWED = {
     "files.py",
     "plan/compile.py",  # Into a temporary folder of its own.
+    "plan/compiler.py",  # Into the same one.
     "checkpoints/hugging_face.py",  # Into a folder that is then moved.
     "inference/features/files.py",  # As well.
     "training/reporting/curve.py",  # To what `replacing` gives.

@@ -10,7 +10,8 @@ from plan_cases import make_step
 from videomae_jax.config import SIZES, MeshConfig, PretrainConfig
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.plan import compile
-from videomae_jax.plan.compile import compile_elsewhere, needed_bytes
+from videomae_jax.plan.compile import compile_elsewhere
+from videomae_jax.plan.compiler import needed_bytes
 from videomae_jax.plan.hlo import Collective
 from videomae_jax.plan.program import Compiled, step_on
 from videomae_jax.plan.report import describe, verdict

@@ -212,13 +212,10 @@ class CheckpointWriter:
 
     def poll(self) -> None:
         """Notice, without waiting, that the save in flight ended; raises RunError when it failed."""
-        self._finish(timeout=0)
+        self.wait(timeout=0)
 
-    def wait(self) -> None:
-        """Wait for the save in flight; raises RunError when it failed."""
-        self._finish(timeout=None)
-
-    def _finish(self, timeout: float | None) -> None:
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for the save in flight, for good or so many seconds; raises RunError when it failed."""
         if self._in_flight is None:
             return
         step, response = self._in_flight

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, UInt8
 
 from videomae_jax.inference.normalization import Normalization, read_normalization
@@ -29,16 +30,11 @@ class Predictor:
         check_rgb("scoring", config)
         self.config, self.normalization = config, normalization or Normalization()
         self.mesh = make_mesh()
-        everywhere, batch = replicated(self.mesh), batch_sharding(self.mesh)
+        everywhere = replicated(self.mesh)
         self.params = jax.tree.map(
             lambda leaf: jax.make_array_from_process_local_data(everywhere, np.asarray(leaf)), params
         )
-        jitted = jax.jit(
-            partial(view_scores, config=config, normalization=self.normalization),
-            in_shardings=(everywhere, batch),
-            out_shardings=batch,
-        )
-        self._classify = OnMesh(jitted, self.mesh)
+        self._classify = scoring_step(self.mesh, config, self.normalization)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> "Predictor":
@@ -59,7 +55,18 @@ class Predictor:
         )
 
 
-def view_scores(
+def scoring_step(mesh: Mesh, config: VideoMAEConfig, normalization: Normalization) -> OnMesh:
+    """Scores (b, y) from parameters, which lie whole on each device, and clips (b, T, H, W, c)."""
+    batch = batch_sharding(mesh)
+    jitted = jax.jit(
+        partial(_scores, config=config, normalization=normalization),
+        in_shardings=(replicated(mesh), batch),
+        out_shardings=batch,
+    )
+    return OnMesh(jitted, mesh)
+
+
+def _scores(
     params: Any, clips: UInt8[Array, "b T H W c"], *, config: VideoMAEConfig, normalization: Normalization
 ) -> Float[Array, "b y"]:
     with axis_rules(RULES):

@@ -160,7 +160,6 @@ def _cut(model: Model, params: Any, layer: int | None, tokens: bool) -> tuple[Mo
     return cut, {"encoder": encoder}, f"{given}, without a norm{pooled}"
 
 
-@partial(jax.jit, static_argnames=("model", "normalization", "tokens"))
 def _encode(
     params: Any,
     clips: UInt8[Array, "b T H W c"],
