@@ -105,7 +105,8 @@ def _checkable(flags: Architecture) -> dict[str, Any]:
     return said
 
 
-def _compare(source: str, who: str, said: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def _compare(source: str, who: str, said: Mapping[str, Any], found: Mapping[str, Any], so: str = "") -> None:
+    """Raise InputError, and say `so`, where tensors contradict what is said of them."""
     rows = [
         (f"{name} = {said[name]}", f"{name} = {found[name]}")
         for name in said
@@ -113,7 +114,7 @@ def _compare(source: str, who: str, said: Mapping[str, Any], found: Mapping[str,
     ]
     if rows:
         table = two_columns(who, "its tensors", rows)
-        raise InputError(f"{source}: its tensors contradict {who}.\n{table}")
+        raise InputError(f"{source}: its tensors contradict {who}.\n{table}{so}")
 
 
 def _choose(
@@ -188,15 +189,12 @@ def _size_in_args(source: Source, found: Mapping[str, Any], heads_given: bool) -
     said = {name: getattr(SIZES[match[1]], name) for name in SHOWN_BY_SIZE}
     if all(said[name] == found[name] for name in SHOWN_BY_SIZE):
         return match[1]
-    if heads_given:
-        return None
-    try:
-        _compare(source.name, f"the run that it names, --model {model}", said, found)
-    except InputError as error:
-        raise InputError(
-            f"{error}\nSo the number of attention heads is open, and a wrong one goes unnoticed: give "
-            "--num-heads N (and --decoder-num-heads N), or --model with its size"
-        ) from None
+    if not heads_given:
+        so = (
+            "\nSo the number of attention heads is open, and a wrong one goes unnoticed: give --num-heads N "
+            "(and --decoder-num-heads N), or --model with its size"
+        )
+        _compare(source.name, f"the run that it names, --model {model}", said, found, so)
     return None
 
 
