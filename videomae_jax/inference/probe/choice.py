@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from videomae_jax.errors import InputError
-from videomae_jax.inference.evaluation.accuracy import Accuracy, accuracy
+from videomae_jax.inference.evaluation.accuracy import accuracy
 from videomae_jax.inference.probe.features import ProbeSet
 from videomae_jax.inference.probe.neighbours import neighbour_scores
 from videomae_jax.inference.probe.training import Recipe, probe_scores, train_probes
@@ -92,12 +92,12 @@ def measure(method: Method, train: ProbeSet, val: ProbeSet) -> ProbeResult:
     values = method.values(len(fit.clip_rows))
     on_held, fitted = _tried(method, fit, values, held)
     trials = tuple(
-        Trial(value, learned, _hits(unseen, held.labels).share, _loss(unseen, held.labels))
+        Trial(value, learned, accuracy(unseen, held.labels, k=1).share, _loss(unseen, held.labels))
         for value, unseen, learned in zip(values, on_held, fitted, strict=True)
     )
     chosen = min(trials, key=lambda trial: (-trial.held_out, trial.held_out_loss)).value
     (on_val,), (train_accuracy,) = _tried(method, train, (chosen,), val)
-    hits = _hits(on_val, val.labels)
+    hits = accuracy(on_val, val.labels, k=1)
     return ProbeResult(
         kind=method.kind,
         trials=trials,
@@ -143,7 +143,7 @@ def _tried(
     if method.kind == "knn":
         return _scores(method, train, values, (unseen,))[0], (None,) * len(values)
     on_train, on_unseen = _scores(method, train, values, (train, unseen))
-    return on_unseen, tuple(_hits(each, train.labels).share for each in on_train)
+    return on_unseen, tuple(accuracy(each, train.labels, k=1).share for each in on_train)
 
 
 def _scores(
@@ -170,10 +170,6 @@ def _scores(
     ]
 
 
-def _hits(scores: Float[np.ndarray, "n y"], labels: Int64[np.ndarray, " n"]) -> Accuracy:
-    return accuracy(np.nan_to_num(scores), labels, k=1)  # A rate too high may end in NaN.
-
-
 def _loss(scores: Float[np.ndarray, "n y"], labels: Int64[np.ndarray, " n"]) -> float:
-    of_label = np.nan_to_num(scores[np.arange(len(labels)), labels])
+    of_label = np.nan_to_num(scores[np.arange(len(labels)), labels])  # A rate too high may end in NaN.
     return float(-np.log(np.maximum(of_label, 1e-12)).mean())
