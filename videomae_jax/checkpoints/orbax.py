@@ -178,7 +178,7 @@ class CheckpointWriter:
     """
 
     def __init__(self, workdir: Path, config: CheckpointConfig) -> None:
-        self._workdir = workdir
+        self._workdir = workdir.absolute()
         self._config = config
         self._removes = jax.process_index() == 0
         self._in_flight: tuple[int, Any] | None = None
@@ -200,7 +200,7 @@ class CheckpointWriter:
         self._best = (description.get("best") or {}).get("step")
         if step == self._newest:
             return
-        path = self._path(step)
+        path = step_folder(self._workdir, step)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._in_flight = (
@@ -237,7 +237,7 @@ class CheckpointWriter:
 
     def _failure(self, step: int, error: Exception) -> RunError:
         """What to tell of a failed save; its half-written folder is removed to give the space back."""
-        path = self._path(step)
+        path = step_folder(self._workdir, step)
         if self._removes:
             shutil.rmtree(path.with_name(path.name + _HALF_WRITTEN), ignore_errors=True)
         steps = list_steps(self._workdir)
@@ -253,8 +253,5 @@ class CheckpointWriter:
         every = self._config.keep_every_steps
         for step in list_steps(self._workdir)[: -self._config.keep_last]:
             if step != self._best and (every is None or step % every):
-                path = self._path(step)
+                path = step_folder(self._workdir, step)
                 shutil.rmtree(path.rename(path.with_name(path.name + _HALF_DELETED)))
-
-    def _path(self, step: int) -> Path:
-        return step_folder(self._workdir, step).absolute()
