@@ -11,7 +11,8 @@ from jaxtyping import Float
 from PIL import ImageDraw
 
 from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig
-from videomae_jax.data.loading.batches import ClipBatch, batches
+from videomae_jax.data.loading.batches import batches
+from videomae_jax.data.loading.filling import ClipBatch
 from videomae_jax.inference.pictures import GAP, LINE, MARGIN, TEXT, blank_paper, enlarge, font, save_picture
 from videomae_jax.inference.reconstruction.reconstruct import GREY
 from videomae_jax.models.masking import sample_mask

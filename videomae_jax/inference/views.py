@@ -18,7 +18,8 @@ from jaxtyping import Float64, Int64, UInt8
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.clips.readers import TestViews
-from videomae_jax.data.loading.batches import ClipBatch, each_video
+from videomae_jax.data.loading.batches import each_video
+from videomae_jax.data.loading.filling import ClipBatch
 from videomae_jax.data.loading.slots import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder
@@ -122,7 +123,9 @@ def _split(clips: UInt8[np.ndarray, "b T H W c"], size: int) -> Iterator[UInt8[n
     """Parts of `size` clips, the last one filled up with black ones."""
     for start in range(0, len(clips), size):
         part = clips[start : start + size]
-        yield np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), np.uint8)])
+        if len(part) < size:
+            part = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), np.uint8)])
+        yield part
 
 
 def _finish(batch: ClipBatch, started: list[jax.Array], per_video: int) -> Scored:

@@ -23,8 +23,10 @@ from videomae_jax.checkpoints.orbax import (
     step_folder,
 )
 from videomae_jax.config import FinetuneConfig, RunConfig
-from videomae_jax.data.loading.batches import ClipBatch, batches, each_video
+from videomae_jax.data.loading.batches import batches, each_video
+from videomae_jax.data.loading.filling import ClipBatch
 from videomae_jax.data.loading.slots import Failure
+from videomae_jax.data.loading.workers import Workers
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import folder_lock, locked_folder, write_json
 from videomae_jax.training.compilation import announced
@@ -176,7 +178,7 @@ def _try_one_step(run: ResolvedRun, hosts: Hosts) -> None:
 
 
 def _training_batches(
-    run: ResolvedRun, hosts: Hosts, start: int, stop: int
+    run: ResolvedRun, hosts: Hosts, start: int, stop: int, workers: Workers | None = None
 ) -> Generator[ClipBatch, None, None]:
     """This host's share of the batches of these steps."""
     config = run.config
@@ -186,6 +188,7 @@ def _training_batches(
         seed=config.seed,
         batch_size=config.batch_size,
         num_workers=config.data.num_workers,
+        workers=workers,
         start_step=start,
         stop_step=stop,
         shares=run.shares,
@@ -219,13 +222,8 @@ class _Training:
         lockstep: Lockstep,
         profile: Profile,
     ) -> None:
-        self.run, self.step, self.hosts, self.lockstep, self.profile = (
-            run,
-            first_step,
-            hosts,
-            lockstep,
-            profile,
-        )
+        self.run, self.step, self.hosts = run, first_step, hosts
+        self.lockstep, self.profile = lockstep, profile
         self.best: dict[str, Any] | None = None
         """The best validation score so far: `step`, `score`, and `videos`, a digest of those it is from."""
         self.scores: dict[str, float] = {}
@@ -239,6 +237,7 @@ class _Training:
             self.state, facts = initial_state(run)
             if facts:
                 _say(hosts, fact_lines(facts))
+        self.workers: Workers | None = None
         self.writer = CheckpointWriter(workdir, run.config.checkpoint)
         self.journal: Journal | SilentJournal = SilentJournal()
         if hosts.first:
@@ -255,7 +254,11 @@ class _Training:
         key = run.key("training")
         if self.step and self._held_out_due() and not self.scores:  # A stop had come in between.
             self.journal.complete(self._validate())
-        with closing(_training_batches(run, self.hosts, self.step, run.total_steps)) as read:
+        with ExitStack() as held:
+            if run.config.data.num_workers and self.step < run.total_steps:
+                self.workers = held.enter_context(closing(Workers(run.config.data.num_workers)))
+            made = _training_batches(run, self.hosts, self.step, run.total_steps, self.workers)
+            read = held.enter_context(closing(made))
             for shared in lockstep.take(read, lambda: self.journal.problem):
                 if self.hosts.first:
                     self.profile.reach(self.step + 1, self.state)
@@ -303,6 +306,7 @@ class _Training:
             run.objective.validation_clips,
             batch_size=config.batch_size // config.optim.accumulation_steps,
             num_workers=config.data.num_workers,
+            workers=self.workers,
             process_index=self.hosts.index,
             process_count=self.hosts.count,
         )

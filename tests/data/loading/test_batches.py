@@ -17,8 +17,8 @@ from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, 
 from videomae_jax.data.clips.readers import FinetuneClips, PretrainClips, centre_view
 from videomae_jax.data.clips.readers import TestViews as Views
 from videomae_jax.data.loading import slots
-from videomae_jax.data.loading.batches import batches, each_video, steps_per_epoch
-from videomae_jax.data.loading.slots import substitute, video_of_slot
+from videomae_jax.data.loading.batches import batches, each_video
+from videomae_jax.data.loading.slots import steps_per_epoch, substitute, video_of_slot
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sources import read_videos
 from videomae_jax.data.video.decoder import open_video

@@ -58,9 +58,14 @@ def make_task(work: Callable[..., None], *arguments: Any) -> bytes:
 
     Raises InputError for what is defined where no worker finds it.
     """
-    task = BytesIO()
-    _Pickler(task, pickle.HIGHEST_PROTOCOL).dump((work, arguments))
-    return task.getvalue()
+    return pickle_for_workers((work, arguments))
+
+
+def pickle_for_workers(thing: Any) -> bytes:
+    """What a worker can unpickle; raises InputError as `make_task` does."""
+    file = BytesIO()
+    _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(thing)
+    return file.getvalue()
 
 
 class _Pickler(ForkingPickler):
@@ -108,7 +113,7 @@ class Process:
     def send(self, message: Any) -> None:
         """Send what the task receives from its pipe; see `begin`."""
         with suppress(ConnectionError):
-            self.pipe.send(message)
+            self.pipe.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 
     def receive(self) -> Any:
         """What the task sends next; raises what it raised, or WorkerDied."""
@@ -124,8 +129,12 @@ class Process:
             raise received.error
         raise received.error from _WorkerTraceback(received.text)
 
-    def close(self) -> None:
+    def kill(self) -> None:
         """End it, whatever it does: it holds nothing that anybody else needs."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End it, and free what its owner has of it."""
         self._process.kill()
         self._process.wait()
         assert self._process.stdin is not None
@@ -163,4 +172,4 @@ def _end_with_owner() -> None:
     os._exit(1)
 
 
-__all__ = ["Process", "WorkerDied", "make_task", "run"]
+__all__ = ["Process", "WorkerDied", "make_task", "pickle_for_workers", "run"]

@@ -1,19 +1,19 @@
-"""What one slot holds: which video, what a reader makes of it, and what happened on the way.
+"""Which video is read for each slot, and with which draws.
 
 A *slot* is one video's place in one step. Its video comes from a permutation keyed by (seed, epoch, turn),
 its reader's draws from (seed, epoch, place, attempt). A video that cannot be read is replaced by one drawn
 from the same key, so a slot never disappears. Nothing has state: a slot is a pure function of its number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
 
-from videomae_jax.data.clips.readers import Arrays, Reader
+from videomae_jax.data.clips.readers import Key
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.video.frames import VideoError
 from videomae_jax.errors import RunError
@@ -31,14 +31,9 @@ class Failure:
     reason: str
     error: str
 
-
-class Slot(NamedTuple):
-    """What was read for one slot."""
-
-    arrays: Arrays | None
-    """None in a pass over all videos, where there is no video or it cannot be read."""
-    record_id: int
-    failures: tuple[Failure, ...]
+    @classmethod
+    def of(cls, error: VideoError) -> "Failure":
+        return cls(error.path, error.reason, str(error))
 
 
 def steps_per_epoch(num_videos: int, batch_size: int) -> int:
@@ -99,12 +94,33 @@ def _quotas(shares: tuple[Share, ...], total: int) -> list[int]:
     return np.diff(ends, prepend=0).tolist()
 
 
+class Request(NamedTuple):
+    """What is to be read for a slot."""
+
+    record_id: int
+    """Position in the videos."""
+    record: VideoRecord
+    key: Key | None
+    """For the reader's draws, where there are any."""
+
+
+@runtime_checkable
+class Slots(Protocol):
+    """Which videos are read for the slots of this host, one after the other from 0 on."""
+
+    def request(self, n: int, failed: Mapping[int, Failure]) -> Request | None:
+        """What to read for the n-th slot, after those that failed; None where it stays empty.
+
+        Raises RunError where too many have failed.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class TrainingSlots:
-    """Reads the n-th slot of this host."""
+    """Slots of steps to train on."""
 
-    videos: tuple[VideoRecord, ...]
-    read: Reader
+    videos: Sequence[VideoRecord]
     seed: int
     batch_size: int
     start_step: int
@@ -113,28 +129,24 @@ class TrainingSlots:
     shares: tuple[Share, ...] = ()
     """Of the sources that `videos` has one after the other, where they have weights."""
 
-    def __call__(self, n: int) -> Slot:
-        count = len(self.videos)
+    def request(self, n: int, failed: Mapping[int, Failure]) -> Request:
+        count, attempt = len(self.videos), len(failed)
         step, place = self.start_step + n // self.per_host, self.first + n % self.per_host
+        if attempt == min(_ATTEMPTS, count):
+            *_, last = failed.values()
+            raise RunError(
+                f"none of the {attempt} videos tried for one place in step {step} could be read, the last "
+                f"being {last.error}. See which can be with: videomae-jax check-data LIST"
+            )
         epoch, step_of_epoch = divmod(step, steps_per_epoch(count, self.batch_size))
         place += step_of_epoch * self.batch_size
-        failures: list[Failure] = []
-        tried: list[int] = []
-        for attempt in range(min(_ATTEMPTS, count)):
-            key = (self.seed, epoch, place, attempt)
-            tried.append(
-                substitute(tried, count, np.random.default_rng([_SUBSTITUTE, *key]))
-                if attempt
-                else self._video(epoch, place)
-            )
-            try:
-                return Slot(self.read(self.videos[tried[-1]], key), tried[-1], tuple(failures))
-            except VideoError as error:
-                failures.append(_failure(error))
-        raise RunError(
-            f"none of the {len(tried)} videos tried for one place in step {step} could be read, the last "
-            f"being {failures[-1].error}. See which can be with: videomae-jax check-data LIST"
+        key = (self.seed, epoch, place, attempt)
+        record_id = (
+            substitute(tuple(failed), count, np.random.default_rng([_SUBSTITUTE, *key]))
+            if attempt
+            else self._video(epoch, place)
         )
+        return Request(record_id, self.videos[record_id], key)
 
     def _video(self, epoch: int, place: int) -> int:
         if self.shares:
@@ -144,23 +156,15 @@ class TrainingSlots:
 
 @dataclass(frozen=True)
 class EachVideoSlots:
-    """Reads the n-th slot of this host in a pass over all videos."""
+    """Slots of a pass over all videos."""
 
-    videos: tuple[VideoRecord, ...]
-    read: Reader
+    videos: Sequence[VideoRecord]
     batch_size: int
     first: int
     per_host: int
 
-    def __call__(self, n: int) -> Slot:
+    def request(self, n: int, failed: Mapping[int, Failure]) -> Request | None:
         record_id = n // self.per_host * self.batch_size + self.first + n % self.per_host
-        if record_id >= len(self.videos):
-            return Slot(None, -1, ())
-        try:
-            return Slot(self.read(self.videos[record_id], None), record_id, ())
-        except VideoError as error:
-            return Slot(None, -1, (_failure(error),))
-
-
-def _failure(error: VideoError) -> Failure:
-    return Failure(error.path, error.reason, str(error))
+        if failed or record_id >= len(self.videos):
+            return None
+        return Request(record_id, self.videos[record_id], None)
