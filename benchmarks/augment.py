@@ -25,7 +25,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from videomae_jax.config import AugmentConfig
 from videomae_jax.data.synthetic import MOTIONS, draw_look, draw_phases, render
-from videomae_jax.data.video.decoder import open_video
+from videomae_jax.data.video import open_video
 from videomae_jax.models.pixels import IMAGENET_MEAN, IMAGENET_STD
 from videomae_jax.training.augmentation.augment import augment, resize_crop
 from videomae_jax.training.augmentation.rand_augment import OPERATIONS

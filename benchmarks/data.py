@@ -35,7 +35,7 @@ from videomae_jax.data.loading.batches import batches
 from videomae_jax.data.prepare.command import Prepare, prepare
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import open_record, read_set
-from videomae_jax.data.video.decoder import open_video
+from videomae_jax.data.video import open_video
 
 MODEL = SIZES["base"]
 CORES = len(os.sched_getaffinity(0))

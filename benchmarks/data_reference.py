@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from videomae_jax.config import DataConfig
 from videomae_jax.data.clips.sampling import draw_start, pretrain_indices
 from videomae_jax.data.cropping import draw_box
-from videomae_jax.data.video.decoder import open_video
+from videomae_jax.data.video import open_video
 
 try:
     import decord

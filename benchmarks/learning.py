@@ -26,7 +26,7 @@ from PIL import Image
 
 from videomae_jax.config import AugmentConfig, FinetuneConfig, OptimConfig, PretrainConfig, VideoMAEConfig
 from videomae_jax.data.synthetic import MOTIONS, draw_look, draw_phases, render
-from videomae_jax.data.video.decoder import open_video
+from videomae_jax.data.video import open_video
 from videomae_jax.inference.probe.choice import Method, measure
 from videomae_jax.inference.probe.features import ProbeSet
 from videomae_jax.models.classification import VideoMAEForVideoClassification

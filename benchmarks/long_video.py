@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from videomae_jax.config import load_config
-from videomae_jax.data.video.decoder import open_video
+from videomae_jax.data.video import open_video
 from videomae_jax.inference.features.files import read_features
 from videomae_jax.inference.features.video_encoder import VideoEncoder
 from videomae_jax.inference.features.windows import square

@@ -14,7 +14,7 @@ from videomae_jax.data import check
 from videomae_jax.data.check import CheckData, check_data, check_video, check_videos
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sources import read_videos
-from videomae_jax.data.video.decoder import VideoError, open_video
+from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError
 

@@ -14,7 +14,7 @@ from videomae_jax.data.lists import format_record
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import find_segment, open_record
 from videomae_jax.data.sources import read_videos
-from videomae_jax.data.video.decoder import VideoError
+from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError
 from videomae_jax.inference.features.windows import SegmentClips
 

@@ -5,7 +5,7 @@ import pytest
 
 from videomae_jax.data.sources import read_videos
 from videomae_jax.data.synthetic import MOTIONS, draw_look, draw_phases, render, write_synthetic_videos
-from videomae_jax.data.video.decoder import open_video
+from videomae_jax.data.video import open_video
 
 SIDE, FRAMES, TRAIN, VAL, FEW = 32, 12, 40, 30, 3
 

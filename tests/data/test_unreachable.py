@@ -12,7 +12,7 @@ from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data import regular_files
 from videomae_jax.data.check import CheckData, check_data
 from videomae_jax.data.regular_files import why_unread
-from videomae_jax.data.video.decoder import VideoError, open_video
+from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.data.video.images import read_image
 from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError, printable

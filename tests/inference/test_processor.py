@@ -216,7 +216,7 @@ def test_a_folder_without_a_readable_processor(tmp_path, text):
 
 
 def read_frames(path):
-    from videomae_jax.data.video.decoder import open_video  # needs a decoder
+    from videomae_jax.data.video import open_video  # needs a decoder
 
     with open_video(path) as video:
         return video.frames([0, 7, 20])

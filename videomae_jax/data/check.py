@@ -17,8 +17,8 @@ from videomae_jax.data.loading.map_processes import crashed, map_in_processes
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import OpenVideo, find_segment, open_record
 from videomae_jax.data.sources import Source, read_source
+from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS, Video
-from videomae_jax.data.video.frames import VideoError
 from videomae_jax.errors import InputError, printable
 from videomae_jax.files import write_json, write_text
 

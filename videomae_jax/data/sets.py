@@ -24,8 +24,8 @@ from PIL import Image
 
 from videomae_jax.data.cropping import Frame, RgbFrame
 from videomae_jax.data.records import Split, VideoRecord
+from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, Video
-from videomae_jax.data.video.frames import VideoError
 from videomae_jax.data.video.images import FrameFolder, check_size, shrink
 from videomae_jax.data.video.torchcodec import TorchcodecVideo
 from videomae_jax.errors import InputError

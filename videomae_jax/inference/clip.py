@@ -7,7 +7,7 @@ from videomae_jax.data.clips.sampling import centre_start, pretrain_indices
 from videomae_jax.data.cropping import centre_clip
 from videomae_jax.data.records import VideoLike, as_records
 from videomae_jax.data.sets import find_segment, open_record
-from videomae_jax.data.video.frames import VideoError
+from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig, check_rgb
 

@@ -21,7 +21,7 @@ from videomae_jax.data.loading.batches import batches, each_video
 from videomae_jax.data.loading.slots import steps_per_epoch, substitute, video_of_slot
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sources import read_videos
-from videomae_jax.data.video.decoder import open_video
+from videomae_jax.data.video import open_video
 from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import RunError
 

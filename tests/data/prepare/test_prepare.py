@@ -21,7 +21,7 @@ from videomae_jax.data.prepare.recode import Recode, Recoded
 from videomae_jax.data.prepare.settings import PRESETS, Storage
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import SetVideo, open_record, read_label, read_set
-from videomae_jax.data.video.decoder import VideoError, open_video
+from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError, RunError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from videomae_jax.data.video.decoder import VideoError, open_video
+from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.data.video.opening import OPEN_OPTIONS
 
 _ERRORS = (av.error.FFmpegError, EOFError)

@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from videomae_jax.data.video.decoder import Video, VideoError, open_video
+from videomae_jax.data.video.decoder import VideoError, open_video
+from videomae_jax.data.video.passes import Passes
 from videomae_jax.data.video.writing import write_video
 
 
@@ -132,14 +133,14 @@ def test_generated_files_of_many_kinds(tmp_path, name, codec, options):
 
 def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     decoded = []
-    original = Video._decode
+    original = Passes.decode
 
-    def count(video, start, needed=None):
-        for frame in original(video, start, needed):
+    def count(passes, start, needed=None):
+        for frame in original(passes, start, needed):
             decoded.append(start)
             yield frame
 
-    monkeypatch.setattr(Video, "_decode", count)
+    monkeypatch.setattr(Passes, "decode", count)
     path = encode(tmp_path / "a.mp4", moving_square(60), options={"g": "30", "bf": "3", "b_strategy": "0"})
     with open_video(path) as video:
         video.frames([31, 32, 33, 34])

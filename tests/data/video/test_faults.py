@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_decoder import encode, moving_square
 
-from videomae_jax.data.video.decoder import VideoError, open_video
+from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.data.video.frames import Orientation
 from videomae_jax.data.video.times import rising_times
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from videomae_jax.data.cropping import crop_resized, draw_box
-from videomae_jax.data.video.decoder import VideoError, open_video
+from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.data.video.frames import Converters, DecodedFrame
 from videomae_jax.data.video.writing import write_video
 

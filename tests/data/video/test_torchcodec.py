@@ -15,8 +15,8 @@ from videomae_jax.config import DataConfig, VideoMAEConfig
 from videomae_jax.data.clips.readers import centre_view
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import open_record
+from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.data.video import torchcodec as video_torchcodec
-from videomae_jax.data.video.decoder import VideoError, open_video
 from videomae_jax.data.video.torchcodec import TorchcodecVideo
 from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from videomae_jax import cli
 from videomae_jax.config import load_config
-from videomae_jax.data.video.decoder import VideoError
+from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_file
 from videomae_jax.inference.features.clip_encoder import ClipEncoder

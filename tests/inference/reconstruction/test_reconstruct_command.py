@@ -12,7 +12,7 @@ from videomae_jax import cli, read_clip
 from videomae_jax.checkpoints.orbax import CheckpointWriter
 from videomae_jax.config import CheckpointConfig, load_config
 from videomae_jax.data.cropping import centre_clip
-from videomae_jax.data.video.decoder import open_video
+from videomae_jax.data.video import open_video
 from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError
 from videomae_jax.inference.reconstruction.command import captions

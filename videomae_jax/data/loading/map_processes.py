@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from videomae_jax.data.loading.process import Process, WorkerDied, make_task
 from videomae_jax.data.records import VideoRecord
-from videomae_jax.data.video.frames import VideoError
+from videomae_jax.data.video import VideoError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

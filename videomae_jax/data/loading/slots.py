@@ -15,7 +15,7 @@ from jaxtyping import Int64
 
 from videomae_jax.data.clips.readers import Key
 from videomae_jax.data.records import VideoRecord
-from videomae_jax.data.video.frames import VideoError
+from videomae_jax.data.video import VideoError
 from videomae_jax.errors import RunError
 
 _ATTEMPTS = 20

@@ -19,7 +19,7 @@ from videomae_jax.data.prepare.plan import Plan, Shard, check_same, resolve_run
 from videomae_jax.data.prepare.recode import Recode, Recoded
 from videomae_jax.data.prepare.settings import Prepare
 from videomae_jax.data.prepare.shards import WORK_FOLDER, make_features, read_report, write_shard
-from videomae_jax.data.video.frames import VideoError
+from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import locked_folder, remove, write_json
 

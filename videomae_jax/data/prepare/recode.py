@@ -13,8 +13,8 @@ from PIL import Image
 from videomae_jax.data.prepare.settings import Storage
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import OpenVideo, find_segment, open_record
+from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import StreamedFrame
-from videomae_jax.data.video.frames import VideoError
 from videomae_jax.data.video.images import FrameFolder
 from videomae_jax.data.video.writing import encode_video
 

@@ -19,7 +19,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from videomae_jax.data.prepare.plan import Plan, Shard
 from videomae_jax.data.prepare.recode import Recoded
 from videomae_jax.data.records import VideoRecord
-from videomae_jax.data.video.frames import VideoError
+from videomae_jax.data.video import VideoError
 from videomae_jax.files import beside, flush, write_json
 
 WORK_FOLDER = ".prepare"

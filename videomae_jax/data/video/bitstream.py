@@ -8,7 +8,7 @@ AV1 and VP9.
 from collections.abc import Callable
 from typing import NamedTuple
 
-_H264_IDR, _H264_I_SLICES = 5, (2, 7)
+H264_IDR, _H264_I_SLICES = 5, (2, 7)
 # Profiles whose parameters begin with the format of the colours.
 _H264_HIGH = frozenset({44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 144, 244})
 _HEVC_IDR, _HEVC_RANDOM_ACCESS, _HEVC_BROKEN_LINK = (19, 20), range(16, 22), range(16, 19)
@@ -103,8 +103,8 @@ def h264_sequence(sequences: set[bytes]) -> Sequence | None:
     return found.pop() if len(found) == 1 else None
 
 
-def h264_number(head: bytes, sequence: Sequence) -> int:
-    """How many references, in a cycle, are before a picture of H.264; -1 where its head is too short.
+def h264_number(head: bytes, sequence: Sequence) -> int | None:
+    """How many references, in a cycle, are before a picture of H.264; None where its head is too short.
 
     Read for many pictures of each clip, so without `Bits`.
     """
@@ -115,10 +115,10 @@ def h264_number(head: bytes, sequence: Sequence) -> int:
     for _ in range(3):
         left = 2 * value.bit_length() - left - 1
         if left <= 0:
-            return -1
+            return None
         value &= (1 << left) - 1
     left -= 2 * sequence.separate_colours + sequence.number_bits
-    return value >> left & (1 << sequence.number_bits) - 1 if left >= 0 else -1
+    return value >> left & (1 << sequence.number_bits) - 1 if left >= 0 else None
 
 
 def _display_order(
@@ -207,13 +207,13 @@ def _h264_picture(head: bytes, sequence: Sequence) -> Picture | None:
     bits.read(2 * sequence.separate_colours + sequence.number_bits)
     if not sequence.progressive and bits.read(1):
         return None  # One of two fields, which may share a packet or not.
-    if kind == _H264_IDR:
+    if kind == H264_IDR:
         bits.golomb()
-    return Picture(kind == _H264_IDR, bits.read(sequence.order_bits or 0), is_reference)
+    return Picture(kind == H264_IDR, bits.read(sequence.order_bits or 0), is_reference)
 
 
 def _h264_can_start(head: bytes, is_told: bool) -> bool:
-    return head[0] & 31 == _H264_IDR or (is_told and _h264_slice_type(head) in _H264_I_SLICES)
+    return head[0] & 31 == H264_IDR or (is_told and _h264_slice_type(head) in _H264_I_SLICES)
 
 
 def _hevc_kind(head: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Reading video files; with the other modules called video*, all that knows the decoder.
+"""Reading video files: the frames at given positions, or every frame in one pass.
 
 Frames are found by presentation timestamp, never by arithmetic on a frame rate, so variable frame rates,
 edit lists and several streams come out right. Where packets prove the order of the frames they are read
@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -22,27 +21,19 @@ from jaxtyping import Float64, UInt8
 
 from videomae_jax.data.cropping import Frame
 from videomae_jax.data.video.frames import (
-    DECODER_ERRORS,
     Converters,
     DecodedFrame,
     Orientation,
     VideoError,
     orientation,
 )
-from videomae_jax.data.video.opening import decoder_limits, open_stream
-from videomae_jax.data.video.packets import Identity, Packets, read_packets
+from videomae_jax.data.video.passes import Passes
 from videomae_jax.data.video.times import rising_times
 
 MAX_PIXELS = 8192 * 8192
 """Of a frame, where nothing else is said: 8K video has half as many, and one in RGB takes 200 MB."""
-# Codecs whose frames say that no other frame needs them, so that unwanted ones need no decoding.
-_MARKS_UNREFERENCED = frozenset({"h264", "hevc", "mpeg4"})
 # Codecs that can tell how to turn a picture in the picture itself.
 _TURNS_IN_PICTURES = frozenset({"mjpeg"})
-# Codecs that give a picture before those that it needs, so that damage there is seen too late. Told to, they
-# give nothing instead of patching up, and then everything is decoded once more in the ordinary way.
-_SHOWS_BEFORE_NEEDED = frozenset({"h264", "hevc"})
-_STRICT = {"err_detect": "explode"}
 # Jumping to a keyframe flushes the decoder, which costs about as much as decoding this many frames.
 _FRAMES_WORTH_A_SEEK = 8
 
@@ -78,37 +69,36 @@ class Video:
 
     def __init__(self, path: str, content: bytes | None = None, max_pixels: int = MAX_PIXELS) -> None:
         self.path = path
-        self._content, self._max_pixels = content, max_pixels
+        self._max_pixels = max_pixels
         self._converters = Converters(path)
-        self._errors, self._sound, self._strict, self._furthest = 0, True, False, -1
-        self._open()
+        self._passes = Passes(path, content, max_pixels)
         # As stored, before rotation.
-        self.height: int = self._stream.codec_context.height
-        self.width: int = self._stream.codec_context.width
+        self.height: int = self._passes.stream.codec_context.height
+        self.width: int = self._passes.stream.codec_context.width
         self._check_size(self.height, self.width)
 
     def close(self) -> None:
         """Free the decoder's memory; without this it waits for the garbage collector."""
-        self._container.close()
+        self._passes.close()
 
     @property
     def header_frames(self) -> int:
         """The number of frames that the header claims; 0 when it does not say."""
-        return self._stream.frames
+        return self._passes.stream.frames
 
     @cached_property
     def timestamps(self) -> Float64[np.ndarray, " n"]:
         """Presentation times in seconds, one for each frame that can be asked for, rising."""
         if self._times is None:
             return self.scan.timestamps
-        return np.array(self._times, np.float64) * float(self._stream.time_base)
+        return np.array(self._times, np.float64) * float(self._passes.stream.time_base)
 
     @cached_property
     def orientation(self) -> Orientation:
         """How frames are turned and mirrored to be upright, which the first one decides for all."""
         if self._times is None:
             return self.scan.orientation
-        for frame in self._decode(0):
+        for frame in self._passes.decode(0):
             return orientation(frame)
         raise VideoError(self.path, "no-frames", "nothing in it decodes")
 
@@ -167,7 +157,7 @@ class Video:
         times = self._times
         order = {pts: index for index, pts in enumerate(times or ())}
         turned, size, last = None, None, -1
-        for count, frame in enumerate(self._decode(0)):
+        for count, frame in enumerate(self._passes.decode(0)):
             turned = turned or orientation(frame)
             index = count if times is None else order.get(-1 if frame.pts is None else frame.pts, -1)
             if index <= last:  # Not a frame of `timestamps`, or a damaged file that goes back in time.
@@ -182,40 +172,33 @@ class Video:
     def scan(self) -> Scan:
         """What comes out when everything is decoded."""
         times, concealed, first = [], 0, None
-        self._errors, unit = 0, float(self._stream.time_base)
-        for frame in self._decode(0):
+        self._passes.errors, unit = 0, float(self._passes.stream.time_base)
+        for frame in self._passes.decode(0):
             times.append(np.nan if frame.pts is None else frame.pts * unit)
             concealed += frame.is_corrupt
             first = first or orientation(frame)
         own = np.array(times, np.float64)
-        decoded = [dts * unit for dts in self._packets.dts if dts is not None]
-        rate = float(self._stream.guessed_rate or 25)
+        decoded = [dts * unit for dts in self._passes.packets.dts if dts is not None]
+        rate = float(self._passes.stream.guessed_rate or 25)
         tells_times = bool((np.diff(own) > 0).all() and not np.isnan(own).any())
         timestamps = own if tells_times else rising_times(own, np.array(decoded, np.float64), rate)
-        return Scan(timestamps, self._errors, concealed, first or Orientation(), tells_times)
-
-    @cached_property
-    def _packets(self) -> Packets:
-        return read_packets(self._container, self._stream)
+        return Scan(timestamps, self._passes.errors, concealed, first or Orientation(), tells_times)
 
     @cached_property
     def _keyframes(self) -> list[tuple[int, int]]:
         """Time and position in decoding order of each packet where decoding can start, rising."""
-        times = self._packets.pts
-        return sorted((pts, n) for n in self._packets.starts if (pts := times[n]) is not None)
+        packets = self._passes.packets
+        return sorted((pts, n) for n in packets.starts if (pts := packets.pts[n]) is not None)
 
     @property
     def _times(self) -> list[int] | None:
         """Presentation times of the frames in units of the stream; None where packets do not prove them."""
-        return self._packets.times
+        return self._passes.packets.times
 
     @property
     def _turns_in_pictures(self) -> bool:
-        packets = self._packets
+        packets = self._passes.packets
         return self._times is None or packets.units.turns or packets.codec in _TURNS_IN_PICTURES
-
-    def _open(self) -> None:
-        self._container, self._stream = open_stream(self.path, self._content, self._max_pixels)
 
     def _check_size(self, height: int, width: int) -> None:
         if height * width > self._max_pixels:
@@ -232,7 +215,7 @@ class Video:
         return size
 
     def _find_by_order(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        frames = enumerate(self._decode(0))
+        frames = enumerate(self._passes.decode(0))
         for target in wanted:
             found = next((frame for index, frame in frames if index == target), None)
             if found is None:
@@ -245,124 +228,28 @@ class Video:
         assert times is not None
         order = {pts: index for index, pts in enumerate(times)}
         needed = {times[index] for index in wanted}
-        frames, reached, whole = self._decode(0, needed), -1, False
+        frames, reached, whole = self._passes.decode(0, needed), -1, False
         for target in wanted:
             pts = times[target]
             before = bisect_right(self._keyframes, pts, key=itemgetter(0))
             key_pts, start = self._keyframes[before - 1] if before else (times[0], 0)
             if not whole and order.get(key_pts, 0) - reached > _FRAMES_WORTH_A_SEEK:
-                frames = self._decode(start, needed)
+                frames = self._passes.decode(start, needed)
             frame = _first_from(pts, frames)
-            if not whole and (frame is None or frame.pts != pts or not self._sound):
+            if not whole and (frame is None or frame.pts != pts or not self._passes.sound):
                 # Something on the way was damaged, or needs more than the packets since its keyframe.
-                frames, whole = self._decode(0), True
+                frames, whole = self._passes.decode(0), True
                 frame = _first_from(pts, frames)
             if frame is None or frame.pts != pts:
                 raise self._damaged(target)
             reached = target
             yield target, frame
 
-    def _decode(self, start: int, needed: set[int] | None = None) -> Iterator[av.VideoFrame]:
-        """Frames in presentation order, from the packet at position `start` in decoding order or earlier.
-
-        Given the times that are `needed`, frames that are neither needed nor referenced are left out.
-        `_sound` says whether all that has been decoded was.
-        """
-        self._sound = True
-        marked = self._packets.codec in _MARKS_UNREFERENCED
-        # Pictures shown before the one where decoding starts are not asked for from there.
-        begin = awaited = self._packets.pts[start] if start else None
-        context, width = None, 0
-        skips: bool | None = None
-        for packet in self._demux(start, strict=needed is not None):
-            if context is not self._stream.codec_context:
-                context, skips = self._stream.codec_context, None
-                width = context.width
-                if not context.is_open:
-                    context.options = decoder_limits(self._max_pixels) | (_STRICT if self._strict else {})
-            unneeded = bool(
-                marked
-                and needed is not None
-                and packet.size
-                and packet.pts not in needed
-                and self._packets.is_unreferenced(self._packets.positions.get(_identity(packet), 0))
-            )
-            if unneeded is not skips:
-                context.skip_frame, skips = "NONREF" if unneeded else "DEFAULT", unneeded
-            try:
-                for frame in packet.decode():
-                    if begin is None or frame.pts is None or frame.pts >= begin:
-                        # The picture where decoding starts has to come first.
-                        self._sound &= not frame.is_corrupt and awaited in (None, frame.pts)
-                        awaited = None
-                    yield frame
-            except (*DECODER_ERRORS, ValueError) as error:  # The latter from a decoder that did not open.
-                if width and not context.width:  # The decoder refuses the size that the picture tells.
-                    detail = f"a picture in it has more than {self._max_pixels} pixels"
-                    raise VideoError(self.path, "too-large", detail) from error
-                self._errors += 1
-                self._sound = False
-
-    def _demux(self, start: int, *, strict: bool) -> Iterator[av.Packet]:
-        """Packets from position `start` or an earlier one on, and at the end the one that flushes.
-
-        `strict`: what is damaged is not patched up, where that would be seen too late.
-        """
-        strict &= self._packets.codec in _SHOWS_BEFORE_NEEDED
-        changes, self._strict = strict != self._strict, strict
-        if start <= self._furthest or (changes and self._stream.codec_context.is_open):
-            self._reopen()  # What a decoder was told by later packets outlives a jump back.
-        packet, packets = self._seek(start)
-        expected: Iterator[Identity] | None = None
-        position = 0
-        if packet is None:
-            self._reopen()
-            packets = self._container.demux(self._stream)
-        else:
-            position = self._furthest = self._packets.positions[_identity(packet)]
-            expected = islice(self._packets.identities, position + 1, None)
-            yield packet
-        try:
-            for packet in packets:
-                # Spelled out, as a function's call for each packet costs.
-                if expected and packet.size and (packet.pts, packet.dts, packet.pos) != next(expected, None):
-                    self._sound = False  # After the jump the file reads differently.
-                position += 1
-                if position > self._furthest:
-                    self._furthest = position
-                yield packet
-        except DECODER_ERRORS:
-            self._errors += 1
-
-    def _reopen(self) -> None:
-        self.close()
-        self._open()
-        self._furthest = -1
-
-    def _seek(self, start: int) -> tuple[av.Packet | None, Iterator[av.Packet]]:
-        """The packet at `start` or an earlier start; None if seeking leads elsewhere."""
-        packets = self._container.demux(self._stream)
-        if self._times is None or not self._packets.pts:
-            return None, packets
-        try:
-            self._container.seek(self._packets.pts[start], stream=self._stream, backward=True)
-            packet = next(packets, None)
-        except DECODER_ERRORS:
-            return None, packets
-        arrived = (
-            self._packets.positions.get(_identity(packet), start + 1) if packet is not None else start + 1
-        )
-        return (packet if arrived <= start and self._packets.is_start(arrived) else None), packets
-
     def _damaged(self, index: int) -> VideoError:
         decoded, count = len(self.scan.timestamps), len(self.timestamps)
         if not decoded:
             return VideoError(self.path, "no-frames", "nothing in it decodes")
         return VideoError(self.path, "damaged", f"frame {index} does not decode ({decoded} of {count} do)")
-
-
-def _identity(packet: av.Packet) -> Identity:
-    return packet.pts, packet.dts, packet.pos
 
 
 def _first_from(pts: int, frames: Iterator[av.VideoFrame]) -> av.VideoFrame | None:

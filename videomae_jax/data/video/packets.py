@@ -1,6 +1,6 @@
 """The packets of a video stream, read without decoding, and what they prove about its frames."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +9,7 @@ from itertools import pairwise
 import av
 
 from videomae_jax.data.video.bitstream import (
+    H264_IDR,
     Sequence,
     can_start,
     display_order,
@@ -29,6 +30,8 @@ _REORDERED = frozenset({"h264", "hevc"})
 # An MPEG-4 packet of this size or less says "nothing new" and gives no frame.
 _MPEG4_EMPTY_PACKET = 8
 _MPEG4_TWO_SIDED = 2
+# In place of the number of a picture that starts a new count.
+_STARTS_ANEW = -1
 
 Identity = tuple[int | None, int | None, int | None]
 
@@ -83,6 +86,11 @@ class Packets:
         is_told = len(told) < len(self.keyframes)
         return [n for n in told if can_start(self.codec, self._head(n), is_told=is_told)]
 
+    @cached_property
+    def by_time(self) -> dict[int | None, int]:
+        """The position of each packet by when it is shown, for where `times` are proven."""
+        return {pts: position for position, pts in enumerate(self.pts)}
+
     def is_start(self, position: int) -> bool:
         """Whether decoding can start at this packet."""
         place = bisect_left(self.starts, position)
@@ -106,15 +114,32 @@ class Packets:
         """
         if self.codec != "h264":
             return True
-        head, sequence = self._head(position), self._sequence
-        if not head or head[0] & 96 or sequence is None:
-            return False
-        if position + 1 == len(self.sizes):
-            return True
-        following = self._head(position + 1)
-        if can_start("h264", following, is_told=False):
-            return True
-        return h264_number(following, sequence) == h264_number(head, sequence) != -1
+        if position not in self._unreferenced:
+            place = bisect_right(self.starts, position)
+            end = self.starts[place] if place < len(self.starts) else len(self.sizes)
+            self._unreferenced.update(
+                zip(range(position, end), self._without_users(position, end), strict=True)
+            )
+        return self._unreferenced[position]
+
+    def _without_users(self, begin: int, end: int) -> list[bool]:
+        """`is_unreferenced` for pictures of H.264 that are decoded one after the other."""
+        sequence = self._sequence
+        if sequence is None:
+            return [False] * (end - begin)
+        heads = [self._head(n) for n in range(begin, min(end + 1, len(self.sizes)))]
+        numbers = [
+            (_STARTS_ANEW if head[0] & 31 == H264_IDR else h264_number(head, sequence)) if head else None
+            for head in heads
+        ]
+        return [
+            number is not None and not head[0] & 96 and following in (number, _STARTS_ANEW)
+            for head, (number, following) in zip(heads, pairwise([*numbers, _STARTS_ANEW]), strict=True)
+        ][: end - begin]
+
+    @cached_property
+    def _unreferenced(self) -> dict[int, bool]:
+        return {}
 
     @cached_property
     def _sequence(self) -> Sequence | None:

@@ -30,7 +30,7 @@ class TorchcodecVideo(Video):
         wanted = self.check_indices(indices)
         if reason := self._why_not():
             raise self._failed(wanted, reason)
-        if wanted and self._stream.codec_context.colorspace in _RARE_COLOURS:
+        if wanted and self._passes.stream.codec_context.colorspace in _RARE_COLOURS:
             # PyAV says which it cannot convert; torchcodec would give others.
             for _, frame in super().read_frames(wanted[:1]):
                 frame.rgb()
@@ -38,8 +38,8 @@ class TorchcodecVideo(Video):
         decoder_class = _load()
         try:
             decoder = decoder_class(
-                self.path if self._content is None else self._content,
-                stream_index=self._stream.index,
+                self.path if self._passes.content is None else self._passes.content,
+                stream_index=self._passes.stream.index,
                 dimension_order="NHWC",
                 num_ffmpeg_threads=1,
             )
@@ -56,7 +56,7 @@ class TorchcodecVideo(Video):
 
     def _why_not(self) -> str | None:
         """Why torchcodec would give wrong frames; None where it does not."""
-        packets = self._packets
+        packets = self._passes.packets
         if self._times is None:
             return "its packets do not prove which frames there are, which torchcodec takes for granted"
         if packets.starts != packets.told_starts or not self._index_is_whole():
@@ -68,10 +68,12 @@ class TorchcodecVideo(Video):
 
     def _index_is_whole(self) -> bool:
         """Whether the index of an AVI file has each packet in its place."""
-        if self._packets.container != "avi":
+        if self._passes.packets.container != "avi":
             return True
-        index = [(entry.timestamp, entry.pos + _AVI_CHUNK_HEADER) for entry in self._stream.index_entries]
-        return index == list(zip(self._packets.dts, self._packets.places, strict=True))
+        index = [
+            (entry.timestamp, entry.pos + _AVI_CHUNK_HEADER) for entry in self._passes.stream.index_entries
+        ]
+        return index == list(zip(self._passes.packets.dts, self._passes.packets.places, strict=True))
 
     def _failed(self, wanted: list[int], detail: str) -> VideoError:
         """The error for frames that torchcodec does not give: of the video, or else of torchcodec."""

@@ -37,12 +37,19 @@ class Units:
         if position in self._heads:
             return self._heads[position]
         if self._in_units:
-            self._heads[position] = head = self._first_picture(beginning)
+            self._heads[position] = head = self._only_picture(beginning) or self._first_picture(beginning)
             return head
         if self.codec == "mpeg4":
             start = beginning.find(_MPEG4_PICTURE)
             return beginning[start : start + _HEAD] if start >= 0 else b""
         return beginning
+
+    def _only_picture(self, content: bytes) -> bytes:
+        """As `_first_picture` for H.264 in MP4 and Matroska, where the packet begins with it; else empty."""
+        start = self._length
+        if self._hevc or not 0 < start < len(content) or content[start] & 31 != 1:
+            return b""
+        return content[start : start + min(_HEAD, int.from_bytes(content[:start], "big"))]
 
     def _first_picture(self, content: bytes | memoryview) -> bytes:
         for start, end in self._split(content):

@@ -15,7 +15,7 @@ from videomae_jax.data.loading.slots import Failure
 from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
-from videomae_jax.data.video.frames import VideoError
+from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.files import FORMS, FeatureWriter, read_features

@@ -18,7 +18,7 @@ from videomae_jax.data.loading.batches import each_video
 from videomae_jax.data.loading.slots import Failure
 from videomae_jax.data.records import VideoLike, VideoRecord, as_records
 from videomae_jax.data.sets import Decoder, find_segment, open_record
-from videomae_jax.data.video.frames import VideoError
+from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.windows import (
