@@ -1,4 +1,4 @@
-"""Where the real clips and the reference tensors are; tests that need them skip without them."""
+"""Where the real clips and the golden files are; tests skip without those that are not in the repository."""
 
 import os
 from pathlib import Path
@@ -23,5 +23,12 @@ def real_videos() -> Path:
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """The folder of tensors that the original code produced (golden_v1, golden_v2, sampling.json)."""
-    return _folder("VIDEOMAE_JAX_TEST_REFERENCE", _BESIDE / "reference", "reference tensors")
+    """The folder of all that the original code produced, with its own .pth files."""
+    return _folder("VIDEOMAE_JAX_TEST_REFERENCE", _BESIDE / "reference", "full golden files")
+
+
+@pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    """What the original code produced, in full if it is there and as in tests/golden otherwise."""
+    full = Path(os.environ.get("VIDEOMAE_JAX_TEST_REFERENCE", _BESIDE / "reference"))
+    return full if full.is_dir() else Path(__file__).with_name("golden")

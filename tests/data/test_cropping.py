@@ -85,8 +85,8 @@ def test_the_centre_square_is_cut_after_the_short_side_was_scaled():
     assert centre_clip(clip, 32).shape == (3, 32, 32, 3)
 
 
-def test_the_squares_of_a_test_equal_the_original_code(reference):
-    rows = json.loads((reference / "sampling.json").read_text())["test_crops"]
+def test_the_squares_of_a_test_equal_the_original_code(golden_folder):
+    rows = json.loads((golden_folder / "sampling.json").read_text())["test_crops"]
     assert len(rows) == 6
     for row in rows:
         height, width, side = (row[name] for name in ("resized_height", "resized_width", "short_side"))

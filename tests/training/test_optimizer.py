@@ -32,10 +32,10 @@ def test_schedule_is_the_originals():
     assert rates[-1] > 2e-5, "the minimum is never quite reached"
 
 
-def test_schedule_agrees_with_the_recorded_one(reference):
+def test_schedule_agrees_with_the_recorded_one(golden_folder):
     import json
 
-    meta = json.loads((reference / "golden_v1" / "pretrain.json").read_text())
+    meta = json.loads((golden_folder / "golden_v1" / "pretrain.json").read_text())
     config = OptimConfig(base_lr=1e-3, min_lr=1e-5, warmup_epochs=2)
     rates = [float(warmup_cosine(config, 256, 1, 6)(step)) for step in range(1, 6)]
     np.testing.assert_allclose(rates, meta["lr_schedule"][1:], rtol=1e-6)

@@ -1,0 +1,57 @@
+"""Golden files that are small enough for this repository, made of the full ones.
+
+`python tests/parity/golden_files.py FULL tests/golden` makes them again. Inputs are kept whole. Of an output
+with more than `LARGE` values every `EVERY`th is kept; 7 divides no axis, so all rows and columns are met.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+EVERY, LARGE = 7, 1000
+INPUTS = {"videos_uint8", "video_uint8", "masks", "soft_targets"}
+WHOLE = ("pretrain_init", "classify_mean_init")
+OUTPUTS = (
+    "pretrain_io",
+    "pretrain_grads_step0",
+    "pretrain_after_6_steps",
+    "classify_mean_io",
+    "classify_mean_after_6_steps",
+    "classify_first_token_io",
+    "classify_first_token_after_6_steps",
+)
+COPIED = (
+    "sampling.json",
+    *(f"golden_v1/{name}.json" for name in ("pretrain", "classify_mean", "classify_first_token")),
+    *(f"golden_v1/{name}.safetensors" for name in WHOLE),
+    *(f"golden_v2/v2_classify{rest}" for rest in (".json", "_init.safetensors", "_io.safetensors")),
+)
+
+
+def same_places(have, want):
+    """The values of an output that a golden tensor holds: all of them, or every `EVERY`th."""
+    have = np.asarray(have)
+    return have if have.shape == want.shape else have.ravel()[::EVERY]
+
+
+def thinned(name, tensor):
+    return tensor if name in INPUTS or tensor.size <= LARGE else tensor.ravel()[::EVERY].copy()
+
+
+def make(full: Path, folder: Path) -> None:
+    """Write the small files; both classifiers of V1 are shown the videos of the pre-training."""
+    for name in COPIED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((full / name).read_bytes())
+    for name in OUTPUTS:
+        tensors = load_file(full / f"golden_v1/{name}.safetensors")
+        if name.startswith("classify"):
+            tensors.pop("videos_uint8", None)
+        kept = {each: thinned(each, tensor) for each, tensor in tensors.items()}
+        save_file(kept, folder / f"golden_v1/{name}.safetensors")
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), Path(sys.argv[2]))
