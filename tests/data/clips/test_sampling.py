@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import DataConfig, LabelledDataConfig
+from videomae_jax.data.clips import sampling
 from videomae_jax.data.clips.sampling import (
     centre_indices,
     centre_start,
@@ -20,11 +21,30 @@ from videomae_jax.data.clips.sampling import (
     uniform_centre_indices,
     uniform_test_indices,
 )
+from videomae_jax.data.cropping import view_boxes
 
 
 @pytest.fixture(scope="module")
-def tables(reference):
-    return json.loads((reference / "sampling.json").read_text())
+def tables(golden_folder):
+    return json.loads((golden_folder / "sampling.json").read_text())
+
+
+def test_the_drawing_beside_the_code_is_true():
+    lines = [line for line in sampling.__doc__.splitlines() if line.startswith("    ")]
+    frames, columns = (line for line in lines if " 0  1  2 " in line)
+    rows = {line[4:31].strip(): line for line in lines if line not in (frames, columns)}
+    marked = lambda name, mark: [k for k in range(16) if mark in rows[name][31 + 3 * k :][:2]]  # noqa: E731
+    assert [frames[31 + 3 * k - (k > 9) :].split()[0] for k in range(16)] == [str(k) for k in range(16)]
+    for name, clips in {
+        "dense, sampling rate 2": dense_test_indices(16, 4, 2, 2),
+        "dense, sampling rate 3": dense_test_indices(16, 4, 3, 2),
+        "uniform": uniform_test_indices(16, 4, 2),
+    }.items():
+        assert [marked(name, mark) for mark in "01"] == clips.tolist(), name
+    crops = [name for name in rows if "crop (" in name]
+    for name, (left, top, right, bottom) in zip(crops, view_boxes(4, 8, 3), strict=True):
+        assert name.endswith(f"crop {(left, top, right, bottom)}")
+        assert marked(name, "x") == list(range(left, right))
 
 
 def shape(row):

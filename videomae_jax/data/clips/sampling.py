@@ -2,6 +2,20 @@
 
 *Dense* clips take frames `sampling_rate` apart from one stretch of a video, *uniform* ones a frame from each
 of `num_frames` even parts. `num_frames_in_video` counts the frames of the segment that is read.
+
+A test with 2 temporal segments and 3 spatial crops averages 6 views. Here a clip of 4 frames is taken from a
+video of 16, whose frames are 8 wide and 4 high after scaling; 0 and 1 mark the frames of the two clips, x the
+columns of a crop:
+
+    frame                      0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15
+    dense, sampling rate 2     0     0     0     0     1     1     1     1
+    dense, sampling rate 3     0        0        01       01       1        1
+    uniform                    0     1     0     1     0     1     0     1
+
+    column                     0  1  2  3  4  5  6  7
+    crop (0, 0, 4, 4)          x  x  x  x
+    centre crop (2, 0, 6, 4)         x  x  x  x
+    crop (4, 0, 8, 4)                      x  x  x  x
 """
 
 import numpy as np
