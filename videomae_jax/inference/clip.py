@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import UInt8
 
-from videomae_jax.data.clips.sampling import centre_start, pretrain_indices
+from videomae_jax.data.clips.sampling import centre_indices
 from videomae_jax.data.cropping import centre_clip
 from videomae_jax.data.records import VideoLike, as_records
 from videomae_jax.data.sets import find_segment, open_record
@@ -33,8 +33,7 @@ def read_timed_clip(
         with open_record(record) as opened:
             times = opened.timestamps
             first, count = find_segment(record, opened)
-            start = centre_start(count, config.num_frames, sampling_rate)
-            indices = first + pretrain_indices(count, config.num_frames, sampling_rate, start)
+            indices = first + centre_indices(count, config.num_frames, sampling_rate)
             clip = np.empty((len(indices), config.image_size, config.image_size, 3), np.uint8)
             for index, frame in opened.read(np.unique(indices).tolist()):
                 clip[indices == index] = centre_clip(frame[None], config.image_size)

@@ -20,7 +20,6 @@ from videomae_jax.data.clips.sampling import (
     draw_uniform_indices,
     finetune_indices,
     pretrain_indices,
-    uniform_centre_indices,
     uniform_test_indices,
 )
 from videomae_jax.data.cropping import (
@@ -123,7 +122,7 @@ def test_repeated_augmentation_takes_one_clip_and_the_first_as_if_alone(video, r
 def test_the_centre_clip(video, data):
     path, frames = video
     arrays = centre_view(MODEL, data)(VideoRecord(path, ""), None)
-    indices = uniform_centre_indices(50, 4) if data is UNIFORM else centre_indices(50, 4, 3)
+    indices = uniform_test_indices(50, 4, 1)[0] if data is UNIFORM else centre_indices(50, 4, 3)
     np.testing.assert_array_equal(arrays["video"], centre_clip(frames[indices], 32)[None])
     assert arrays["label"].tolist() == [-1]
 

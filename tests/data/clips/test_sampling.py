@@ -9,7 +9,6 @@ from videomae_jax.config import DataConfig, LabelledDataConfig
 from videomae_jax.data.clips import sampling
 from videomae_jax.data.clips.sampling import (
     centre_indices,
-    centre_start,
     dense_test_indices,
     draw_end,
     draw_start,
@@ -18,7 +17,6 @@ from videomae_jax.data.clips.sampling import (
     num_starts,
     pretrain_indices,
     segment_indices,
-    uniform_centre_indices,
     uniform_test_indices,
 )
 from videomae_jax.data.cropping import view_boxes
@@ -107,11 +105,10 @@ def test_starts_are_drawn_from_all_that_leave_room():
 
 
 def test_the_centre_clip_lies_in_the_middle():
-    assert centre_start(100, 16, 4) == 18
-    assert centre_start(64, 16, 4) == centre_start(5, 16, 4) == 0
+    assert centre_indices(64, 16, 4)[0] == centre_indices(5, 16, 4)[0] == 0
     assert centre_indices(100, 16, 4).tolist() == list(range(18, 82, 4))
-    assert uniform_centre_indices(100, 4).tolist() == [12, 37, 62, 87]
-    assert uniform_centre_indices(3, 4).tolist() == [0, 1, 1, 2]
+    assert uniform_test_indices(100, 4, 1)[0].tolist() == [12, 37, 62, 87]
+    assert uniform_test_indices(3, 4, 1)[0].tolist() == [0, 1, 1, 2]
 
 
 def test_a_single_test_clip_is_the_middle_one():
@@ -122,7 +119,7 @@ def test_a_single_test_clip_is_the_middle_one():
         assert dense_test_indices(count, 16, 4, 1).tolist() == middle
         for data in (DataConfig(), LabelledDataConfig()):
             assert segment_indices(count, 16, data, 1).tolist() == middle
-        assert segment_indices(count, 16, uniform, 1).tolist() == [uniform_centre_indices(count, 16).tolist()]
+        assert segment_indices(count, 16, uniform, 1).tolist() == uniform_test_indices(count, 16, 1).tolist()
     assert segment_indices(160, 16, uniform, 1).tolist() == [list(range(5, 160, 10))]
 
 
@@ -156,7 +153,7 @@ def test_the_draws_are_those_of_earlier_versions():
 def test_indices_stay_inside_any_video():
     rng = np.random.default_rng(0)
     for count in range(1, 80):
-        found = [draw_uniform_indices(rng, count, 16), uniform_centre_indices(count, 16)]
+        found = [draw_uniform_indices(rng, count, 16), uniform_test_indices(count, 16, 1)[0]]
         found += [uniform_test_indices(count, 16, segments) for segments in (1, 2, 5)]
         for rate in (1, 2, 4, 7):
             video = count, 16, rate

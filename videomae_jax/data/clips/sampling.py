@@ -50,15 +50,10 @@ def draw_start(
     return int(rng.integers(num_starts(num_frames_in_video, num_frames, sampling_rate)))
 
 
-def centre_start(num_frames_in_video: int, num_frames: int, sampling_rate: int) -> int:
-    """The start that puts the clip in the middle of the video."""
-    return (num_starts(num_frames_in_video, num_frames, sampling_rate) - 1) // 2
-
-
 def centre_indices(num_frames_in_video: int, num_frames: int, sampling_rate: int) -> Int64[np.ndarray, " T"]:
     """The dense clip in the middle of the video."""
     shape = num_frames_in_video, num_frames, sampling_rate
-    return pretrain_indices(*shape, centre_start(*shape))
+    return pretrain_indices(*shape, (num_starts(*shape) - 1) // 2)
 
 
 def draw_end(rng: np.random.Generator, num_frames_in_video: int, num_frames: int, sampling_rate: int) -> int:
@@ -127,14 +122,9 @@ def uniform_test_indices(
     A single clip takes the middle of each part, as when validating; the originals' tests have several.
     """
     if num_segments == 1:
-        return uniform_centre_indices(num_frames_in_video, num_frames)[None]
+        return uniform_test_indices(num_frames_in_video, num_frames, 2)[1:]
     parts = num_segments * np.arange(num_frames) + np.arange(num_segments)[:, None]
     return num_frames_in_video * parts // (num_segments * num_frames)
-
-
-def uniform_centre_indices(num_frames_in_video: int, num_frames: int) -> Int64[np.ndarray, " T"]:
-    """The middle of each of `num_frames` even parts."""
-    return uniform_test_indices(num_frames_in_video, num_frames, 2)[1]
 
 
 def segment_indices(
