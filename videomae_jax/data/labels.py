@@ -4,7 +4,6 @@ Folders and sets name the class of a video, lists name or number it. The names c
 or from the first source that has some; where nothing names them, the numbers in lists are counted.
 """
 
-import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +23,6 @@ _SHOWN = 20
 # Numbers in lists of which fewer than this share have a video are no numbers of classes.
 _LEAST_SHARE_SEEN = 0.5
 _FILE = "--data.classes FILE in training, --classes FILE elsewhere"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,11 +123,11 @@ def read_splits(
         if sources
     }
     found = [source for sources in splits.values() for source in sources]
-    if not any(record.label is not None for source in found for _, record in source.entries):
-        return {split: tuple(_unlabelled(sources)) for split, sources in splits.items()}, ()
-    first = next(iter(splits.values()))
-    has_names = any(source.classes for source in first)
-    known = read_classes(classes) if classes else find_classes(first if has_names else found, None)
+    known = Classes((), "none")
+    if any(record.label is not None for source in found for _, record in source.entries):
+        first = next(iter(splits.values()))
+        has_names = any(source.classes for source in first)
+        known = read_classes(classes) if classes else find_classes(first if has_names else found, None)
     numbered = {
         split: tuple(_numbered(sources, known, need_label=False)) for split, sources in splits.items()
     }
@@ -267,10 +264,6 @@ def _label_by_name(where: str, record: VideoRecord, source: Source, numbers: Map
             f"{way_out}, or give the names of all classes in a file"
         )
     return numbers[name]
-
-
-def _unlabelled(sources: Sequence[Source]) -> Iterable[VideoRecord]:
-    return (record for source in sources for _, record in source.entries)
 
 
 def _check_count(found: Sequence[Source], names: tuple[str, ...], config: VideoMAEConfig) -> None:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -119,52 +120,42 @@ def _something_something_v2(folder: Path) -> Read:
     return splits, classes
 
 
-def _ucf101(number: int) -> Callable[[Path], Read]:
+def _ucf101(number: int, folder: Path) -> Read:
     """UCF101 with one of its three official splits."""
-
-    def read(folder: Path) -> Read:
-        videos, lists = folder / "UCF-101", folder / "ucfTrainTestlist"
-        files = {split: lists / f"{split}list{number:02d}.txt" for split in ("train", "test")}
-        if not videos.is_dir() or not all(
-            file.is_file() for file in (lists / "classInd.txt", *files.values())
-        ):
-            raise _WrongLayout("the folder UCF-101 or a file of ucfTrainTestlist is missing")
-        indices = dict(line.split() for line in _lines(lists / "classInd.txt"))
-        classes = tuple(indices[key] for key in sorted(indices, key=int))
-        splits = {}
-        for split, file in files.items():
-            names = [line.split()[0] for line in _lines(file)]
-            labels = [_label(name.split("/")[0], classes, file) for name in names]
-            splits[split] = tuple(
-                _record(folder, videos / name, label) for name, label in zip(names, labels, strict=True)
-            )
-        return splits, classes
-
-    return read
+    videos, lists = folder / "UCF-101", folder / "ucfTrainTestlist"
+    files = {split: lists / f"{split}list{number:02d}.txt" for split in ("train", "test")}
+    if not videos.is_dir() or not all(file.is_file() for file in (lists / "classInd.txt", *files.values())):
+        raise _WrongLayout("the folder UCF-101 or a file of ucfTrainTestlist is missing")
+    indices = dict(line.split() for line in _lines(lists / "classInd.txt"))
+    classes = tuple(indices[key] for key in sorted(indices, key=int))
+    splits = {}
+    for split, file in files.items():
+        names = [line.split()[0] for line in _lines(file)]
+        labels = [_label(name.split("/")[0], classes, file) for name in names]
+        splits[split] = tuple(
+            _record(folder, videos / name, label) for name, label in zip(names, labels, strict=True)
+        )
+    return splits, classes
 
 
-def _hmdb51(number: int) -> Callable[[Path], Read]:
+def _hmdb51(number: int, folder: Path) -> Read:
     """HMDB51 with one of its three official splits: 1 is for training, 2 for testing, 0 for neither."""
-
-    def read(folder: Path) -> Read:
-        videos, lists = folder / "hmdb51_org", folder / "testTrainMulti_7030_splits"
-        ending = f"_test_split{number}.txt"
-        files = sorted(lists.glob(f"*{ending}"))
-        if not videos.is_dir() or not files:
-            raise _WrongLayout(f"the folder hmdb51_org or the files *{ending} are missing")
-        classes = tuple(file.name.removesuffix(ending) for file in files)
-        splits: dict[str, list[VideoRecord]] = {"train": [], "test": []}
-        for label, file in enumerate(files):
-            for line in _lines(file):
-                name, _, use = line.rpartition(" ")
-                if use not in ("0", "1", "2"):
-                    raise InputError(f"{file}: expected `name.avi 0`, 1 or 2: {line!r}")
-                if use != "0":
-                    record = _record(folder, videos / classes[label] / name.strip(), label)
-                    splits["train" if use == "1" else "test"].append(record)
-        return {split: tuple(records) for split, records in splits.items()}, classes
-
-    return read
+    videos, lists = folder / "hmdb51_org", folder / "testTrainMulti_7030_splits"
+    ending = f"_test_split{number}.txt"
+    files = sorted(lists.glob(f"*{ending}"))
+    if not videos.is_dir() or not files:
+        raise _WrongLayout(f"the folder hmdb51_org or the files *{ending} are missing")
+    classes = tuple(file.name.removesuffix(ending) for file in files)
+    splits: dict[str, list[VideoRecord]] = {"train": [], "test": []}
+    for label, file in enumerate(files):
+        for line in _lines(file):
+            name, _, use = line.rpartition(" ")
+            if use not in ("0", "1", "2"):
+                raise InputError(f"{file}: expected `name.avi 0`, 1 or 2: {line!r}")
+            if use != "0":
+                record = _record(folder, videos / classes[label] / name.strip(), label)
+                splits["train" if use == "1" else "test"].append(record)
+    return {split: tuple(records) for split, records in splits.items()}, classes
 
 
 def _video_folder(folder: Path) -> Read:
@@ -299,7 +290,7 @@ LAYOUTS = {
     "something_something_v2": Layout("Something-Something V2", _SSV2_TREE, _something_something_v2),
     **{
         name if number == 1 else f"{name}_split{number}": Layout(
-            f"{title}, split {number}", tree, read(number)
+            f"{title}, split {number}", tree, partial(read, number)
         )
         for name, title, tree, read in (
             ("ucf101", "UCF101", _UCF101_TREE, _ucf101),

@@ -57,11 +57,6 @@ class _Line(NamedTuple):
     numbers: Numbers
     class_name: str
 
-    @property
-    def is_video(self) -> bool:
-        """Whether it is named like a video file, as folders of frames are only now and then."""
-        return _is_video(self.path)
-
 
 def read_list(file: Path, root: Path) -> tuple[list[tuple[str, VideoRecord]], tuple[str, ...] | None]:
     """The videos of a list, each with its line, and the names of their classes, sorted, where it has names.
@@ -239,7 +234,7 @@ def _record(line: _Line, root: Path, label_last: bool) -> VideoRecord:
     match line.numbers:
         case [label]:
             return VideoRecord(path, name, label)
-        case [total, label] if label_last and (not line.is_video or os.path.isdir(path)):
+        case [total, label] if label_last and (not _is_video(path) or os.path.isdir(path)):
             if total < 1:
                 raise ValueError(f"total {total} and label {label}: total is at least 1")
             return VideoRecord(path, name, label, 0, total)
@@ -266,8 +261,9 @@ def _label_last(root: Path, lines: list[_Line]) -> bool:
 def _folders(root: Path, lines: list[_Line]) -> Iterator[tuple[int, int, set[int]]]:
     """The two numbers behind each folder of frames that can be read, and the numbers of its frames."""
     segments = [line for line in lines if len(line.numbers) == 2]
-    named_like_videos = islice((line for line in segments if line.is_video), _LOOKED_INTO)
-    for line in chain(named_like_videos, (line for line in segments if not line.is_video)):
+    # As folders of frames are only now and then.
+    named_like_videos = islice((line for line in segments if _is_video(line.path)), _LOOKED_INTO)
+    for line in chain(named_like_videos, (line for line in segments if not _is_video(line.path))):
         with suppress(OSError):
             first, second = line.numbers
             if found := {number for number, _ in number_frames(root / line.path)}:
@@ -275,6 +271,7 @@ def _folders(root: Path, lines: list[_Line]) -> Iterator[tuple[int, int, set[int
 
 
 def _is_video(name: str) -> bool:
+    """Whether a path is named like a video file."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 

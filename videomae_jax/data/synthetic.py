@@ -50,14 +50,10 @@ class Look:
 def draw_look(rng: np.random.Generator) -> Look:
     return Look(
         background=rng.integers(30, 110, 3).astype(np.uint8),
-        shape_colours=_two_colours(rng),
+        shape_colours=np.stack([rng.integers(0, 80, 3), rng.integers(170, 256, 3)]).astype(np.uint8),
         shape_waves=rng.uniform(0.6, 1.0),
         corners=int(rng.choice([0, 3, 4, 5])),
     )
-
-
-def _two_colours(rng: np.random.Generator) -> UInt8[np.ndarray, "2 3"]:
-    return np.stack([rng.integers(0, 80, 3), rng.integers(170, 256, 3)]).astype(np.uint8)
 
 
 def draw_phases(rng: np.random.Generator, motion: str, num_frames: int) -> Float[np.ndarray, "T 4"]:

@@ -1,7 +1,6 @@
 """One video as it is stored: decoded once, scaled, and encoded again, in a worker process."""
 
 import io
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -45,24 +44,21 @@ class Recode:
 
     def __call__(self, record: VideoRecord) -> Recoded | VideoError:
         try:
-            return self._images(record) if os.path.isdir(record.path) else self._video(record)
+            with open_record(record, max_pixels=self.storage.max_pixels) as video:
+                return self._recode(record, video)
         except VideoError as error:
             return error
 
-    def _video(self, record: VideoRecord) -> Recoded:
-        with open_record(record, max_pixels=self.storage.max_pixels) as video:
-            assert not isinstance(video, FrameFolder)
+    def _recode(self, record: VideoRecord, video: OpenVideo) -> Recoded:
+        short_side, even = self.storage.short_side or None, self.storage.form == "video"
+        if isinstance(video, FrameFolder):
+            times = np.arange(len(video.timestamps)) / self.storage.image_fps
+            wanted = self._choose(record, video, times)
+            frames = video.stream(wanted.tolist(), short_side, even=even)
+        else:
             times = video.timestamps
             wanted = self._choose(record, video, times)
-            frames = video.stream(self.storage.short_side or None, even=self.storage.form == "video")
-            return self._encode(record, frames, wanted, times)
-
-    def _images(self, record: VideoRecord) -> Recoded:
-        folder = FrameFolder(record.path, self.storage.max_pixels)
-        times = np.arange(len(folder.timestamps)) / self.storage.image_fps
-        wanted = self._choose(record, folder, times)
-        even = self.storage.form == "video"
-        frames = folder.stream(wanted.tolist(), self.storage.short_side or None, even=even)
+            frames = video.stream(short_side, even=even)
         return self._encode(record, frames, wanted, times)
 
     def _choose(
