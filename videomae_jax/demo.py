@@ -131,7 +131,7 @@ def _summary(workdir: Path, evaluations: list[Evaluation], seconds: float) -> li
     video = shlex.quote(str(workdir / "videos" / "val" / "grow_001.mp4"))
     return [
         f"Done in {seconds:.0f} s.",
-        f"Loss on the hidden patches of validation clips: {loss:.4f}; predicting zero scores {zero:.4f}.",
+        f"Loss on the masked patches of validation clips: {loss:.4f}; predicting zero scores {zero:.4f}.",
         f"Accuracy on {finetuned.read} validation clips, with {NUM_FEW} labelled ones of each motion:",
         f"  pre-trained {finetuned.share:.1%}, from scratch {scratch.share:.1%}, chance {chance:.1%}",
         "  (as many steps of fine-tuning for both; how far seeds differ: docs/learning.md)",

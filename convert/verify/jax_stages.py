@@ -68,11 +68,11 @@ def jax_stages(
 def _decoder_blocks(
     config: VideoMAEConfig, params: Any, projected: jax.Array, mask: np.ndarray
 ) -> dict[str, jax.Array]:
-    """The decoder's blocks one by one; the last on hidden places only, as the model applies it."""
+    """The decoder's blocks one by one; the last on masked places only, as the model applies it."""
     visible, masked = mask_indices(mask)
     positions = jnp.asarray(sinusoid_table(config.num_tokens, config.decoder_hidden_size))
-    hidden = params["mask_token"] + positions[masked]
-    x = jnp.concatenate([projected + positions[visible], hidden], axis=1)
+    tokens = params["mask_token"] + positions[masked]
+    x = jnp.concatenate([projected + positions[visible], tokens], axis=1)
     block = Block(
         config.decoder_num_attention_heads,
         config.decoder_intermediate_size,

@@ -1,4 +1,4 @@
-"""Brightness and contrast of hidden patches, guessed from visible patches and the model's patterns alone.
+"""Brightness and contrast of masked patches, guessed from visible patches and the model's patterns alone.
 
 The guess starts from the visible patches near by, nearer ones counting more. Then patterns must meet: of all
 brightnesses and contrasts, those are taken that make neighbouring patches agree best along their seams while
@@ -29,7 +29,7 @@ def guess_statistics(
 ) -> Statistics:
     """Mean and deviation of every tubelet.
 
-    `patterns` are the normalised pixels, the model's where hidden; of `statistics` only visible rows count.
+    `patterns` are the normalised pixels, the model's where masked; of `statistics` only visible rows count.
     """
     weights = neighbour_weights(np.flatnonzero(visible), np.flatnonzero(~visible), config.grid)
     guesses = [each.astype(np.float64) for each in statistics]
@@ -76,7 +76,7 @@ def _edges(pixels: Float[np.ndarray, "t c e a y x"], beside: int, last: bool) ->
 def neighbour_weights(
     visible: Int[np.ndarray, " v"], masked: Int[np.ndarray, " m"], grid: tuple[int, int, int]
 ) -> Float[np.ndarray, "m v"]:
-    """How much visible tubelets count for hidden ones: 1 / distance^4 over (t, h, w), rows sum to 1."""
+    """How much visible tubelets count for masked ones: 1 / distance^4 over (t, h, w), rows sum to 1."""
     places = [np.stack(np.unravel_index(ids, grid), -1) for ids in (masked, visible)]
     squares = ((places[0][:, None] - places[1][None]) ** 2).sum(-1)
     weights = 1.0 / squares.astype(np.float64) ** 2

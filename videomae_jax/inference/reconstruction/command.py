@@ -26,7 +26,7 @@ from videomae_jax.processing import Processing
 
 @dataclass(frozen=True)
 class ReconstructVideo:
-    """Hide most of each video's middle clip and draw what a pre-trained model makes of it."""
+    """Mask most of each video's middle clip and draw what a pre-trained model makes of it."""
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Video files, folders of videos, or list files."""
@@ -35,15 +35,15 @@ class ReconstructVideo:
     out: Path = Path("reconstructions")
     """Folder for NAME.png (a strip of frames) and NAME.gif (an animation)."""
     mask_type: Literal["tube", "random", "frame"] | None = None
-    """Which patches are hidden; by default as in training, or tube."""
+    """Which patches are masked; by default as in training, or tube."""
     mask_ratio: float | None = None
-    """The share that is hidden; by default as in training, or 0.9."""
+    """The share that is masked; by default as in training, or 0.9."""
     sampling_rate: int | None = None
     """Take every n-th frame; by default as in training, or 4."""
     seed: int = 0
     """Which mask is drawn."""
     true_statistics: bool = False
-    """Take brightness and contrast of hidden patches from the original, as the original viewer does. By
+    """Take brightness and contrast of masked patches from the original, as the original viewer does. By
     default they are guessed from visible patches. Makes no difference to a model of raw pixels."""
 
 
@@ -128,11 +128,11 @@ def captions(
 ) -> tuple[str, ...]:
     """What a picture must say of itself: what is masked, where brightness comes from, and the scores."""
     if not config.norm_pix_loss:
-        source = "Hidden patches: pixels as predicted."
+        source = "Masked patches: pixels as predicted."
     elif true_statistics:
-        source = "NOT ALL PREDICTED: brightness and contrast of hidden patches are the true ones."
+        source = "NOT ALL PREDICTED: brightness and contrast of masked patches are the true ones."
     else:
-        source = "Hidden patches: pattern predicted, brightness and contrast guessed from visible patches."
+        source = "Masked patches: pattern predicted, brightness and contrast guessed from visible patches."
     return (
         f"{masking}; visible ones are shown as they are.",
         source,

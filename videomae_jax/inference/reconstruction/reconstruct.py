@@ -1,8 +1,8 @@
 """How a pre-trained model reconstructs the masked part of a clip, without reading what is masked.
 
 A model trained on normalised patches says only how pixels vary inside a patch. To show that as pixels takes a
-brightness and a contrast for each hidden patch, and these are guessed from what is visible (`brightness.py`).
-The original viewer takes them from the hidden patches themselves, which looks better than the model is
+brightness and a contrast for each masked patch, and these are guessed from what is visible (`brightness.py`).
+The original viewer takes them from the masked patches themselves, which looks better than the model is
 (MCG-NJU/VideoMAE#120); that can be chosen too, and the pictures say so.
 """
 
@@ -34,9 +34,9 @@ class Reconstruction:
     original: UInt8[np.ndarray, "T H W c"]
     masked: UInt8[np.ndarray, "T H W c"]
     reconstruction: UInt8[np.ndarray, "T H W c"]
-    """Visible patches as they are, hidden ones as predicted."""
+    """Visible patches as they are, masked ones as predicted."""
     loss: float
-    """The training loss on the hidden patches."""
+    """The training loss on the masked patches."""
     zero_loss: float
     """What predicting zero everywhere scores on them."""
     pixel_error: float
@@ -51,10 +51,10 @@ def reconstruct(
     true_statistics: bool = False,
     normalization: Normalization | None = None,
 ) -> Reconstruction:
-    """Hide a part of a clip and let the model fill it in.
+    """Mask a part of a clip and let the model fill it in.
 
     `mask` is the index pair of one clip, each (1, ...). With `true_statistics` the brightness and contrast of
-    hidden patches are the true ones, as in the original viewer; a model of raw pixels needs neither.
+    masked patches are the true ones, as in the original viewer; a model of raw pixels needs neither.
     """
     masked = np.asarray(mask[1])[0]
     tubelets = np.array(patchify(clip[None], config)[0])
@@ -93,7 +93,7 @@ def _statistics(
     config: VideoMAEConfig,
     true_statistics: bool,
 ) -> Statistics:
-    """Mean and deviation of every tubelet: the true ones, or those guessed where hidden."""
+    """Mean and deviation of every tubelet: the true ones, or those guessed where masked."""
     statistics = pixels.mean(1), pixels.std(1, ddof=1)
     if true_statistics:
         return statistics
