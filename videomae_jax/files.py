@@ -168,19 +168,3 @@ def _short_name(target: Path) -> str:
     if len(os.fsencode(target.name)) <= _LONGEST:
         return target.name
     return hashlib.sha256(os.fsencode(target.name)).hexdigest() + target.suffix[-_TOKEN:]
-
-
-__all__ = [
-    "beside",
-    "check_path",
-    "check_paths",
-    "file_lock",
-    "flush",
-    "folder_lock",
-    "locked_file",
-    "locked_folder",
-    "remove",
-    "replacing",
-    "write_json",
-    "write_text",
-]

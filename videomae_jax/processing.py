@@ -191,6 +191,3 @@ def _of_channels(name: str, value: Any, channels: int) -> tuple[float, ...]:
             "image_std one for each channel"
         )
     return numbers
-
-
-__all__ = ["FILES", "IMAGENET_MEAN", "IMAGENET_STD", "Processing", "Size"]

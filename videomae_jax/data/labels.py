@@ -307,14 +307,3 @@ def _shorten(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
-
-
-__all__ = [
-    "Classes",
-    "Labelled",
-    "Splits",
-    "read_classes",
-    "read_labelled",
-    "read_splits",
-    "read_videos_of_model",
-]

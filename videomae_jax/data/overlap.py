@@ -55,6 +55,3 @@ def describe_overlap(train: Sequence[VideoRecord], others: Mapping[str, Sequence
 
 def _frames(video: VideoRecord) -> tuple[int, float]:
     return video.start, float("inf") if video.total == -1 else video.start + video.total
-
-
-__all__ = ["describe_overlap", "shared_videos"]

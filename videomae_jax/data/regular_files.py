@@ -42,6 +42,3 @@ def why_unread(path: str | os.PathLike[str]) -> tuple[str, str] | None:
     except OSError as error:
         return "unreadable", error.strerror or str(error)
     return None
-
-
-__all__ = ["why_not_readable", "why_unread"]

@@ -132,6 +132,3 @@ def write_synthetic_videos(
         if split == "train":
             write_text(folder / "few.csv", "".join(lines[: few_per_class * len(MOTIONS)]))
     return lists[0], lists[1]
-
-
-__all__ = ["MOTIONS", "Look", "draw_look", "draw_phases", "render", "write_synthetic_videos"]

@@ -23,8 +23,6 @@ from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import locked_folder, remove, write_json
 
-__all__ = ["Prepare", "prepare"]
-
 log = logging.getLogger(__name__)
 
 
