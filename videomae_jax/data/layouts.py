@@ -131,9 +131,8 @@ def _ucf101(number: int, folder: Path) -> Read:
     splits = {}
     for split, file in files.items():
         names = [line.split()[0] for line in _lines(file)]
-        labels = [_label(name.split("/")[0], classes, file) for name in names]
         splits[split] = tuple(
-            _record(folder, videos / name, label) for name, label in zip(names, labels, strict=True)
+            _record(folder, videos / name, _label(name.split("/")[0], classes, file)) for name in names
         )
     return splits, classes
 

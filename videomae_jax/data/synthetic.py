@@ -71,15 +71,10 @@ def render(look: Look, phases: Float[np.ndarray, "T 4"], side: int) -> UInt8[np.
     angle = 2 * np.pi * turn
     u, v = (u * np.cos(angle) + v * np.sin(angle)) / radius, (v * np.cos(angle) - u * np.sin(angle)) / radius
     inside = np.clip(0.5 + (1 - _reach(u, v, look.corners)) * radius * side, 0, 1)[..., None]
-    front = _stripes(look.shape_waves * u / 2 + 0.25, look.shape_colours)
+    low, high = look.shape_colours.astype(np.float64)
+    stripes = 0.5 + 0.5 * np.sin(2 * np.pi * (look.shape_waves * u / 2 + 0.25))
+    front = low + (high - low) * stripes[..., None]
     return np.rint(look.background + inside * (front - look.background)).astype(np.uint8)
-
-
-def _stripes(
-    turns: Float[np.ndarray, "*grid"], colours: UInt8[np.ndarray, "2 3"]
-) -> Float[np.ndarray, "*grid 3"]:
-    low, high = colours.astype(np.float64)
-    return low + (high - low) * (0.5 + 0.5 * np.sin(2 * np.pi * turns))[..., None]
 
 
 def _reach(

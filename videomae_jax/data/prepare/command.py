@@ -57,14 +57,10 @@ def _finished_card(out: Path, plan: Plan) -> dict[str, Any] | None:
     if not (out / CARD).exists():
         return None
     card = json.loads((out / CARD).read_text("utf-8"))
-    check_same(plan, _as_plan(card), out)
+    splits = {name: {k: s[k] for k in ("videos", "list_sha256")} for name, s in card["splits"].items()}
+    check_same(plan, card | {"splits": splits}, out)
     shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
     return card
-
-
-def _as_plan(card: dict[str, Any]) -> dict[str, Any]:
-    splits = {name: {k: s[k] for k in ("videos", "list_sha256")} for name, s in card["splits"].items()}
-    return card | {"splits": splits}
 
 
 def _check_free(out: Path) -> None:
