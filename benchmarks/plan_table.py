@@ -30,9 +30,10 @@ from videomae_jax.config import (
     MeshConfig,
     PretrainConfig,
 )
+from videomae_jax.hardware import GIB
 from videomae_jax.plan.compile import compile_elsewhere
 from videomae_jax.plan.program import Compiled, Step, step_on
-from videomae_jax.plan.topology import GIB, read_slice
+from videomae_jax.plan.topology import read_slice
 from videomae_jax.versions import version_of
 
 Stage = Literal["pre-training", "fine-tuning", "evaluation"]

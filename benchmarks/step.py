@@ -31,7 +31,7 @@ from typing import Any
 from step_case import Case
 from step_table import tables
 
-from videomae_jax.models.flops import PEAK_FLOPS
+from videomae_jax.hardware import PEAK_FLOPS
 
 CPU_CASES = (
     "pretrain-small-float32-2", "pretrain-base-float32-2", "classify-base-float32-1",

@@ -11,6 +11,7 @@ FLOORS = {
     "config": 0,
     "errors": 0,
     "files": 0,
+    "hardware": 0,
     "model_config": 0,
     "recipes": 0,
     "processing": 0,

@@ -10,12 +10,13 @@ import numpy as np
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.checkpoints.names import tree_from_original
 from videomae_jax.model_config import VideoMAEConfig
-from videomae_jax.models.blocks import Block, apply_block
+from videomae_jax.models.blocks import Block
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import VideoMAEModel
 from videomae_jax.models.masking import mask_indices
 from videomae_jax.models.position import sinusoid_table
 from videomae_jax.models.pretraining import VideoMAEForPreTraining
+from videomae_jax.models.stack import apply_block
 
 MODELS: dict[Kind, Any] = {
     model.kind: model for model in (VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import load_config
-from videomae_jax.models.blocks import drop_path_scales
 from videomae_jax.models.classification import VideoMAEForVideoClassification
+from videomae_jax.models.stack import drop_path_scales
 
 CONFIG = replace(load_config("tiny").model, num_labels=5)
 

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import pytest
 
 from videomae_jax.config import SIZES, PretrainConfig, VideoMAEConfig
+from videomae_jax.hardware import peak_flops
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.flops import (
     Flops,
     classification_flops,
     flops_per_clip,
     masked_tokens,
-    peak_flops,
     pretraining_flops,
 )
 from videomae_jax.models.masking import sample_mask

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from videomae_jax.config import FinetuneConfig, OptimConfig, PretrainConfig, load_config
+from videomae_jax.hardware import GIB
 from videomae_jax.plan.program import Compiled, Step, step_on
-from videomae_jax.plan.topology import GIB, read_slice
+from videomae_jax.plan.topology import read_slice
 
 
 def make_step(topology="v5e:2x4", stage="train", recipe="tiny", batch_size=64, parts=1, **model) -> Step:

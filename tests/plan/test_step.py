@@ -9,13 +9,14 @@ from plan_cases import make_step
 
 from videomae_jax.config import SIZES, MeshConfig, PretrainConfig
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.hardware import GIB
 from videomae_jax.plan import compile
 from videomae_jax.plan.compile import compile_elsewhere
 from videomae_jax.plan.compiler import needed_bytes
 from videomae_jax.plan.hlo import Collective
 from videomae_jax.plan.program import Compiled, step_on
 from videomae_jax.plan.report import describe, verdict
-from videomae_jax.plan.topology import GIB, read_slice
+from videomae_jax.plan.topology import read_slice
 
 
 @pytest.mark.parametrize(

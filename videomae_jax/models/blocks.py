@@ -1,8 +1,8 @@
-"""The pre-norm Transformer block and its stack, in which all layers share one stacked parameter tree."""
+"""The pre-norm Transformer block."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,6 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from videomae_jax.model_config import AttentionBackend, VideoMAEConfig
-from videomae_jax.models.attention.blockwise import KEPT
 from videomae_jax.models.attention.choice import attention, chosen_backend
 from videomae_jax.models.axes import constrain
 
@@ -108,76 +107,3 @@ class Block(nn.Module):
 
 def _scaled(x: Float[Array, "b n d"], scale: Float[Array, " b"]) -> Float[Array, "b n d"]:
     return x * scale[:, None, None].astype(x.dtype)
-
-
-def drop_path_scales(key: jax.Array, rate: float, num_layers: int, batch: int) -> Float[Array, "l 2 b"]:
-    """Which clips skip which branches (stochastic depth): 0, or 1 / (1 - p) so that the mean stays.
-
-    The chance p to skip rises evenly from 0 at the first layer to `rate` at the last.
-    """
-    keep = 1 - jnp.linspace(0, rate, num_layers)[:, None, None]
-    return jax.random.bernoulli(key, keep, (num_layers, 2, batch)) / keep
-
-
-def init_stack(key: jax.Array, block: Block, num_layers: int, width: int) -> Params:
-    """Initialise `num_layers` blocks as one tree whose leaves have a leading axis of layers."""
-    token = jnp.zeros((1, 1, width))
-    return jax.vmap(lambda each: block.init(each, token)["params"])(jax.random.split(key, num_layers))
-
-
-def apply_block(
-    block: Block, params: Params, x: Float[Array, "b n d"], num_queries: int | None = None
-) -> Float[Array, "b m d"]:
-    """Apply one block whose parameters are given."""
-
-    def layer(params: Params, x: jax.Array) -> jax.Array:
-        return cast(jax.Array, block.apply({"params": params}, x, num_queries))
-
-    return jax.checkpoint(layer, prevent_cse=False, policy=_kept)(params, x)
-
-
-def _kept(primitive: Any, *shapes: Any, **settings: Any) -> bool:
-    """What the backward pass is given of a block: products with weights, and attention but for plain XLA's.
-
-    The rest (norms, GELU, short attention) is quicker to compute again than to carry through memory.
-    """
-    if primitive.name == "dot_general":
-        return not settings["dimension_numbers"][1][0]
-    if primitive.name == "name":
-        return settings["name"] == KEPT
-    return primitive.name in ("pallas_call", "dot_product_attention_fwd_wrapper")
-
-
-def _scan(
-    block: Block,
-    stack: Params,
-    x: Float[Array, "b n d"],
-    remat: bool,
-    scales: Float[Array, "l 2 b"] | None,
-    keep: bool,
-) -> tuple[jax.Array, jax.Array | None]:
-    def layer(x: jax.Array, of_layer: tuple[Params, Any]) -> tuple[jax.Array, jax.Array | None]:
-        params, scales = of_layer
-        x = cast(jax.Array, block.apply({"params": params}, x, scales=scales))
-        return x, x if keep else None
-
-    policy = None if remat else _kept
-    return jax.lax.scan(jax.checkpoint(layer, prevent_cse=False, policy=policy), x, (stack, scales))
-
-
-def apply_stack(
-    block: Block,
-    stack: Params,
-    x: Float[Array, "b n d"],
-    remat: bool,
-    scales: Float[Array, "l 2 b"] | None = None,
-) -> Float[Array, "b n d"]:
-    """Scan the blocks of a stacked tree over the tokens; `remat` recomputes each in the backward pass."""
-    return _scan(block, stack, x, remat, scales, keep=False)[0]
-
-
-def every_layer(
-    block: Block, stack: Params, x: Float[Array, "b n d"], remat: bool
-) -> Float[Array, "l b n d"]:
-    """`apply_stack`, but the tokens after each block."""
-    return cast(jax.Array, _scan(block, stack, x, remat, None, keep=True)[1])

@@ -12,19 +12,11 @@ from jaxtyping import Array, Float, Int
 
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.model_config import VideoMAEConfig
-from videomae_jax.models.blocks import (
-    Block,
-    Initializer,
-    Params,
-    apply_stack,
-    compute_dtype,
-    drop_path_scales,
-    every_layer,
-    init_stack,
-)
+from videomae_jax.models.blocks import Block, Initializer, Params, compute_dtype
 from videomae_jax.models.patches import check_bound, check_video, patchify
 from videomae_jax.models.position import sinusoid_table
 from videomae_jax.models.pretrained import fit, init_on_a_clip, load, save
+from videomae_jax.models.stack import apply_stack, drop_path_scales, every_layer, init_stack
 from videomae_jax.processing import Processing
 
 torch_linear_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

@@ -1,4 +1,4 @@
-"""How many floating-point operations a clip costs, and how many a device can do.
+"""How many floating-point operations a clip costs.
 
 They are counted from the shapes of the matrix products.
 
@@ -7,27 +7,12 @@ A multiply-add counts as two. Norms, GELU, softmax, augmentation and the optimiz
 compiler's own count will not do: it counts the body of a scan over layers once.
 """
 
-import re
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
 from videomae_jax.config import PretrainConfig, RunConfig
 from videomae_jax.model_config import VideoMAEConfig
-
-PEAK_FLOPS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA B200": 2250e12,
-    "NVIDIA L4": 121e12,
-}
-"""Dense bfloat16 operations per second, by how JAX's names of devices begin, from the makers' data sheets."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +88,10 @@ def flops_per_clip(config: RunConfig) -> Flops:
     return classification_flops(config.model)
 
 
-def peak_flops(device_kind: str) -> float | None:
-    """What a device could do at best, by JAX's name of it; None where that is not known, as of CPUs."""
-    begins = [name for name in PEAK_FLOPS if re.match(rf"{name}(?![0-9A-Z])", device_kind)]
-    return PEAK_FLOPS[max(begins, key=len)] if begins else None
-
-
 __all__ = [
-    "PEAK_FLOPS",
     "Flops",
     "classification_flops",
     "flops_per_clip",
     "masked_tokens",
-    "peak_flops",
     "pretraining_flops",
 ]

@@ -14,13 +14,14 @@ from jaxtyping import Array, Float, Int, Shaped, UInt8
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
-from videomae_jax.models.blocks import Block, Params, apply_block, apply_stack, compute_dtype, init_stack
+from videomae_jax.models.blocks import Block, Params, compute_dtype
 from videomae_jax.models.encoder import Encoder, torch_linear_init
 from videomae_jax.models.masking import Mask, check_rows, mask_indices
 from videomae_jax.models.patches import check_bound, check_video, gather, patchify
 from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
 from videomae_jax.models.position import sinusoid_table
 from videomae_jax.models.pretrained import Tensors, compare_for_training, fit, load, load_weights, save
+from videomae_jax.models.stack import apply_stack_to_last, init_stack
 from videomae_jax.processing import Processing
 
 
@@ -50,9 +51,7 @@ class Decoder(nn.Module):
         stack = self.param(
             "blocks", init_stack, block, config.decoder_num_hidden_layers, config.decoder_hidden_size
         )
-        x = apply_stack(block, jax.tree.map(lambda leaf: leaf[:-1], stack), x, config.remat)
-        last = jax.tree.map(lambda leaf: leaf[-1], stack)
-        x = apply_block(block, last, x, num_masked)
+        x = apply_stack_to_last(block, stack, x, config.remat, num_masked)
         x = nn.LayerNorm(epsilon=config.decoder_norm_eps, dtype=dtype, name="norm")(x)
         head = nn.Dense(
             config.values_per_tubelet, dtype=dtype, kernel_init=nn.initializers.xavier_uniform(), name="head"

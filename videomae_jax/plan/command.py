@@ -3,11 +3,12 @@
 import sys
 
 from videomae_jax.config import RunConfig
+from videomae_jax.hardware import GIB
 from videomae_jax.plan.compile import compile_elsewhere
 from videomae_jax.plan.program import Compiled, Stage, Step, step_on
 from videomae_jax.plan.report import describe, flags
 from videomae_jax.plan.search import search
-from videomae_jax.plan.topology import GIB, read_slice
+from videomae_jax.plan.topology import read_slice
 
 
 def plan(config: RunConfig, topology: str, stage: Stage = "train", find: bool = False) -> int:

@@ -1,8 +1,8 @@
 """The plan of a step in words: memory, what chips send each other, operations, time, and the verdict."""
 
+from videomae_jax.hardware import GIB
 from videomae_jax.models.flops import flops_per_clip
 from videomae_jax.plan.program import Compiled, Step
-from videomae_jax.plan.topology import GIB
 
 UTILISATION = 0.4
 """Of the peak: what a good training run reaches, for a second look at what hosts must deliver."""

@@ -1,39 +1,11 @@
-"""TPU chips and slices of them."""
+"""Slices of TPU chips."""
 
 import re
 from dataclasses import dataclass
 from math import prod
 
 from videomae_jax.errors import InputError
-from videomae_jax.models.flops import PEAK_FLOPS
-
-GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Chip:
-    """One kind of TPU chip, each of which is one device to JAX."""
-
-    name: str
-    peak_flops: float
-    """Dense bfloat16 operations per second."""
-    hbm_bytes: int
-    """Memory that the compiler lets a program use: what it names when one asks for too much."""
-    chip_config: str
-    """The compiler's word for how the cores of a chip work together; "megacore" makes two one device."""
-    largest_host: int
-    """Chips of the largest slice that is one host; larger slices have four a host."""
-
-
-CHIPS = {
-    chip.name: chip
-    for chip in (
-        Chip("v4", PEAK_FLOPS["TPU v4"], int(30.75 * GIB), "megacore", 4),
-        Chip("v5e", PEAK_FLOPS["TPU v5 lite"], int(15.75 * GIB), "default", 8),
-        Chip("v5p", PEAK_FLOPS["TPU v5"], int(95.74 * GIB), "megacore", 4),
-        Chip("v6e", PEAK_FLOPS["TPU v6 lite"], int(31.25 * GIB), "default", 8),
-    )
-}
+from videomae_jax.hardware import CHIPS, Chip
 
 
 @dataclass(frozen=True)

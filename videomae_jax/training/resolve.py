@@ -21,9 +21,10 @@ from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.data.sources import read_videos, split_weights
 from videomae_jax.errors import InputError
+from videomae_jax.hardware import peak_flops
 from videomae_jax.model_config import are_numbers
 from videomae_jax.models.blocks import arithmetic
-from videomae_jax.models.flops import flops_per_clip, peak_flops
+from videomae_jax.models.flops import flops_per_clip
 from videomae_jax.models.masking import Mask, sample_mask
 from videomae_jax.training.multihost.hosts import Fact
 from videomae_jax.training.objectives.finetuning import Finetuning

@@ -17,9 +17,7 @@ Leaf = Any
 """An array, or in a tree like the state's its shape or its sharding."""
 
 
-@partial(jax.tree_util.register_dataclass,
-         data_fields=["step", "params", "opt_state", "nonfinite", "streak", "ema"],
-         meta_fields=[])  # fmt: skip
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
     """All that a run carries from step to step."""

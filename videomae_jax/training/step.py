@@ -61,30 +61,36 @@ def optimizer_step(
       lr_scales: a factor on the learning rate of each parameter, as a tree that broadcasts to `params`.
       ema_decay: how much of `state.ema` stays.
     """
-    value, grads = _accumulated(loss, state.params, batch, key, optim.accumulation_steps)
+    loss_value, grads = _accumulated(loss, state.params, batch, key, optim.accumulation_steps)
     norm = optax.tree.norm(grads)
-    finite = jnp.isfinite(value) & jnp.isfinite(norm)
+    finite = jnp.isfinite(loss_value) & jnp.isfinite(norm)
     if optim.clip_grad is not None:
         grads = jax.tree.map(lambda g: g * jnp.minimum(1, optim.clip_grad / (norm + 1e-6)), grads)
     lr = schedule(state.step)
-    kept = (state.params, state.opt_state, state.ema)
-    updated = partial(_updated, state, grads, lr, optim, lr_scales, ema_decay)
+
+    def kept() -> tuple[Params, Any, Params]:
+        return state.params, state.opt_state, state.ema
+
+    def updated() -> tuple[Params, Any, Params]:
+        direction, opt_state = adamw_direction(optim).update(grads, state.opt_state, state.params)
+        if lr_scales is None:
+            params = jax.tree.map(lambda p, d: p - lr * d, state.params, direction)
+        else:
+            params = jax.tree.map(lambda p, d, s: p - lr * s * d, state.params, direction, lr_scales)
+        if ema_decay is None:
+            return params, opt_state, state.ema
+        ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, state.ema, params)
+        return params, opt_state, ema
+
     # To select leaf by leaf makes XLA copy the moments on a CPU; a branch makes a GPU's host wait for it.
     params, opt_state, ema = jax.lax.platform_dependent(
-        cpu=lambda: jax.lax.cond(finite, updated, lambda: kept),
-        default=lambda: jax.tree.map(partial(jnp.where, finite), updated(), kept),
+        cpu=lambda: jax.lax.cond(finite, updated, kept),
+        default=lambda: jax.tree.map(partial(jnp.where, finite), updated(), kept()),
     )
     skipped = jnp.logical_not(finite).astype(jnp.int32)
-    state = TrainState(
-        state.step + 1, params, opt_state, state.nonfinite + skipped, (state.streak + 1) * skipped, ema
-    )
-    return state, {
-        "loss": value,
-        "lr": lr,
-        "grad_norm": norm,
-        "nonfinite": state.nonfinite,
-        "streak": state.streak,
-    }
+    nonfinite, streak = state.nonfinite + skipped, (state.streak + 1) * skipped
+    metrics = {"loss": loss_value, "lr": lr, "grad_norm": norm, "nonfinite": nonfinite, "streak": streak}
+    return TrainState(state.step + 1, params, opt_state, nonfinite, streak, ema), metrics
 
 
 def _accumulated(
@@ -102,26 +108,6 @@ def _accumulated(
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
     total, _ = jax.lax.scan(add, zero, (jax.tree.map(split, batch), jax.random.split(key, parts)))
     return jax.tree.map(lambda leaf: leaf / parts, total)
-
-
-def _updated(
-    state: TrainState,
-    grads: Params,
-    lr: jax.Array | float,
-    optim: OptimConfig,
-    lr_scales: Params,
-    ema_decay: float | None,
-) -> tuple[Params, Any, Params]:
-    """Parameters, optimizer state and average after an update."""
-    direction, opt_state = adamw_direction(optim).update(grads, state.opt_state, state.params)
-    if lr_scales is None:
-        params = jax.tree.map(lambda p, d: p - lr * d, state.params, direction)
-    else:
-        params = jax.tree.map(lambda p, d, scale: p - lr * scale * d, state.params, direction, lr_scales)
-    if ema_decay is None:
-        return params, opt_state, state.ema
-    ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, state.ema, params)
-    return params, opt_state, ema
 
 
 def validation_step(

@@ -12,7 +12,8 @@ from videomae_jax.models.attention import choice as module
 from videomae_jax.models.attention.blockwise import blockwise_attention
 from videomae_jax.models.attention.choice import attention, chosen_backend, cudnn_attention, xla_attention
 from videomae_jax.models.attention.splash import splash_attention
-from videomae_jax.models.blocks import Block, apply_stack, init_stack
+from videomae_jax.models.blocks import Block
+from videomae_jax.models.stack import apply_stack, init_stack
 
 # queries, keys, dimension of a head: the encoder's, the decoder's last layer, a length that no block divides.
 SHAPES = [(160, 160, 64), (1408, 1568, 64), (611, 1009, 80)]

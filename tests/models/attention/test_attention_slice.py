@@ -16,7 +16,8 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 from videomae_jax.models.axes import axis_rules
-from videomae_jax.models.blocks import Block, apply_stack, init_stack
+from videomae_jax.models.blocks import Block
+from videomae_jax.models.stack import apply_stack, init_stack
 
 slice = topologies.get_topology_desc(topology_name="v5e:2x2", platform="tpu")
 mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=slice.devices)

@@ -1,0 +1,91 @@
+"""Blocks in a row, whose parameters are one tree with an axis of layers, and what gradients keep of them."""
+
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from videomae_jax.models.attention.blockwise import KEPT
+from videomae_jax.models.blocks import Block, Params
+
+
+def init_stack(key: jax.Array, block: Block, num_layers: int, width: int) -> Params:
+    """Initialise `num_layers` blocks as one tree whose leaves have a leading axis of layers."""
+    token = jnp.zeros((1, 1, width))
+    return jax.vmap(lambda each: block.init(each, token)["params"])(jax.random.split(key, num_layers))
+
+
+def drop_path_scales(key: jax.Array, rate: float, num_layers: int, batch: int) -> Float[Array, "l 2 b"]:
+    """Which clips skip which branches (stochastic depth): 0, or 1 / (1 - p) so that the mean stays.
+
+    The chance p to skip rises evenly from 0 at the first layer to `rate` at the last.
+    """
+    keep = 1 - jnp.linspace(0, rate, num_layers)[:, None, None]
+    return jax.random.bernoulli(key, keep, (num_layers, 2, batch)) / keep
+
+
+def apply_stack(
+    block: Block,
+    stack: Params,
+    x: Float[Array, "b n d"],
+    remat: bool,
+    scales: Float[Array, "l 2 b"] | None = None,
+) -> Float[Array, "b n d"]:
+    """Scan the blocks of a stacked tree over the tokens; `remat` recomputes each in the backward pass."""
+    return _scan(block, stack, x, remat, scales, keep=False)[0]
+
+
+def every_layer(
+    block: Block, stack: Params, x: Float[Array, "b n d"], remat: bool
+) -> Float[Array, "l b n d"]:
+    """`apply_stack`, but the tokens after each block."""
+    return cast(jax.Array, _scan(block, stack, x, remat, None, keep=True)[1])
+
+
+def _scan(
+    block: Block,
+    stack: Params,
+    x: Float[Array, "b n d"],
+    remat: bool,
+    scales: Float[Array, "l 2 b"] | None,
+    keep: bool,
+) -> tuple[jax.Array, jax.Array | None]:
+    def layer(x: jax.Array, of_layer: tuple[Params, Any]) -> tuple[jax.Array, jax.Array | None]:
+        params, scales = of_layer
+        x = cast(jax.Array, block.apply({"params": params}, x, scales=scales))
+        return x, x if keep else None
+
+    policy = None if remat else _kept
+    return jax.lax.scan(jax.checkpoint(layer, prevent_cse=False, policy=policy), x, (stack, scales))
+
+
+def apply_stack_to_last(
+    block: Block, stack: Params, x: Float[Array, "b n d"], remat: bool, num_queries: int
+) -> Float[Array, "b m d"]:
+    """`apply_stack`, but the last block, outside of the scan, gives the last `num_queries` tokens only."""
+    before, last = (jax.tree.map(lambda leaf, part=part: leaf[part], stack) for part in (slice(-1), -1))
+    return apply_block(block, last, apply_stack(block, before, x, remat), num_queries)
+
+
+def apply_block(
+    block: Block, params: Params, x: Float[Array, "b n d"], num_queries: int | None = None
+) -> Float[Array, "b m d"]:
+    """Apply one block whose parameters are given."""
+
+    def layer(params: Params, x: jax.Array) -> jax.Array:
+        return cast(jax.Array, block.apply({"params": params}, x, num_queries))
+
+    return jax.checkpoint(layer, prevent_cse=False, policy=_kept)(params, x)
+
+
+def _kept(primitive: Any, *shapes: Any, **settings: Any) -> bool:
+    """What the backward pass is given of a block: products with weights, and attention but for plain XLA's.
+
+    The rest (norms, GELU, short attention) is quicker to compute again than to carry through memory.
+    """
+    if primitive.name == "dot_general":
+        return not settings["dimension_numbers"][1][0]
+    if primitive.name == "name":
+        return settings["name"] == KEPT
+    return primitive.name in ("pallas_call", "dot_product_attention_fwd_wrapper")
