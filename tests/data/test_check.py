@@ -83,7 +83,7 @@ def test_a_video_that_crashes_the_decoder_is_named(folder, monkeypatch, workers)
     monkeypatch.setattr(check, "check_video", end_process_on_bad)
     reports = check_videos(read_videos([folder / "list.txt"]), workers, 64)
     assert [report.verdict for report in reports] == ["good", "short", "odd", "bad"]
-    assert reports[3].reason == "crashes-decoder"
+    assert (reports[3].reason, reports[3].damaged) == ("crashes-decoder", True)
 
 
 def test_real_files(real_videos):
