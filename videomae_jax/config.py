@@ -4,8 +4,11 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import Literal
 
 from videomae_jax.errors import InputError
-from videomae_jax.model_config import SIZES, VideoMAEConfig, check_rgb
+from videomae_jax.model_config import SIZES as SIZES  # Recipes take all that they are made of from here.
+from videomae_jax.model_config import VideoMAEConfig, check_rgb
 from videomae_jax.recipes import check_types, find_recipe, run_recipe
+
+MaskType = Literal["tube", "random", "frame"]
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ class PretrainConfig(RunConfig):
     """A pre-training run: the result is a function of these values and of the videos."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    mask_type: Literal["tube", "random", "frame"] = "tube"
+    mask_type: MaskType = "tube"
     """What is masked: tubes (one spatial mask for all frames), random tubelets, or whole frames."""
     mask_ratio: float = 0.9
     """Share of the tokens that is masked."""
@@ -281,27 +284,3 @@ def load_config(name: str) -> RunConfig:
         )
     check_types(path, config)
     return config
-
-
-# SIZES and VideoMAEConfig are here for recipes, which take all that they are made of from this module.
-__all__ = [
-    "FREE_ON_RESUME",
-    "ONLY_ROUNDING",
-    "SIZES",
-    "AugmentConfig",
-    "CheckpointConfig",
-    "DataConfig",
-    "FinetuneConfig",
-    "HostSettings",
-    "LabelledDataConfig",
-    "LogConfig",
-    "MeshConfig",
-    "OptimConfig",
-    "PretrainConfig",
-    "RunConfig",
-    "VideoMAEConfig",
-    "VideosConfig",
-    "ViewsConfig",
-    "check_trainable",
-    "load_config",
-]

@@ -145,6 +145,3 @@ def _summary(workdir: Path, evaluations: list[Evaluation], seconds: float) -> li
         f"  videomae-jax reconstruct {video} --checkpoint {shlex.quote(str(workdir / 'pretrained'))}",
         f"  videomae-jax pretrain {PRETRAIN} --data.train FOLDER_OF_YOUR_VIDEOS --workdir runs/mine",
     ]
-
-
-__all__ = ["Demo", "demo"]

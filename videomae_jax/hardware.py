@@ -49,6 +49,3 @@ CHIPS = {
         Chip("v6e", PEAK_FLOPS["TPU v6 lite"], int(31.25 * GIB), "default", 8),
     )
 }
-
-
-__all__ = ["CHIPS", "GIB", "PEAK_FLOPS", "Chip", "peak_flops"]

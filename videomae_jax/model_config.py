@@ -280,14 +280,3 @@ SIZES = {
     ),
 }
 """The published sizes, small to huge with their V1 decoders and giant with that of V2."""
-
-
-__all__ = [
-    "SIZES",
-    "AttentionBackend",
-    "ProblemType",
-    "ScoreKind",
-    "VideoMAEConfig",
-    "are_numbers",
-    "check_rgb",
-]

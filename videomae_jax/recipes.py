@@ -143,6 +143,3 @@ def _described(hint: Any) -> str:
     if hint is type(None):
         return "None"
     return _KINDS.get(hint, f"a {getattr(hint, '__name__', hint)}")
-
-
-__all__ = ["check_types", "find_recipe", "recipe_files", "run_recipe"]

@@ -82,6 +82,3 @@ def to_json(settings: Mapping[str, Any]) -> dict[str, Any]:
         **(labels if names else {}),
         **({"problem_type": settings["problem_type"]} if settings["problem_type"] else {}),
     }
-
-
-__all__ = ["EPSILONS", "EXACT_GELU", "class_names", "from_json", "own_names", "to_json"]

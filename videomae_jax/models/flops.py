@@ -9,9 +9,8 @@ compiler's own count will not do: it counts the body of a scan over layers once.
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
 
-from videomae_jax.config import PretrainConfig, RunConfig
+from videomae_jax.config import MaskType, PretrainConfig, RunConfig
 from videomae_jax.model_config import VideoMAEConfig
 
 
@@ -47,20 +46,14 @@ def _with_backward(embedding: int, rest: int) -> Flops:
     return Flops(embedding + rest, 2 * embedding + 3 * rest)
 
 
-def masked_tokens(
-    config: VideoMAEConfig, mask_ratio: float, mask_type: Literal["tube", "random", "frame"]
-) -> int:
+def masked_tokens(config: VideoMAEConfig, mask_ratio: float, mask_type: MaskType) -> int:
     """Masked tokens of a clip, as `models.masking` draws them: 1,408 of 1,568 at 8x14x14, tubes, 0.9."""
     t, h, w = config.grid
     places = {"tube": h * w, "random": t * h * w, "frame": t}[mask_type]
     return int(mask_ratio * places) * (prod(config.grid) // places)
 
 
-def pretraining_flops(
-    config: VideoMAEConfig,
-    mask_ratio: float = 0.9,
-    mask_type: Literal["tube", "random", "frame"] = "tube",
-) -> Flops:
+def pretraining_flops(config: VideoMAEConfig, mask_ratio: float = 0.9, mask_type: MaskType = "tube") -> Flops:
     """Of masked pre-training: only visible tubelets are embedded and encoded, and the decoder's last block
     and head are applied to hidden places only."""
     masked = masked_tokens(config, mask_ratio, mask_type)
@@ -86,12 +79,3 @@ def flops_per_clip(config: RunConfig) -> Flops:
         one_mask = pretraining_flops(config.model, config.mask_ratio, config.mask_type)
         return Flops(one_mask.forward, config.num_masks * one_mask.train)
     return classification_flops(config.model)
-
-
-__all__ = [
-    "Flops",
-    "classification_flops",
-    "flops_per_clip",
-    "masked_tokens",
-    "pretraining_flops",
-]

@@ -4,13 +4,12 @@ A mask is a pair (visible, masked) of int32 arrays (b, v) and (b, m), ascending 
 indexing with a boolean mask gives. Every clip has a draw of its own.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Shaped
 
+from videomae_jax.config import MaskType
 from videomae_jax.models.patches import check_array
 
 Mask = tuple[Int[Array, "b v"], Int[Array, "b m"]]
@@ -51,13 +50,7 @@ def frame_mask(key: jax.Array, batch: int, grid: tuple[int, int, int], ratio: fl
     return visible, masked
 
 
-def sample_mask(
-    kind: Literal["tube", "random", "frame"],
-    key: jax.Array,
-    batch: int,
-    grid: tuple[int, int, int],
-    ratio: float,
-) -> Mask:
+def sample_mask(kind: MaskType, key: jax.Array, batch: int, grid: tuple[int, int, int], ratio: float) -> Mask:
     """Draw a mask of the kind named in a configuration."""
     return {"tube": tube_mask, "random": random_mask, "frame": frame_mask}[kind](key, batch, grid, ratio)
 

@@ -110,11 +110,10 @@ def taken(kind: Kind, tensors: Tensors) -> Kind:
 
 def compare_for_training(
     source: str | Path, theirs: VideoMAEConfig, ours: VideoMAEConfig, kind: Kind
-) -> tuple[str, ...]:
-    """What must be said of weights from which a run starts, which is logged too.
+) -> None:
+    """Log what must be said of weights from which a run starts; `kind` is what is taken of them.
 
-    `kind` is what is taken of them. Raises InputError, with all that differs, where they are of another
-    architecture.
+    Raises InputError, with all that differs, where they are of another architecture.
     """
 
     def way_out(names: list[str]) -> str:
@@ -123,7 +122,7 @@ def compare_for_training(
         options = (_option(name, getattr(theirs, name)) for name in names)
         return f"Choose the recipe of its size, or give {' '.join(options)}"
 
-    return _compare(source, theirs, ours, kind, way_out)
+    _compare(source, theirs, ours, kind, way_out)
 
 
 def _leave_out(names: list[str]) -> str:
@@ -139,11 +138,9 @@ def _compare(
     ours: VideoMAEConfig,
     kind: Kind,
     way_out: Callable[[list[str]], str],
-) -> tuple[str, ...]:
-    remarks = compare_architectures(str(source), theirs, ours, kind, way_out)
-    for remark in remarks:
+) -> None:
+    for remark in compare_architectures(str(source), theirs, ours, kind, way_out):
         log.warning(remark)
-    return remarks
 
 
 def _option(name: str, value: Any) -> str:

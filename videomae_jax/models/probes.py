@@ -53,6 +53,3 @@ class AttentiveProbe(nn.Module):
         x = x + mlp(nn.LayerNorm(epsilon=1e-6, name="norm2")(x))
         pooled = nn.LayerNorm(epsilon=1e-6, name="norm3")(x[:, 0])
         return nn.Dense(self.num_labels, kernel_init=_init, name="head")(pooled)
-
-
-__all__ = ["AttentiveProbe", "LinearProbe"]

@@ -25,6 +25,3 @@ def classes_ahead(
 def best_classes(scores: Float[np.ndarray, "n y"], k: int) -> Int64[np.ndarray, "n k"]:
     """The `k` best classes of each row, the best first."""
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
-
-
-__all__ = ["TOP", "best_classes", "classes_ahead"]

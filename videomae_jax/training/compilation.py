@@ -51,6 +51,3 @@ def announced(step: Callable[..., Any], say: Callable[[str], None]) -> Callable[
         return result
 
     return call
-
-
-__all__ = ["announced", "keep_compiled_programs"]

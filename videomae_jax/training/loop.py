@@ -66,10 +66,7 @@ class Outcome:
 
 
 def train(
-    config: RunConfig,
-    workdir: Path,
-    dry_run: bool = False,
-    profile_steps: str | None = None,
+    config: RunConfig, workdir: Path, dry_run: bool = False, profile_steps: str | None = None
 ) -> Outcome:
     """Pre-train or fine-tune, or continue the run found in `workdir`, to the end or to SIGTERM or Ctrl-C.
 
@@ -96,26 +93,19 @@ def train(
             out_of_memory_explained(partial(ways_to_save_memory, run)),
         ):
             training.train()
-        newest, best = (
-            find(workdir) if training.step else None for find in (find_step_folder, find_evaluated_folder)
-        )
-        stopped = (
-            f"stopped by {lockstep.signal.name}; the same command continues"
-            if lockstep.signal
-            else "finished"
-        )
+        stopped = "finished"
+        if lockstep.signal:
+            stopped = f"stopped by {lockstep.signal.name}; the same command continues"
         _say(hosts, f"{stopped} at step {training.step} of {run.total_steps}\n{training.journal.summary()}")
         if training.step:
-            _say(hosts, f"{'checkpoint':>13}  {newest}")
+            facts = {"checkpoint": str(find_step_folder(workdir))}
             if training.best:
-                _say(hosts, f"{'best':>13}  {best}, {training.best['score']:.1%} in validation")
-            _say(hosts, f"{'next':>13}  {_next_command(run)} {workdir}")
+                score = training.best["score"]
+                facts["best"] = f"{find_evaluated_folder(workdir)}, {score:.1%} in validation"
+            command = "classify" if isinstance(config, FinetuneConfig) else "reconstruct"
+            facts["next"] = f"videomae-jax {command} VIDEO --checkpoint {workdir}"
+            _say(hosts, fact_lines(facts))
         return Outcome(training.step, run.total_steps, lockstep.signal)
-
-
-def _next_command(run: ResolvedRun) -> str:
-    command = "classify" if isinstance(run.config, FinetuneConfig) else "reconstruct"
-    return f"videomae-jax {command} VIDEO --checkpoint"
 
 
 def _say(hosts: Hosts, text: str) -> None:

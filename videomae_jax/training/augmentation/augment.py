@@ -163,6 +163,3 @@ def erase(key: jax.Array, clip: Float[Array, "T H W 3"], prob: float) -> Float[A
 
     wanted = jax.random.bernoulli(for_chance, prob) & fits
     return jax.lax.cond(wanted, with_noise, lambda clip: clip, clip)
-
-
-__all__ = ["Box", "augment", "augment_clip", "draw_crop", "erase", "resize_crop"]

@@ -57,6 +57,3 @@ def _draw_box(
         centre, place = jax.random.randint(axis_key, (), 0, side), jnp.arange(side)
         inside.append((place >= centre - half) & (place < centre + half))
     return inside[0][:, None] & inside[1]
-
-
-__all__ = ["mix", "soft_targets"]

@@ -279,6 +279,3 @@ def apply_operations(video: Video, size: Size, draws: Draws) -> Video:
         return jax.lax.switch(draw.numbers, branches, video, draw.levels, draw.signs), None
 
     return jax.lax.scan(apply, video, draws)[0]
-
-
-__all__ = ["OPERATIONS", "Draws", "Operation", "apply_operations", "draw_operations"]

@@ -86,7 +86,10 @@ def connected(coordinator: str | None, num_hosts: int | None, host_index: int | 
 
 
 class _ExitMessage:
-    """What is said for this process when it is killed, or is ended by JAX, which gives it no chance to."""
+    """What is said for this process when it is killed, or is ended by JAX, which gives it no chance to.
+
+    Without it a run whose host is lost ends in JAX's log, without what to do: no handler of ours is called.
+    """
 
     def __init__(self) -> None:
         command = [sys.executable, "-S", "-E", "-c", _PRINT_LAST_LINE]
@@ -308,6 +311,3 @@ class Hosts:
                     raise
             if in_flight is not None and in_flight.is_ready():
                 in_flight.block_until_ready()  # Raises when the host that it needed is gone.
-
-
-__all__ = ["HEARTBEAT_TIMEOUT_SECONDS", "Fact", "HostLost", "Hosts", "connected", "say"]

@@ -25,9 +25,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     def note(number: int, frame: FrameType | None) -> None:
         request.signal = Signals(number)
         said = f"\n{request.signal.name}: finishing this step and saving; once more ends it at once\n"
-        os.write(
-            2, said.encode()
-        )  # print may be interrupted in the middle of printing, and may not be re-entered
+        os.write(2, said.encode())  # print may not be re-entered where it was interrupted.
         for each in wanted:
             signal.signal(each, signal.SIG_DFL)
 

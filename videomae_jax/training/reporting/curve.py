@@ -63,6 +63,3 @@ def _series(rows: list[dict], name: str) -> tuple[list[int], list[float]]:
     """Steps and values of the rows that have a finite value of this name."""
     points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
     return [step for step, _ in points], [value for _, value in points]
-
-
-__all__ = ["draw_curves"]

@@ -18,6 +18,7 @@ from videomae_jax.data.sources import set_address, split_weights
 from videomae_jax.errors import RunError
 from videomae_jax.files import write_json
 from videomae_jax.training.objectives.objective import Metrics
+from videomae_jax.training.reporting.overview import fact_lines
 from videomae_jax.training.reporting.progress import Pace, Progress, TensorBoard
 from videomae_jax.training.resolve import ResolvedRun
 from videomae_jax.training.run_folder import METRICS, NONFINITE, SKIPPED, Rows
@@ -189,7 +190,7 @@ class Journal:
         }
         if advice := self._advice():
             facts["data wait"] = advice
-        return "\n".join(f"{name:>13}  {value}" for name, value in facts.items())
+        return fact_lines(facts)
 
     def close(self) -> None:
         self._progress.close()

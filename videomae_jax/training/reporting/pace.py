@@ -52,6 +52,3 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.2g} s"
-
-
-__all__ = ["pace_in_words"]

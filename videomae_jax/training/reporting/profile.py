@@ -50,6 +50,3 @@ class Profile:
         if self._running:
             self._running = False
             jax.profiler.stop_trace()
-
-
-__all__ = ["Profile"]
