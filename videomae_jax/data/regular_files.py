@@ -13,6 +13,21 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 _CHUNK = 1 << 20
+# What a system says that is short of something, or whose storage is not answering.
+_PASSING = (
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
+    *(errno.ECONNRESET, errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN),
+)
+# What stores say in their own words.
+_PASSING_WORDS = ("DEADLINE_EXCEEDED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "timed out")
+
+
+def passing_failure(error: BaseException | str) -> str:
+    """What the system said, where it may not say so in a moment; empty where it is no such failure."""
+    if isinstance(error, OSError) and error.errno in _PASSING:
+        return os.strerror(error.errno)
+    words = (*map(os.strerror, _PASSING), *_PASSING_WORDS)
+    return next((each for each in words if each in str(error)), "")
 
 
 def why_not_readable(path: str | os.PathLike[str]) -> tuple[str, str] | None:

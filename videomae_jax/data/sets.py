@@ -24,6 +24,8 @@ from PIL import Image
 
 from videomae_jax.data.cropping import Frame, RgbFrame
 from videomae_jax.data.records import Split, VideoRecord
+from videomae_jax.data.regular_files import passing_failure
+from videomae_jax.data.shards import Shards
 from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, Video
 from videomae_jax.data.video.images import FrameFolder, check_size, shrink
@@ -195,8 +197,9 @@ def open_record(
         raise VideoError(record.path, "missing", f"the split has {len(source)} videos")
     try:
         example = source[position]
-    except (ValueError, RuntimeError, OSError) as error:  # What array_record raises for a damaged shard.
-        raise VideoError(record.path, "damaged", f"the shard cannot be read: {error}") from error
+    except (ValueError, RuntimeError, OSError) as error:  # What array_record raises, whatever it is.
+        reason = "unreadable" if passing_failure(error) else "damaged"
+        raise VideoError(record.path, reason, f"the shard cannot be read: {error}") from error
     with closing(SetVideo(record.path, example, decoder, max_pixels)) as video_of_set:
         yield video_of_set
 
@@ -243,7 +246,10 @@ def _data_source(folder: str, split: str) -> Any:
     for name, shape in (("video", ()), ("frames", (None,))):
         if name in features and (features[name].shape, features[name].np_dtype) != (shape, np.object_):
             raise InputError(f"{folder} has a `{name}` of decoded frames, {features[name]}. {_ENCODED}")
-    return builder.as_data_source(split)
+    source = builder.as_data_source(split)
+    if source.dataset_info.file_format.value == "array_record":
+        source.data_source = Shards(builder.info.splits[split].file_instructions)
+    return source
 
 
 def _builder(folder: str) -> Any:

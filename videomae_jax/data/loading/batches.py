@@ -14,12 +14,11 @@ import numpy as np
 
 from videomae_jax.data.clips.readers import Reader
 from videomae_jax.data.loading.filling import ClipBatch, Filling
+from videomae_jax.data.loading.patience import read_patiently, tell_repeats
 from videomae_jax.data.loading.slots import EachVideoSlots, Failure, Share, Slots, TrainingSlots
 from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.video.frames import VideoError
-
-__all__ = ["batches", "each_video"]
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -48,7 +47,8 @@ def batches(
     """
     first, per_host = _share(batch_size, process_index, process_count)
     slots = TrainingSlots(videos, seed, batch_size, start_step, first, per_host, shares)
-    yield from _read(slots, read, range(start_step, stop_step), per_host, num_workers, workers)
+    steps = range(start_step, stop_step)
+    yield from tell_repeats(_read(slots, read, steps, per_host, num_workers, workers))
 
 
 def each_video(
@@ -69,7 +69,8 @@ def each_video(
     """
     first, per_host = _share(batch_size, process_index, process_count)
     slots = EachVideoSlots(videos, batch_size, first, per_host)
-    yield from _read(slots, read, range(-(-len(videos) // batch_size)), per_host, num_workers, workers)
+    steps = range(-(-len(videos) // batch_size))
+    yield from tell_repeats(_read(slots, read, steps, per_host, num_workers, workers))
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
@@ -108,7 +109,7 @@ def _read_here(
                 if stop.is_set():
                     return
                 try:
-                    found = read(request.record, request.key)
+                    found = read_patiently(read, request.record, request.key, filling.repeats)
                 except VideoError as error:
                     failed[request.record_id] = Failure.of(error)
                     continue

@@ -1,7 +1,7 @@
 """The batch of one step, and how it is filled up place by place."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -24,6 +24,8 @@ class ClipBatch:
     failures: list[Failure]
     attempts: int
     """Videos asked for, with those that failed."""
+    repeats: list[Failure] = field(default_factory=list)
+    """What the system refused for a moment, and gave when it was asked again."""
 
 
 class Filling:
@@ -35,6 +37,7 @@ class Filling:
         self.places, self._clips = arrays["video"].shape[:2]
         self.failed: Sequence[dict[int, Failure]] = [{} for _ in range(self.places)]
         """What was tried for each place and could not be read, by its position in the list."""
+        self.repeats: list[Failure] = []
         self._found = np.full(self.places, -1)
         self._done = 0
 
@@ -64,7 +67,5 @@ class Filling:
             ids,
             failures,
             int((self._found >= 0).sum()) + len(failures),
+            self.repeats,
         )
-
-
-__all__ = ["ClipBatch", "Filling"]

@@ -126,6 +126,3 @@ def _work(pipe: Connection, function: Callable[[Any], Any]) -> None:
     pipe.send(None)
     while True:
         pipe.send(function(pipe.recv()))
-
-
-__all__ = ["crashed", "map_in_processes"]

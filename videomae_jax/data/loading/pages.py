@@ -106,6 +106,3 @@ def _bytes_of(shape: tuple[int, ...], kind: str) -> int:
 
 def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
-
-
-__all__ = ["Layout", "Pages", "layout_of", "map_page", "page_size"]

@@ -170,6 +170,3 @@ def run(pipe_number: str) -> None:
 def _end_with_owner() -> None:
     os.read(0, 1)
     os._exit(1)
-
-
-__all__ = ["Process", "WorkerDied", "make_task", "pickle_for_workers", "run"]

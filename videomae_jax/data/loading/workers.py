@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from videomae_jax.data.clips.readers import Arrays, Key, Reader
 from videomae_jax.data.loading.filling import ClipBatch, Filling
 from videomae_jax.data.loading.pages import Layout, Pages, layout_of, map_page
+from videomae_jax.data.loading.patience import read_patiently
 from videomae_jax.data.loading.process import Process, make_task, pickle_for_workers
 from videomae_jax.data.loading.slots import Failure, Slots
 from videomae_jax.data.records import VideoRecord
@@ -276,7 +277,7 @@ class Workers:
     def _hear(self, worker: _Worker) -> None:
         """Take what a worker says."""
         try:
-            failure = worker.process.receive()
+            failure, repeats = worker.process.receive()
         except BaseException as error:
             self._selector.unregister(worker.process.pipe)
             with self._lock:
@@ -286,6 +287,7 @@ class Workers:
         with self._lock:
             worker.heard, worker.told = time.monotonic(), 0.0
             given = worker.given.popleft()
+            given.filling.repeats += repeats
             given.stream.note(given, failure)
 
 
@@ -301,14 +303,13 @@ def _work(pipe: Connection, memory: int) -> None:
         read, layout = readers[message.reader]
         if (where := (message.reader, message.page)) not in pages:
             pages[where] = map_page(memory, message.page, layout)
+        repeats: list[Failure] = []
         try:
-            arrays = read(message.record, message.key)  # What else it raises is raised at the trainer.
+            # What else it raises is raised at the trainer.
+            arrays = read_patiently(read, message.record, message.key, repeats)
         except VideoError as error:
-            pipe.send(Failure.of(error))
+            pipe.send((Failure.of(error), repeats))
             continue
         for name, values in arrays.items():
             pages[where][name][message.place] = values
-        pipe.send(None)
-
-
-__all__ = ["Workers"]
+        pipe.send((None, repeats))
