@@ -3,7 +3,7 @@
 Run: videomae-jax demo (it generates the clips first), or, on videos of your own that suit 32 x 32 pixels:
 videomae-jax pretrain moving_shapes --data.train LIST --workdir DIR
 Cost: 1,600 steps on the demo's 800 clips; 1.7 to 1.9 minutes of processor time, reading included.
-Whole frames are hidden, not tubes: with so few steps, filling in frames teaches motion where filling in tubes
+Whole frames are masked, not tubes: with so few steps, filling in frames teaches motion where filling in tubes
 does not yet (docs/learning.md).
 Expect: ours, loss on validation clips 0.0088 to 0.0098 (three seeds), where predicting zero scores 0.146.
 """
