@@ -37,7 +37,7 @@ class Convert:
 
     source: tyro.conf.Positional[str]
     """A .pth, .bin or .safetensors file, a Hugging Face folder or hub id, a step folder, or a work folder
-    (its best step counts, or its newest)."""
+    (its best step, or else its newest)."""
     target: tyro.conf.Positional[Path]
     """The folder to make, or for `--to torch` the .pth file."""
     to: Form
@@ -46,7 +46,7 @@ class Convert:
     """The entry of a .pth with the weights, such as model_ema; by default model, module or state_dict."""
     architecture: Flat = field(default_factory=Architecture)
     dtype: Literal["keep", "float32", "float16", "bfloat16"] = "keep"
-    """Of the tensors that are written; by default that of each in the source."""
+    """Dtype of the written tensors; by default that of each tensor in the source."""
     label_map: Path | None = None
     """JSON list of the head's rows to keep: V2's label_710to400.json makes a K710 head one for K400."""
     verify: bool = False
@@ -134,7 +134,7 @@ def _read_label_map(file: Path) -> list[int]:
     except (OSError, ValueError) as error:
         raise InputError(f"the label map {file} cannot be read: {error}") from error
     if not isinstance(rows, list) or not all(type(row) is int for row in rows):
-        raise InputError(f"the label map {file} is no JSON list of row numbers")
+        raise InputError(f"the label map {file} is not a JSON list of row numbers")
     return rows
 
 

@@ -97,7 +97,7 @@ def _load(file: Path) -> Any:
     except Exception as error:  # Damaged files fail inside torch in as many ways as there are bytes.
         reason = (str(error).strip() or "no reason given").splitlines()[0][:200]
         raise InputError(
-            f"{file} is no PyTorch checkpoint or is damaged: {type(error).__name__}: {reason}"
+            f"{file} is not a PyTorch checkpoint, or is damaged: {type(error).__name__}: {reason}"
         ) from error
 
 
@@ -122,7 +122,7 @@ def _to_numpy(file: Path, name: str, tensor: torch.Tensor) -> np.ndarray:
             return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
         return tensor.numpy()
     except (TypeError, RuntimeError, NotImplementedError) as error:
-        raise InputError(f"{file}: {name} is no dense tensor that can be converted: {error}") from error
+        raise InputError(f"{file}: {name} is not a dense tensor that can be converted: {error}") from error
 
 
 def write_pickle(file: Path, tensors: Mapping[str, np.ndarray], note: Mapping[str, Any]) -> None:

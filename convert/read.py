@@ -122,7 +122,7 @@ def _our_description(path: Path, note: Mapping[str, Any]) -> tuple[VideoMAEConfi
         processing = Processing.from_dict(said) if isinstance(said, dict) else None
         return VideoMAEConfig(**note["config"]), processing
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} has a videomae_jax entry that is no configuration: {error}") from error
+        raise InputError(f"{path} has a videomae_jax entry that is not a configuration: {error}") from error
 
 
 def _read_hugging_face(name: str, path: Path) -> Source:

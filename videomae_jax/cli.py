@@ -209,7 +209,8 @@ def _load_config(name: str, kind: Any, command: str) -> RunConfig:
     config = load_config(name)
     if not isinstance(config, kind):
         raise InputError(
-            f"{name} is another kind of recipe, a {type(config).__name__}: {command} needs a {kind.__name__}"
+            f"{name} is a recipe of another kind, a {type(config).__name__}: {command} needs a "
+            f"{kind.__name__}"
         )
     return config
 
@@ -252,7 +253,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
         _command("videomae_jax.inference.probe.command", "Probe", "probe"),
     ),
     "show-batch": ("draw what a run would train on, augmented and mixed or masked", _show_batch),
-    "plan": ("say what a run would need on a TPU slice that nobody has to own", _plan),
+    "plan": ("say what a run would need on a TPU slice, without the slice", _plan),
     "convert": ("turn a checkpoint into another form, or prove that two compute the same", _convert),
     "prepare": (
         "store videos as a data set from which clips are read quickly",

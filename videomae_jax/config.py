@@ -13,7 +13,7 @@ MaskType = Literal["tube", "random", "frame"]
 
 @dataclass(frozen=True)
 class VideosConfig:
-    """Which videos are read and how, whatever is learned of them."""
+    """Which videos are read and how, in pre-training and fine-tuning alike."""
 
     train: tuple[str, ...] = ()
     """Folders of videos or list files to train on."""
@@ -52,9 +52,9 @@ class LabelledDataConfig(VideosConfig):
     train: tuple[str, ...] = ()
     """List files with a line `path label` for each video, or folders with a folder of videos per class."""
     val: tuple[str, ...] = ()
-    """Lists or folders for the accuracy while training: the middle clip, the middle square."""
+    """Validation lists or folders: accuracy on the middle clip's centre crop, measured while training."""
     test: tuple[str, ...] = ()
-    """Lists or folders for the final accuracy, of several clips and crops of each video."""
+    """Test lists or folders: accuracy over several views of each video, measured once at the end."""
     classes: str | None = None
     """A file with the name of each class on a line, in the order of their numbers."""
     sampling: Literal["dense", "uniform"] = "dense"
@@ -124,7 +124,7 @@ class OptimConfig:
     weight_decay: float = 0.05
     """AdamW's decay of weight matrices; biases, norms and tokens are not decayed."""
     clip_grad: float | None = None
-    """Largest global gradient norm."""
+    """Clip gradients to this global norm."""
     accumulation_steps: int = 1
     """Split each batch into this many parts, one after the other, to save memory."""
 
@@ -143,7 +143,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How the devices are shared out; the rest of them carry the batch."""
+    """How the devices are arranged: all split the batch, and groups of `fsdp` split the state."""
 
     fsdp: int = 1
     """Devices over which parameters and optimizer state are split."""
@@ -163,7 +163,7 @@ class HostSettings:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """What is written down of a run, and how often."""
+    """What a run records, and how often."""
 
     every_steps: int = 10
     """Steps between rows of metrics.jsonl."""
@@ -188,7 +188,7 @@ class RunConfig:
     batch_size: int = 1024
     """Videos per optimizer step, over all devices and accumulation steps."""
     seed: int = 0
-    """Of the weights, the order of videos, clips, crops and masks."""
+    """Seed of the weights, the order of videos, clips, crops and masks."""
     init_from: str | None = None
     """Start from these weights: a work folder, a step folder, a Hugging Face folder or a hub id."""
     max_nonfinite_steps: int = 20
@@ -205,7 +205,7 @@ class PretrainConfig(RunConfig):
     mask_ratio: float = 0.9
     """Share of the tokens that is masked."""
     num_masks: int = 1
-    """Masks drawn for each clip, each with a loss of its own: more learning from each clip that was read."""
+    """Masks drawn for each clip, each with its own loss: more training for each clip that is read."""
 
 
 @dataclass(frozen=True)
@@ -225,17 +225,17 @@ class FinetuneConfig(RunConfig):
     on at a time, which takes more memory."""
     log: LogConfig = field(default_factory=lambda: LogConfig(val_every_steps=None))
     layer_decay: float = 0.75
-    """Each block learns this much slower than the one after it."""
+    """Factor on the learning rate of each block, relative to the block after it."""
     init_scale: float = 0.001
     """Factor on the fresh head, so that every class starts out about equally likely."""
     ema_decay: float | None = None
-    """Keep an average of the weights, renewed by 1 - this each step; it is what is evaluated and loaded."""
+    """Decay of a moving average of the weights, which is then what is evaluated and loaded."""
     epochs: int = 100
     """Passes over the videos."""
     batch_size: int = 512
     """Videos per optimizer step, over all devices and accumulation steps."""
     seed: int = 0
-    """Of the head, the order of videos, clips, crops and augmentation."""
+    """Seed of the head, the order of videos, clips, crops and augmentation."""
 
 
 def check_trainable(config: RunConfig) -> None:
@@ -244,8 +244,8 @@ def check_trainable(config: RunConfig) -> None:
     one_of_all = (None, "single_label_classification")
     if isinstance(config, FinetuneConfig) and config.model.problem_type not in one_of_all:
         raise InputError(
-            f"model.problem_type={config.model.problem_type}, but fine-tuning here is of one class of all: "
-            "leave it out. Models that were trained for it elsewhere can be used and converted"
+            f"model.problem_type={config.model.problem_type}, but fine-tuning is for exactly one class "
+            "in each video: leave it out. Models that were trained for it elsewhere can be used and converted"
         )
 
 

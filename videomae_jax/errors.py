@@ -10,7 +10,7 @@ class RunError(RuntimeError):
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Text that no terminal obeys: control characters, and bytes that are no text, are escaped."""
+    """Text that is safe to print: control characters, and bytes that are not text, are escaped."""
     known = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(
         each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()

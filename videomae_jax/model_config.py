@@ -91,8 +91,8 @@ class VideoMAEConfig:
     id2label: tuple[str, ...] = ()
     """Names of the classes, in the order of their numbers."""
     problem_type: ProblemType | None = None
-    """What a classifier's outputs are: one class of all, each class for itself, or plain numbers. None means
-    one class of all, or a number where there is one output only. Training here is of one class of all."""
+    """What a classifier's outputs mean: exactly one class, independent labels, or plain numbers. None means
+    exactly one class, or a number if there is a single output. Only the first kind can be trained here."""
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     """Compute dtype; "auto" is bfloat16 on GPUs and TPUs and float32 on a CPU. Parameters are float32."""
     remat: bool = False
@@ -103,7 +103,7 @@ class VideoMAEConfig:
     drop_path: float = 0.0
     """In training, the chance that a clip skips the last block's branches; rising from 0 at the first."""
     head_dropout: float = 0.0
-    """In training of a classifier, the share of features hidden from the head."""
+    """In training of a classifier, the dropout rate before the head."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -178,7 +178,7 @@ class VideoMAEConfig:
         if unknown := sorted(changes.keys() - set(known)):
             near = difflib.get_close_matches(unknown[0], known, n=1)
             raise InputError(
-                f"{unknown[0]} is no field of VideoMAEConfig and no argument here; "
+                f"{unknown[0]} is neither a field of VideoMAEConfig nor an argument here; "
                 + (f"did you mean {near[0]}?" if near else f"its fields are {', '.join(known)}")
             )
         if changes.keys() & {"num_labels", "id2label"}:

@@ -69,9 +69,9 @@ class Processing:
     num_crops: int | None = None
     """Spatial crops of each clip in a test."""
     mask_type: Literal["tube", "random", "frame"] | None = None
-    """Which patches were hidden in pre-training."""
+    """Which patches were masked in pre-training."""
     mask_ratio: float | None = None
-    """The share that was hidden."""
+    """The share that was masked."""
 
     def __post_init__(self) -> None:
         def settle(name: str, value: Any) -> None:
@@ -101,7 +101,7 @@ class Processing:
 
     @classmethod
     def for_size(cls: type[P], image_size: int, **known: Any) -> P:
-        """For a model of clips of `image_size`, trained as here: the middle square, ImageNet's statistics."""
+        """For a model of clips of `image_size`, trained as here: the centre crop, ImageNet's statistics."""
         return cls(size=image_size, crop_size=image_size, **known)
 
     def fitted(self: P, image_size: int) -> P:

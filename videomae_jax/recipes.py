@@ -37,12 +37,14 @@ def find_recipe(name: str) -> Path:
     if name in files:
         return files[name]
     if Path(f"{name}.py").is_file():
-        raise InputError(f"no recipe is called {name!r}; for the file beside you give its path, {name}.py")
+        raise InputError(
+            f"there is no recipe {name!r}; for the file in this folder, give its path, {name}.py"
+        )
     near = difflib.get_close_matches(name, files, n=4, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
     raise InputError(
-        f"no recipe is called {name!r}; {hint}A file of your own is given by its path, such as ./mine.py; "
-        "videomae-jax pretrain --help names the recipes that there are"
+        f"there is no recipe {name!r}{hint} Give a file of your own by its path, such as ./mine.py; "
+        "videomae-jax pretrain --help lists the recipes"
     )
 
 

@@ -78,7 +78,7 @@ def test_names_that_are_not_utf_8_survive(tmp_path):
         ("a.mp4\tone\ttwo", r"'one\ttwo' is neither a label"),
         ("a.mp4 # later", "a comment stands in a line of its own"),
         ("a.mp4 cat # later", "a comment stands in a line of its own"),
-        ('a.mp4 "cat', "'\"cat' is no name of a class in quotes"),
+        ('a.mp4 "cat', "'\"cat' is not a class name in quotes"),
         ("two words 3", "'two words 3' does not begin with a path that ends like a video"),
         ("a.mp4,,3", "'a.mp4,,3' does not begin with a path that ends like a video"),
         ("#old 3", "a comment begins with `# ` at the start of a line"),
@@ -132,7 +132,7 @@ def test_reading_a_line_takes_as_long_as_the_line_is(tmp_path):
     with pytest.raises(InputError, match="399999 numbers after the path"):
         read(tmp_path, "1 " * 400_000)
     for text in ("word ", ",", "a.mp4 ,", '" '):
-        with pytest.raises(InputError, match=r"does not begin with a path|name of a class"):
+        with pytest.raises(InputError, match=r"does not begin with a path|name of a class|class name"):
             read(tmp_path, text * 100_000)
     (record,) = read(tmp_path, f"a.mp4{' ' * 1_000_000}3")
     assert record.label == 3

@@ -108,7 +108,9 @@ def test_a_run_of_one_class_is_no_regression(videos, tmp_path):
 
 def test_what_cannot_be_trained_is_refused():
     tuning = FinetuneConfig(replace(CONFIG, problem_type="regression"))
-    with pytest.raises(InputError, match=r"problem_type=regression, but fine-tuning here is of one class"):
+    with pytest.raises(
+        InputError, match=r"problem_type=regression, but fine-tuning is for exactly one class"
+    ):
         check_trainable(tuning)
     check_trainable(FinetuneConfig(replace(CONFIG, problem_type="single_label_classification")))
     grey = PretrainConfig(replace(load_config("tiny").model, num_channels=1))

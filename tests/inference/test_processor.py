@@ -118,7 +118,7 @@ def test_a_call_may_differ():
         half, VideoMAEImageProcessor(size=24, crop_size=24, image_mean=0.5, image_std=0.5)(VIDEO).pixel_values
     )
     for wrong, says in (
-        ({"do_resise": True}, "do_resise is no setting"),
+        ({"do_resise": True}, "do_resise is not a setting"),
         ({"data_format": "first"}, "data_format='first'"),
         ({"images": VIDEO}, "not as both"),
     ):

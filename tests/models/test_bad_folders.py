@@ -156,7 +156,7 @@ def test_configurations_that_cannot_be_built(tmp_path, pretrained, change, says)
 
 @pytest.mark.parametrize("source", ["nowhere", "./no/where", "a/b/c"])
 def test_what_is_neither_folder_nor_hub_id(source):
-    with pytest.raises(InputError, match="no hub id"):
+    with pytest.raises(InputError, match="not a hub id"):
         VideoMAEModel.from_pretrained(source)
 
 

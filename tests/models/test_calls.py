@@ -233,7 +233,7 @@ def test_from_pretrained_with_other_settings(tmp_path, pretrained, caplog):
         ({"num_attention_heads": 4}, "num_attention_heads = 2 +num_attention_heads = 4"),
         ({"norm_pix_loss": False}, "of another architecture"),
         ({"num_frames": 5}, "num_frames=5 is not a multiple of tubelet_size=2"),
-        ({"torch_dtype": "float32"}, "torch_dtype is no argument here: give dtype"),
+        ({"torch_dtype": "float32"}, "torch_dtype is not an argument here: give dtype"),
         ({"ignore_mismatched_sizes": True}, "drawn anew from key="),
         ({"config": CONFIG}, "fields of the configuration that shall differ"),
         ({"output_hidden_states": True}, "where the model is called"),

@@ -61,7 +61,7 @@ def test_a_draw_is_a_function_of_its_key_also_under_jit():
 
 
 def test_a_ratio_that_hides_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"mask_ratio=0\.01 hides 0 of 16 places"):
+    with pytest.raises(ValueError, match=r"mask_ratio=0\.01 masks 0 of 16 places"):
         tube_mask(jax.random.key(0), 1, (1, 4, 4), 0.01)
 
 

@@ -173,7 +173,7 @@ def test_a_head_is_kept_for_the_same_classes_only(tmp_path, caplog, old, new, ke
 def test_classes_that_do_not_fit_are_refused(tiny_finetune):
     few = replace(tiny_finetune, model=replace(tiny_finetune.model, num_labels=3))
     with pytest.raises(
-        InputError, match=r"label 3 of .* is none of the 3 classes, .* as --model.num-labels 3 says"
+        InputError, match=r"label 3 of .* is not one of the 3 classes, .* as --model.num-labels 3 says"
     ):
         resolve_run(few)
     more = resolve_run(replace(tiny_finetune, model=replace(tiny_finetune.model, num_labels=6)))

@@ -151,5 +151,5 @@ def test_a_signal_becomes_a_wish_and_a_second_one_ends_the_process(number):
 def test_a_broken_line_is_told_with_its_number(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
-    with pytest.raises(InputError, match=r"metrics\.jsonl, line 2, is no row"):
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 2, is not a row"):
         Rows(path, last_step=3)

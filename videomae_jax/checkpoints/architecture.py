@@ -158,7 +158,7 @@ def compare_tensors(complaint: str, have: Mapping[str, np.ndarray], want: Mappin
         elif have[name].shape != want.get(name):
             rows.append((expected, f"{name} {have[name].shape}"))
         elif not _is_floating(have[name].dtype):
-            rows.append((expected, f"{name} of dtype {have[name].dtype}, which is no floating type"))
+            rows.append((expected, f"{name} of dtype {have[name].dtype}; it must be a floating-point type"))
     if rows:
         raise InputError(
             f"{complaint}: {len(rows)} of {len(want)} tensors, here by the names of the original code.\n"

@@ -53,7 +53,7 @@ def find_folder(
             + (f"give {address['id']}" if address["id"] else "copy them to a folder of this machine first")
         )
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise InputError(f"{source} does not exist, and is no hub id (owner/name) either")
+        raise InputError(f"{source} does not exist, and is not a hub id (owner/name) either")
     if source.startswith(_NON_COMMERCIAL):
         log.warning("The weights of %s are published under CC-BY-NC 4.0: not for commercial use.", source)
     try:
@@ -66,7 +66,7 @@ def find_folder(
             )
         )
     except (OSError, ValueError, errors.HfHubHTTPError) as error:
-        raise InputError(f"{source} is no local folder, and {_why(source, revision, error)}") from error
+        raise InputError(f"{source} is not a local folder, and {_why(source, revision, error)}") from error
     if not (folder / subfolder).is_dir():
         raise InputError(f"{source} has no folder {subfolder} with {' or '.join(patterns)}")
     return folder / subfolder
@@ -150,7 +150,7 @@ def _shards(index: Path) -> list[str]:
             raise ValueError(f"{bad[0]!r} is not in its folder")
         return names
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{index} is no index of shards: {error!r}") from error
+        raise InputError(f"{index} is not an index of shards: {error!r}") from error
 
 
 def _without_weights(folder: Path, source: str) -> str:

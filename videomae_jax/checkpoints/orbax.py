@@ -244,8 +244,8 @@ class CheckpointWriter:
         kept = f"the checkpoint of step {steps[-1]} is intact" if steps else "there is no earlier checkpoint"
         free = shutil.disk_usage(self._workdir).free / 1e9
         return RunError(
-            f"the checkpoint {path} could not be written: {error}. {kept}; {free:.1f} GB are free on "
-            "its disk. Make room, or lower --checkpoint.keep-last, and give the same command to continue."
+            f"the checkpoint {path} could not be written: {error}. {kept}; {free:.1f} GB are free on its "
+            "disk. Make room, or lower --checkpoint.keep-last, and run the same command again to continue."
         )
 
     def _remove_old(self) -> None:

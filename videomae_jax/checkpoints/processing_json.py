@@ -36,7 +36,7 @@ def read_processing(
         return processing_of(read_description(folder))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{folder} says in no way that is understood how clips are made: {error!r}"
+            f"{folder} describes how clips are made in a form that is not understood: {error!r}"
         ) from error
 
 

@@ -27,7 +27,7 @@ VERDICTS = ("good", "short", "odd", "bad")
 
 @dataclass(frozen=True)
 class CheckData:
-    """Say which videos are good, short (the last frame is repeated), odd (usable, but look) or bad."""
+    """Say which videos are good, short (the last frame is repeated), odd (usable, but check it) or bad."""
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional]
     """List files, folders of videos or of frames, prepared sets, or single videos."""
@@ -42,9 +42,9 @@ class CheckData:
     max_pixels: int = MAX_PIXELS
     """Refuse videos with more pixels in a frame, as `data.max_pixels` does in training."""
     write_list: Path | None = None
-    """Write a list of what is whole to this file, paths relative to `root` or else to the file's folder."""
+    """List the intact videos in this file, with paths relative to `root` or else to the file's folder."""
     keep_damaged: bool = False
-    """List damaged videos that can be read in part, too."""
+    """Also list damaged videos of which a part can be read."""
     report: Path | None = None
     """Write what was found about each video to this file."""
 

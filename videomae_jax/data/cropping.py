@@ -88,14 +88,14 @@ def crop_resized(frame: UInt8[np.ndarray, "H W 3"], box: Box, size: int) -> UInt
 
 
 def centre_square(frame: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The view of a validation: the short side scaled to `size`, then the middle square of that."""
+    """The view for validation: the short side scaled to `size`, then the centre crop."""
     scaled = scale_short_side(frame, size)
     left, top, right, bottom = view_boxes(scaled.shape[0], scaled.shape[1], num_crops=1)[0]
     return scaled[top:bottom, left:right]
 
 
 def centre_clip(frames: UInt8[np.ndarray, "T H W 3"], size: int) -> UInt8[np.ndarray, "T size size 3"]:
-    """The middle square of every frame, as `centre_square` gives it."""
+    """The centre crop of every frame, as `centre_square` gives it."""
     return np.stack([centre_square(frame, size) for frame in frames])
 
 

@@ -243,7 +243,7 @@ def _out_of_range(where: str, record: VideoRecord, source: Source, classes: Clas
         else f", {classes.origin}"
     )
     return (
-        f"{where}: label {record.label} of {record.name!r} is none of the {count} classes, which are "
+        f"{where}: label {record.label} of {record.name!r} is not one of the {count} classes, which are "
         f"numbered 0 to {count - 1}{why}"
     )
 

@@ -41,7 +41,7 @@ Numbers = tuple[int, ...]
 
 
 class _Parts(NamedTuple):
-    """What stands in a line: a path, and behind it numbers or the name of a class."""
+    """What a line says: a path, followed by numbers or the name of a class."""
 
     path: str
     numbers: Numbers = ()
@@ -65,7 +65,7 @@ def read_list(file: Path, root: Path) -> tuple[list[tuple[str, VideoRecord]], tu
     """
     text = read_text(file, "name a folder of videos or a list file")
     if "\0" in text:
-        raise InputError(f"{file} is no list: it is not text, and its suffix is not that of a video")
+        raise InputError(f"{file} is not a list: it is not text, and its suffix is not that of a video")
     if is_json(file, text):
         raise InputError(f"{file} is JSON and not a list of videos; {_FORMS}, one on a line")
     if "youtube_id" in re.split('[",]', text.partition("\n")[0]):
@@ -191,7 +191,7 @@ def _class_name(text: str) -> str:
     if text[:1] in "\"'":
         name, closed, rest = text[1:].partition(text[0])
         if not closed or not name.strip() or rest.strip():
-            raise ValueError(f"{_shown(text)} is no name of a class in quotes ({_FORMS})")
+            raise ValueError(f"{_shown(text)} is not a class name in quotes ({_FORMS})")
         return name
     if re.search(r"(?:^|\s)#", text):
         raise ValueError("a comment stands in a line of its own; quote the name of a class that holds a #")
@@ -246,7 +246,7 @@ def _record(line: _Line, root: Path, label_last: bool) -> VideoRecord:
 
 
 def _label_last(root: Path, lines: list[_Line]) -> bool:
-    """Whether two numbers behind a folder of frames are total and label, or else start and total.
+    """Whether two numbers after a folder of frames are total and label, or else start and total.
 
     The folders tell: a total that comes first is the number of frames there, a start that comes first is the
     number of a frame, with as many after it as are wanted. No segment has a total of 0, but a class may be 0.

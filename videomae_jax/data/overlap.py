@@ -1,4 +1,4 @@
-"""Videos that are both trained on and measured with, which makes the measurement too good."""
+"""Videos that are both trained on and measured with, which inflates the measurement."""
 
 import os
 from bisect import bisect_left

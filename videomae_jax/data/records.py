@@ -39,6 +39,6 @@ def as_records(videos: Iterable[VideoLike]) -> tuple[VideoRecord, ...]:
 
 
 def list_digest(videos: Iterable[VideoRecord]) -> str:
-    """A fingerprint of what is read, in which order, wherever it lies: SHA-256 of names and segments."""
+    """A fingerprint of what is read, in which order, wherever it is stored: SHA-256 of names and segments."""
     text = "\n".join(f"{video.name}\t{video.start}\t{video.total}" for video in videos)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

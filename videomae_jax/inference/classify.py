@@ -30,7 +30,7 @@ _BAR = 30
 class Classify:
     """Say which classes a classifier sees in each video; the scores of all classes add up to 1.
 
-    A model of several labels at a time gives each a probability of its own, one of regression its values.
+    A multi-label model gives each label its own probability, a regression model its values.
     """
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]

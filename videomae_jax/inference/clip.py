@@ -15,7 +15,7 @@ from videomae_jax.model_config import VideoMAEConfig, check_rgb
 def read_clip(
     video: VideoLike, config: VideoMAEConfig, sampling_rate: int | None = None
 ) -> UInt8[np.ndarray, "T H W c"]:
-    """The middle square of the middle clip of a video: RGB frames, every `sampling_rate`-th one.
+    """The centre crop of the middle clip of a video: RGB frames, every `sampling_rate`-th one.
 
     The rate is 4 unless given, as the published models are trained; that of a run here is in its processor.
     Raises InputError when the video cannot be read.

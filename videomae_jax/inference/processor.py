@@ -111,7 +111,7 @@ class VideoMAEImageProcessor(Processing):
     def _changed(self, changes: Mapping[str, Any]) -> "VideoMAEImageProcessor":
         if unknown := changes.keys() - {field.name for field in fields(self)}:
             raise InputError(
-                f"{', '.join(sorted(unknown))} is no setting of VideoMAEImageProcessor, which has "
+                f"{', '.join(sorted(unknown))} is not a setting of VideoMAEImageProcessor, which has "
                 f"{', '.join(field.name for field in fields(self))}"
             )
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
@@ -177,7 +177,7 @@ def _as_tensors(clips: Float[np.ndarray, "..."], kind: str | None) -> Any:
 def _nested(videos: Any) -> list[Sequence[Frame]]:
     """Videos as a list of sequences of frames, whichever of the accepted forms they came in."""
     if isinstance(videos, Image.Image):
-        raise InputError("one image is no video: give a list of frames")
+        raise InputError("one image is not a video: give a list of frames")
     if not isinstance(videos, list | tuple):
         videos = list(_axes(np.asarray(videos), 4, 5))
     if not len(videos):

@@ -55,7 +55,7 @@ def masked_tokens(config: VideoMAEConfig, mask_ratio: float, mask_type: MaskType
 
 def pretraining_flops(config: VideoMAEConfig, mask_ratio: float = 0.9, mask_type: MaskType = "tube") -> Flops:
     """Of masked pre-training: only visible tubelets are embedded and encoded, and the decoder's last block
-    and head are applied to hidden places only."""
+    and head are applied to masked places only."""
     masked = masked_tokens(config, mask_ratio, mask_type)
     tokens, visible = config.num_tokens, config.num_tokens - masked
     width, hidden = config.decoder_hidden_size, config.decoder_intermediate_size

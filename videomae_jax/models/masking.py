@@ -1,4 +1,4 @@
-"""Which tokens are hidden: tube, random and frame masks as sorted indices of static shape.
+"""Which tokens are masked: tube, random and frame masks as sorted indices of static shape.
 
 A mask is a pair (visible, masked) of int32 arrays (b, v) and (b, m), ascending along each row: the order that
 indexing with a boolean mask gives. Every clip has a draw of its own.
@@ -16,16 +16,16 @@ Mask = tuple[Int[Array, "b v"], Int[Array, "b m"]]
 
 
 def _split(key: jax.Array, batch: int, num_places: int, ratio: float) -> Mask:
-    """Draw int(ratio * num_places) hidden places for each clip."""
+    """Draw int(ratio * num_places) masked places for each clip."""
     num_masked = int(ratio * num_places)
     if not 0 < num_masked < num_places:
-        raise ValueError(f"mask_ratio={ratio} hides {num_masked} of {num_places} places; hide some, not all")
+        raise ValueError(f"mask_ratio={ratio} masks {num_masked} of {num_places} places; mask some, not all")
     order = jnp.argsort(jax.random.uniform(key, (batch, num_places)), axis=1).astype(jnp.int32)
     return jnp.sort(order[:, num_masked:], axis=1), jnp.sort(order[:, :num_masked], axis=1)
 
 
 def tube_mask(key: jax.Array, batch: int, grid: tuple[int, int, int], ratio: float) -> Mask:
-    """Hide the same places in every time slot: tubes along time. 160 visible of 1,568 at 8x14x14, 0.9."""
+    """Mask the same places in every time slot: tubes along time. 160 visible of 1,568 at 8x14x14, 0.9."""
     t, h, w = grid
     offsets = (jnp.arange(t, dtype=jnp.int32) * (h * w))[:, None]
     visible, masked = (
@@ -35,7 +35,7 @@ def tube_mask(key: jax.Array, batch: int, grid: tuple[int, int, int], ratio: flo
 
 
 def random_mask(key: jax.Array, batch: int, grid: tuple[int, int, int], ratio: float) -> Mask:
-    """Hide tokens anywhere in space and time."""
+    """Mask tokens anywhere in space and time."""
     t, h, w = grid
     return _split(key, batch, t * h * w, ratio)
 
@@ -90,7 +90,7 @@ def mask_indices(mask: Shaped[Array | np.ndarray, "..."], num_visible: int | Non
     if host.dtype != bool:
         if not np.isin(host, (0, 1)).all():
             raise ValueError(
-                f"bool_masked_pos holds {np.unique(host)[:5].tolist()}: give booleans, True = hidden, as "
+                f"bool_masked_pos holds {np.unique(host)[:5].tolist()}: give booleans, True = masked, as "
                 "bool_masked_pos != 0 or bool_masked_pos == 1, whichever is meant"
             )
         host = host.astype(bool)

@@ -33,7 +33,7 @@ def gather(tokens: Shaped[Array, "b n d"], ids: Int[Array, "b v"]) -> Shaped[Arr
 
 
 def check_bound(module: Any, inputs: str) -> None:
-    """Raise TypeError where a module is called as if it had its parameters in it, as PyTorch's have."""
+    """Raise TypeError when a module is called as in PyTorch, as if it held its parameters."""
     if module.scope is None:
         raise TypeError(
             f'{type(module).__name__} holds no parameters: call model.apply({{"params": params}}, {inputs}), '
@@ -47,7 +47,7 @@ def is_torch(value: Any) -> bool:
 
 
 def check_array(name: str, value: Any) -> None:
-    """Raise TypeError, with the way out, for what is no array of NumPy's or JAX's."""
+    """Raise TypeError, with the way out, for anything but a NumPy or JAX array."""
     if is_torch(value):
         raise TypeError(f"{name} is a torch tensor: give {name}.numpy(force=True)")
     if not hasattr(value, "shape") or not hasattr(value, "ndim"):

@@ -42,7 +42,7 @@ _OF_TRANSFORMERS = {
     "token": "log in with `hf auth login`, or set HF_TOKEN",
     "trust_remote_code": "no code of a repository is ever run",
 }
-"""Arguments of transformers' from_pretrained that are none of a configuration, and what to do instead."""
+"""Arguments of transformers' from_pretrained that are not configuration fields, and what to do instead."""
 
 
 @runtime_checkable
@@ -111,7 +111,7 @@ def taken(kind: Kind, tensors: Tensors) -> Kind:
 def compare_for_training(
     source: str | Path, theirs: VideoMAEConfig, ours: VideoMAEConfig, kind: Kind
 ) -> None:
-    """Log what must be said of weights from which a run starts; `kind` is what is taken of them.
+    """Log what a user must know of the weights that a run starts from; `kind` is what is taken of them.
 
     Raises InputError, with all that differs, where they are of another architecture.
     """
@@ -152,10 +152,10 @@ def _option(name: str, value: Any) -> str:
 
 
 def changed(config: VideoMAEConfig, changes: Mapping[str, Any]) -> VideoMAEConfig:
-    """A configuration with what a user wants otherwise; raises InputError for what is not understood."""
+    """A configuration with a user's changes; raises InputError for what is not understood."""
     for name, instead in _OF_TRANSFORMERS.items():
         if name in changes:
-            raise InputError(f"{name} is no argument here: {instead}")
+            raise InputError(f"{name} is not an argument here: {instead}")
     if changes.get("dtype", "") is None:  # As transformers says: as it is.
         changes = {name: value for name, value in changes.items() if name != "dtype"}
     try:

@@ -1,4 +1,4 @@
-"""The masked autoencoder: encoder on visible tubelets, decoder on all places, loss on the hidden ones."""
+"""The masked autoencoder: encoder on visible tubelets, decoder on all places, loss on the masked ones."""
 
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -31,7 +31,7 @@ def mask_token_init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 class Decoder(nn.Module):
-    """Blocks over visible and hidden places; the last block, norm and head on the hidden ones only."""
+    """Blocks over visible and masked places; the last block, norm and head on the masked ones only."""
 
     config: VideoMAEConfig
 
@@ -119,7 +119,7 @@ class VideoMAEForPreTraining(nn.Module):
 
         Args:
           pixel_values: (b, T, H, W, c), with ImageNet's mean and standard deviation removed.
-          bool_masked_pos: (b, n), True = hidden, every row hiding as many; or the pair of ascending index
+          bool_masked_pos: (b, n), True = masked, as many in every row; or the pair of ascending index
             arrays (visible, masked).
           num_visible: visible tokens per clip; needed when a boolean mask is traced.
           output_hidden_states: also return the tokens after the embedding and after each encoder layer.

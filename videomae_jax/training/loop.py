@@ -284,7 +284,7 @@ class _Training:
         return bool(run.val_videos) and (last or self.step % run.val_every_steps == 0)
 
     def _validate(self) -> dict[str, float]:
-        """The task's scores on the validation videos, with fixed draws, by the weights that count.
+        """The objective's scores on the validation videos, with fixed draws, by the weights to evaluate.
 
         Nothing when a stop is requested meanwhile: saving matters more.
         """
@@ -324,7 +324,7 @@ class _Training:
         return self.scores
 
     def _note_best(self, score: float) -> None:
-        """Remember this step when its score is better than all before; of equal ones the first stays."""
+        """Remember this step when its score is better than all before; on a tie the earlier step stays."""
         if self.best is None or score > self.best["score"]:
             self.best = {"step": self.step, "score": score, "videos": self.run.val_digest}
 
@@ -334,7 +334,7 @@ class _Training:
             self.writer.save(self.step, split_state(self.state), description)
 
     def close(self) -> None:
-        """Let a save in flight end, whatever ended the run, and close the files."""
+        """Wait for a checkpoint that is being written, whatever ended the run, and close the files."""
         with suppress(RunError):
             self.writer.wait()
         self.profile.close()

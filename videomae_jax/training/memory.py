@@ -11,7 +11,7 @@ from videomae_jax.training.resolve import ResolvedRun
 
 @contextmanager
 def out_of_memory_explained(advice: Callable[[], str]) -> Iterator[None]:
-    """Raise RunError with the advice where the devices had not memory enough."""
+    """Raise RunError with the advice where the devices run out of memory."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -33,7 +33,7 @@ def smaller_batches() -> str:
 
 
 def ways_to_save_memory(run: ResolvedRun) -> str:
-    """What is not done yet of that which a run may change when it continues, and the rest for a new run."""
+    """Settings that save memory: those that a run may change when it continues, and one for a new run."""
     config, used = run.config, run.description["arithmetic"]
     ways = [f"split the batch into more than {config.optim.accumulation_steps} --optim.accumulation-steps"]
     if not config.model.remat:

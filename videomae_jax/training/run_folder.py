@@ -47,8 +47,8 @@ class Rows:
             self._file.flush()
         except OSError as error:
             raise RunError(
-                f"{self._path} could not be written: {error.strerror}; fix that and give the same command "
-                "to continue from the last checkpoint"
+                f"{self._path} could not be written: {error.strerror}; fix that and run the same command "
+                "again to continue from the last checkpoint"
             ) from error
 
     def close(self) -> None:
@@ -74,8 +74,8 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
         if isinstance(row, dict) and type(row.get("step")) is int:
             return row
     raise InputError(
-        f"{path}, line {number}, is no row of a run but {line[:80]!r}: the file was damaged or edited. "
-        "Remove that line, or move the file away, and give the same command again: no checkpoint needs it"
+        f"{path}, line {number}, is not a row of a run but {line[:80]!r}: the file was damaged or edited. "
+        "Remove that line, or move the file away, and run the same command again: no checkpoint needs it"
     )
 
 
@@ -114,7 +114,7 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Pa
 
 
 def changed_draws(saved: Mapping[str, Any]) -> str:
-    """What is read otherwise than when the run described by `saved` began, as a sentence, or nothing."""
+    """How the videos differ from those that the run described by `saved` began with; empty if they do not."""
     num_sample = saved["config"]["data"]["num_sample"]
     if num_sample == 1 or saved["data"].get("samples") == "of one clip":
         return ""
@@ -125,7 +125,7 @@ def changed_draws(saved: Mapping[str, Any]) -> str:
 
 
 def changed_arithmetic(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What a run computes otherwise than the one described by `saved`, as a sentence, or nothing.
+    """How the arithmetic differs from that of the run described by `saved`; empty if it does not.
 
     Both may have `arithmetic`, what the machine made of the settings that leave it the choice.
     """

@@ -28,7 +28,7 @@ def restored_state(run: ResolvedRun, step_folder: Path) -> TrainState:
 
 
 def _warn_of_other_pixels(source: str) -> None:
-    """Say so where weights were trained with pixels that were normalised in another way."""
+    """Say so if the weights were trained with another normalisation of pixels."""
     said = read_processing(source)
     if said is not None and not said.normalizes_like(Processing()):
         mean, std, scale = said.normalization

@@ -82,7 +82,7 @@ def optimizer_step(
         ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, state.ema, params)
         return params, opt_state, ema
 
-    # To select leaf by leaf makes XLA copy the moments on a CPU; a branch makes a GPU's host wait for it.
+    # Selecting leaf by leaf makes XLA copy the moments on a CPU; a branch makes a GPU's host wait for it.
     params, opt_state, ema = jax.lax.platform_dependent(
         cpu=lambda: jax.lax.cond(finite, updated, kept),
         default=lambda: jax.tree.map(partial(jnp.where, finite), updated(), kept()),

@@ -207,7 +207,7 @@ def test_a_kill_after_the_card_leaves_a_set_that_is_complete(folder, prepared, t
 
 
 def test_other_settings_or_files_in_the_folder_are_refused(folder, prepared, tmp_path):
-    with pytest.raises(InputError, match=r"prepared otherwise: storage was .*\"crf\": 20.* is now"):
+    with pytest.raises(InputError, match=r"prepared with other settings: storage was .*\"crf\": 20.* is now"):
         prepare(Prepare((str(folder),), prepared, videos_per_shard=4, crf=25))
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds other files"):

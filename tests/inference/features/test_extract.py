@@ -73,7 +73,7 @@ def test_every_form_holds_the_same(tmp_path, form):
         np.testing.assert_array_equal(load_file(path)["features"], found.features)
         np.testing.assert_array_equal(load_file(path)["seconds"], columns["seconds"])
     path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(InputError, match="is no file of features"):
+    with pytest.raises(InputError, match="is not a file of features"):
         read_features(path)
 
 

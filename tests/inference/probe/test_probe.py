@@ -230,7 +230,7 @@ def test_damaged_features_are_extracted_again(settings, tmp_path, capsys):
     first = run_probe(replace(settings, kind="knn"))
     said = capsys.readouterr().out
     assert "is damaged: its features are not those" in said
-    assert "is no file of features" in said
+    assert "is not a file of features" in said
     assert run_probe(replace(settings, kind="knn")) == first
     path.unlink()  # As if another probe were about to write it.
     with locked_file(path, "--features"), pytest.raises(InputError, match=r"or choose another --features$"):

@@ -46,7 +46,7 @@ def video(tmp_path_factory):
 def test_reconstruct_writes_pictures_and_prints_scores(workdir, video, tmp_path, capsys):
     assert cli.main(["reconstruct", str(video), "--checkpoint", str(workdir), "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "Tube mask hides 75%" in said  # As in the run's settings, not the 0.9 of no run.
+    assert "Tube mask, 75%" in said  # As in the run's settings, not the 0.9 of no run.
     assert "guessed from visible" in said
     assert "Masked loss" in said
     assert "pixel error" in said
@@ -89,7 +89,7 @@ def test_true_statistics_change_the_picture_and_its_caption(workdir, video, tmp_
     assert cli.main([*command, str(tmp_path / "true"), "--true-statistics"]) == 0
     said = capsys.readouterr().out
     assert "NOT ALL PREDICTED" in said
-    assert "hides 50%" in said
+    assert "mask, 50%" in said
     pictures = [(tmp_path / name / "waves.png").read_bytes() for name in ("honest", "true")]
     assert pictures[0] != pictures[1]
 

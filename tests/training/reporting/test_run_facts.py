@@ -31,7 +31,7 @@ def test_a_batch_larger_than_the_set_says_how_often_it_takes_a_video(folder):
     assert (
         "there are only 8 videos, so each comes 2 times in a batch" in facts(folder, batch_size=16)["batch"]
     )
-    assert "--batch-size 8 or less" in facts(folder, batch_size=12)["batch"]
+    assert "with --batch-size 8, or a smaller one" in facts(folder, batch_size=12)["batch"]
     assert "only" not in facts(folder, batch_size=8)["batch"]
 
 

@@ -155,12 +155,12 @@ class TestViews:
 
 
 def centre_view(model: VideoMAEConfig, data: VideosConfig) -> TestViews:
-    """The reader of a validation: the centre crop of the middle clip."""
+    """The reader for validation: the centre crop of the middle clip."""
     return TestViews(model, data, ViewsConfig(num_segments=1, num_crops=1))
 
 
 def _generators(key: Key | None, num_sample: int) -> list[np.random.Generator]:
-    """A generator for each clip of a video; the first also draws the frames, which all clips share."""
+    """A random generator for each clip of a video; the first also draws the frames, which all clips share."""
     assert key is not None, "readers for training draw from a key"
     return [np.random.default_rng([_CLIP, *key, clip]) for clip in range(num_sample)]
 

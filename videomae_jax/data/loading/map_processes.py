@@ -57,7 +57,7 @@ def map_in_processes(
 
 
 def crashed(record: VideoRecord) -> VideoError:
-    """What is said of a video that ends the process that reads it."""
+    """The message for a video that ends the process that reads it."""
     detail = "reading it ends the process, by a crash of the decoder or for want of memory"
     return VideoError(record.path, "crashes-decoder", detail)
 

@@ -64,7 +64,7 @@ class Pages:
         return offset, _arrays(whole, layout)
 
     def close(self) -> None:
-        """Make no more pages; those that somebody holds stay until he is done."""
+        """Make no more pages; those in use stay until they are released."""
         self._file.close()
 
     def _new(self, size: int) -> tuple[int, mmap.mmap]:

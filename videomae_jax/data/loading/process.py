@@ -49,7 +49,7 @@ class _Raised(NamedTuple):
     """What a worker sends in place of a result."""
 
     error: Exception | None
-    """None where it cannot be sent: then the text has to do."""
+    """None where it cannot be sent; the text then stands in for it."""
     text: str
 
 

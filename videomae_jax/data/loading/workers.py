@@ -102,7 +102,7 @@ class _Stream:
         return bool(self._again or inside or room)
 
     def due(self) -> bool:
-        """Whether who takes the batches has not to wait."""
+        """Whether whoever takes the batches need not wait."""
         return bool(self.problem or (self.fillings and self.fillings[0].whole))
 
     def next_job(self, pages: Pages) -> tuple[_Job, _Given] | None:
@@ -227,7 +227,7 @@ class Workers:
                 )
 
     def _ring(self) -> None:
-        """Let the thread look what there is to do."""
+        """Wake the thread, which checks what there is to do."""
         with suppress(OSError):
             self._bell.send(b"1")
 

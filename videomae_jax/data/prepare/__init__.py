@@ -1,1 +1,1 @@
-"""Turn videos into a data set made for reading clips at random: the command `videomae-jax prepare`."""
+"""Store videos as a data set from which clips are read quickly: the command `videomae-jax prepare`."""

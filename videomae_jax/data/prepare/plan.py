@@ -87,7 +87,8 @@ def check_same(plan: Plan, found: dict[str, Any], folder: Path) -> None:
             f"{key} was {_short(found.get(key))}, is now {_short(ours[key])}" for key in differing
         )
         raise InputError(
-            f"{folder} holds a set that was prepared otherwise: {told}. Choose another --out, or delete it"
+            f"{folder} holds a set that was prepared with other settings: {told}. Choose "
+            "another --out, or delete it"
         )
 
 

@@ -19,13 +19,13 @@ class Storage:
     short_side: int
     """Largest short side in pixels; smaller videos keep their size. 0 keeps all sizes."""
     crf: int = 20
-    """Quality of the video form, less is better."""
+    """Quality of the video form; lower is better."""
     keyframe_every: int = 12
     """Frames from keyframe to keyframe in the video form."""
     jpeg_quality: int = 90
     """Of JPEG frames, 1 to 100."""
     max_fps: float = 0.0
-    """Leave frames out where a video has more per second; 0 keeps all."""
+    """Drop frames of videos with more frames per second; 0 keeps all."""
     sampling_rate: int = 1
     """Store frames this far apart side by side: a clip at this rate is a run of neighbours."""
     phases: Literal["all", "first"] = "all"
@@ -59,7 +59,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Prepare:
-    """Turn videos into a data set made for reading clips at random; run it again to continue."""
+    """Store videos as a data set from which clips are read quickly; run it again to continue."""
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional]
     """The training videos: folders, lists, or folders of folders of images. With `layout`, one folder."""
@@ -83,13 +83,13 @@ class Prepare:
     short_side: int | None = None
     """Instead of the preset's: largest short side in pixels, 0 keeps all sizes."""
     crf: int | None = None
-    """Instead of the preset's: quality of the video form, less is better."""
+    """Instead of the preset's: quality of the video form; lower is better."""
     keyframe_every: int | None = None
     """Instead of the preset's: frames from keyframe to keyframe in the video form."""
     jpeg_quality: int | None = None
     """Instead of the preset's: quality of JPEG frames, 1 to 100."""
     max_fps: float | None = None
-    """Leave frames out where a video has more per second."""
+    """Drop frames of videos with more frames per second."""
     sampling_rate: int | None = None
     """Store frames this far apart side by side: a clip at this rate is a run of neighbours."""
     phases: Literal["all", "first"] | None = None
@@ -99,12 +99,12 @@ class Prepare:
     max_pixels: int | None = None
     """Leave out videos with more pixels in a frame, by default 8192 x 8192, which bounds memory."""
     videos_per_shard: int = 64
-    """A shard is written as a whole: what a restart repeats at most."""
+    """Videos in a shard, which is written as a whole: a restart repeats at most the unfinished shard."""
     num_workers: int = 4
     """Processes that decode and encode. Never changes what is written."""
     beam: tuple[str, ...] = ()
-    """Run on Apache Beam with these pipeline options, such as runner=DirectRunner; `num_workers` then counts
-    for nothing, and `out` must be a folder that every machine sees."""
+    """Run on Apache Beam with these pipeline options, such as runner=DirectRunner; `num_workers` is then
+    ignored, and `out` must be a folder that every machine sees."""
 
     @property
     def storage(self) -> Storage:

@@ -94,7 +94,7 @@ def evaluate_checkpoint(args: Evaluate) -> Evaluation:
     predictor, hosts = Predictor.from_pretrained(args.checkpoint), Hosts()
     if predictor.config.score_kind == "value":
         raise InputError(
-            f"{args.checkpoint} is a regression model: its outputs are values and no classes, so there is no "
+            f"{args.checkpoint} is a regression model: its outputs are values, not classes, so there is no "
             "accuracy to measure; classify --json prints the values"
         )
     settings = asdict(data) | asdict(views) | {"batch_size": args.batch_size}

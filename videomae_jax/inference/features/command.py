@@ -29,7 +29,7 @@ _TAD_STRIDE = 4
 @dataclass(frozen=True)
 class ExtractFeatures:
     """Write the features of videos: one vector for each, all in a file, or one for each window of a video, in
-    a file for each. What is finished already is not done again."""
+    a file for each. Finished files are kept as they are."""
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Video files, folders of videos, or list files."""
@@ -40,7 +40,7 @@ class ExtractFeatures:
     stride: int | None = None
     """Slide a window over each video, this many frames at a time."""
     chunk: int | None = None
-    """Frames in a window, of which the model's number is taken evenly; by default those of a clip."""
+    """Frames in a window, from which the model's number is sampled evenly; by default those of a clip."""
     layout: Literal["v2-tad"] | None = None
     """Windows as VideoMAE V2 gives them to temporal action localisation: of consecutive frames, 4 apart
     unless --stride says otherwise, squashed to a square, in NAME.npy."""
@@ -57,7 +57,7 @@ class ExtractFeatures:
     num_segments: int = 1
     """Clips along a video, whose features are averaged; 1 is its middle."""
     form: Literal["npz", "npy", "safetensors"] = "npz"
-    """Of the files in a folder."""
+    """Format of the files in a folder."""
     batch_size: int = 8
     """Clips encoded at a time, over all devices."""
     num_workers: int = 4
@@ -67,7 +67,7 @@ class ExtractFeatures:
     decoder: Decoder = "pyav"
     """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
     overwrite: bool = False
-    """Do again what is finished."""
+    """Make finished files again."""
 
 
 def extract_features(args: ExtractFeatures) -> int:
@@ -97,7 +97,7 @@ def extract_features(args: ExtractFeatures) -> int:
 
 
 def _settled(args: ExtractFeatures) -> ExtractFeatures:
-    """The settings with what a layout implies; raises InputError where they make no sense together."""
+    """The settings with what a layout implies; raises InputError where they contradict each other."""
     if not args.videos:
         raise InputError(
             "name at least one video, folder or list: videomae-jax features VIDEO --checkpoint C"
@@ -120,7 +120,7 @@ def _settled(args: ExtractFeatures) -> ExtractFeatures:
 
 
 def _finished(path: Path, about: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
-    """What a finished file says, None where there is none; raises InputError when it was made otherwise."""
+    """What a finished file says, None if there is none; raises InputError if its settings differ."""
     if overwrite or not path.exists():
         return None
     try:

@@ -108,7 +108,7 @@ class FeatureWriter:
 
 
 def read_features(path: Path) -> FeatureFile:
-    """Read a file written here; raises InputError when it is none, or its features are not those written."""
+    """Read a file written here; raises InputError if it is not one, or its features were changed."""
     found = _read(path)
     digest = hashlib.sha256()
     for row in found.features:
@@ -143,4 +143,4 @@ def _understood(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
-        raise InputError(f"{path} is no file of features written by videomae-jax: {error!r}") from error
+        raise InputError(f"{path} is not a file of features written by videomae-jax: {error!r}") from error

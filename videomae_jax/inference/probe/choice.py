@@ -1,4 +1,4 @@
-"""Choosing what is free in a probe, on a part of the training videos, and measuring what was chosen."""
+"""Choosing a probe's learning rate or k on a part of the training videos, and measuring the choice."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,7 +15,7 @@ from videomae_jax.models.probes import AttentiveProbe, LinearProbe
 
 Kind = Literal["linear", "attentive", "knn"]
 Scores = Float[np.ndarray, "values n y"]
-"""Of n videos, by probes with each value of the free number."""
+"""Of n videos, by probes with each learning rate or k."""
 RATES = {"linear": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "attentive": (1e-4, 3e-4, 1e-3, 3e-3)}
 NEIGHBOURS = (1, 5, 10, 20)
 
@@ -35,7 +35,7 @@ class Method:
     batch_size: int | None = None
     """Clips in a step; by default 256, or 32 for attentive."""
     held_out: float = 0.2
-    """Share of the training videos, of each class alike, on which the free number is chosen."""
+    """Share of each class's training videos that is set aside to choose the learning rate or k with."""
     seed: int = 0
 
     @property
@@ -55,7 +55,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Trial:
-    """One value of the free number, tried on the part of the training videos that is held out."""
+    """A learning rate or k, tried on the held-out part of the training videos."""
 
     value: float
     """Learning rate, or number of neighbours."""
@@ -86,7 +86,7 @@ class ProbeResult:
 
 
 def measure(method: Method, train: ProbeSet, val: ProbeSet) -> ProbeResult:
-    """Choose on a part of `train`, train on all of it, and look at `val` once."""
+    """Choose on a part of `train`, train on all of it, and evaluate on `val` once."""
     fit_rows, held_rows = split_rows(train.labels, method.held_out, method.seed)
     fit, held = replace(train, rows=train.rows[fit_rows]), replace(train, rows=train.rows[held_rows])
     values = method.values(len(fit.clip_rows))

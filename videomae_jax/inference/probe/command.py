@@ -1,4 +1,4 @@
-"""The command `videomae-jax probe`: how much of the labels frozen features tell.
+"""The command `videomae-jax probe`: how well frozen features predict labels.
 
 What is free, a learning rate or a number of neighbours, is chosen on a part of the training videos. With it
 the probe is trained again on all of them, and the validation videos are looked at once, at the end.
@@ -32,7 +32,7 @@ class Probe:
     out: Path
     """Folder for probe.json and, unless --features says otherwise, the features."""
     kind: Kind = "linear"
-    """A linear layer, one that attends to all tokens first, or the nearest neighbours."""
+    """A linear layer, a query that attends to all tokens before one, or nearest neighbours."""
     features: Path | None = None
     """Folder in which features are kept and found again; share it between probes of one checkpoint."""
     classes: str | None = None
@@ -46,17 +46,17 @@ class Probe:
     sampling_rate: int | None = None
     """Take every n-th frame; by default as in training, or 4. Without effect on uniform sampling."""
     num_segments: int = 1
-    """Clips of each video: examples by themselves in training, their scores averaged in validation."""
+    """Clips of each video: separate examples in training; in validation their scores are averaged."""
     learning_rates: tuple[float, ...] = ()
-    """To choose from, as they are whatever the batch; by default a grid for the kind."""
+    """Learning rates to choose from, not scaled with the batch; by default a grid for the kind."""
     epochs: int | None = None
     """Passes over the training videos; by default 90, or 20 for attentive, and enough for 1,000 steps."""
     train_batch_size: int | None = None
     """Clips in a training step; by default 256, or 32 for attentive."""
     held_out: float = 0.2
-    """Share of the training videos, of each class alike, on which the free number is chosen."""
+    """Share of each class's training videos that is set aside to choose the learning rate or k with."""
     seed: int = 0
-    """Of the part held out, of the weights and of the order."""
+    """Seed of the held-out part, the weights and the order."""
     batch_size: int = 8
     """Clips encoded at a time, over all devices."""
     num_workers: int = 4
@@ -149,7 +149,7 @@ def _check(args: Probe) -> None:
 
 
 def _check_apart(train: tuple[VideoRecord, ...], val: tuple[VideoRecord, ...]) -> None:
-    """Raise InputError where videos are in both."""
+    """Raise InputError where a video is in both."""
     if both := shared_videos(train, val):
         raise InputError(
             f"{len(both)} videos are in --train and in --val, {both[0].path} for one: take them out of one "

@@ -26,18 +26,18 @@ from videomae_jax.processing import Processing
 
 @dataclass(frozen=True)
 class ReconstructVideo:
-    """Mask most of each video's middle clip and draw what a pre-trained model makes of it."""
+    """Mask most of each video's middle clip and draw how a pre-trained model reconstructs it."""
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Video files, folders of videos, or list files."""
     checkpoint: str
-    """A work folder (its newest step counts), a step folder, a Hugging Face folder, or a hub id."""
+    """A work folder (its newest step), a step folder, a Hugging Face folder, or a hub id."""
     out: Path = Path("reconstructions")
     """Folder for NAME.png (a strip of frames) and NAME.gif (an animation)."""
     mask_type: Literal["tube", "random", "frame"] | None = None
     """Which patches are masked; by default as in training, or tube."""
     mask_ratio: float | None = None
-    """The share that is masked; by default as in training, or 0.9."""
+    """Share of the patches that is masked; by default as in training, or 0.9."""
     sampling_rate: int | None = None
     """Take every n-th frame; by default as in training, or 4."""
     seed: int = 0
@@ -89,7 +89,7 @@ def draw_reconstructions(
         mask = sample_mask(mask_type, jax.random.key(args.seed), 1, config.grid, ratio)
     except ValueError as error:
         raise InputError(f"--mask-ratio {ratio}: {error}") from error
-    masking = f"{mask_type.capitalize()} mask hides {ratio:.0%} of the patches"
+    masking = f"{mask_type.capitalize()} mask, {ratio:.0%} of the patches"
     normalization = read_normalization(args.checkpoint)
     for place, video in places.items():
         try:

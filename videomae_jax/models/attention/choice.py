@@ -9,9 +9,9 @@ from videomae_jax.models.attention.blockwise import blockwise_attention
 from videomae_jax.models.attention.splash import splash_attention
 
 LONG = 512
-"""From so many queries and keys on, plain attention spends its time moving scores through memory."""
+"""From this many queries and keys on, plain attention is limited by moving scores through memory."""
 _HIDDEN = -30_000.0
-"""A score, before its scale, that a softmax makes 0 of, and that float16 can hold."""
+"""A score, before scaling, that becomes 0 in a softmax, and that float16 can hold."""
 
 
 def attention(
@@ -38,7 +38,7 @@ def attention(
 def chosen_backend(
     backend: AttentionBackend, dtype: jnp.dtype, queries: int, keys: int, width: int
 ) -> AttentionBackend:
-    """What computes attention of so many queries to so many keys with heads of this width."""
+    """Which implementation attends from this many queries to this many keys with heads of this width."""
     if min(queries, keys) < LONG:
         return "xla"
     return default_backend(dtype, keys, width) if backend == "auto" else backend

@@ -1,1 +1,1 @@
-"""What clips to fine-tune on go through, on the device."""
+"""Augmentation of fine-tuning clips, on the device."""

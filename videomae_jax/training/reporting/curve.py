@@ -35,7 +35,7 @@ def draw_curves(workdir: Path) -> Path | None:
     ratios = (4, 3, 1) if accuracies else (4, 1)
     axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     _plot(axes[0], rows, _LINES)
-    kind = "mean squared error of hidden patches" if pretraining else "loss"
+    kind = "mean squared error of masked patches" if pretraining else "loss"
     axes[0].set(title=f"Training in {workdir}", ylabel=kind)
     if accuracies:
         _plot(axes[1], rows, _ACCURACIES)

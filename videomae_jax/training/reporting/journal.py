@@ -62,6 +62,7 @@ class Journal:
         self._began = time.monotonic()
         self._pace = Pace()
         self._waits: list[float] = []
+        self._advised = False
         self._scores = _live_scores(self._last_row)
         """What the live line says of the latest validation."""
         self.problem: RunError | None = None
@@ -95,6 +96,7 @@ class Journal:
                 self._waits.append(values["data_wait"])
                 if len(self._waits) == _ROWS_BEFORE_ADVICE and (advice := self._advice()):
                     tqdm.write(advice, file=sys.stderr)
+                    self._advised = True
             self._last_row = {"step": taken.step} | {name: _finite(value) for name, value in values.items()}
             self._rows.write(self._last_row)
             if self._board:
@@ -135,7 +137,7 @@ class Journal:
         self.problem = RunError(
             f"the loss or the gradient was not finite in {streak} steps in a row, up to step {taken.step}; "
             f"none of them changed the weights. The videos read are named in {self._workdir / NONFINITE}: "
-            "look at them, or start anew with a lower --optim.base-lr, with --optim.clip-grad, or with "
+            "check them, or start anew with a lower --optim.base-lr, with --optim.clip-grad, or with "
             "--model.dtype float32."
         )
 
@@ -147,8 +149,8 @@ class Journal:
             self.problem = RunError(
                 f"{self.skipped} of {attempts} videos asked for could not be read ({share:.0%}, above "
                 f"data.max_failed_share={limit:.0%}): {self._by_reason()}. They are named in "
-                f"{self._workdir / SKIPPED}. Mend the videos (see videomae-jax check-data LIST) or raise "
-                "--data.max-failed-share, and give the same command again to continue."
+                f"{self._workdir / SKIPPED}. Fix the videos (see videomae-jax check-data LIST) or raise "
+                "--data.max-failed-share, and run the same command again to continue."
             )
 
     def name_left_out(self, failures: Sequence[Failure]) -> None:
@@ -169,7 +171,7 @@ class Journal:
         data = self._run.config.data
         stored = all(set_address(source)[0] for source in split_weights(data.train)[0])
         return (
-            f"{share:.0%} of the time goes by waiting for videos. Raise --data.num-workers (now "
+            f"{share:.0%} of the time is spent waiting for videos. Raise --data.num-workers (now "
             f"{data.num_workers}; {os.cpu_count()} cores here), or take more crops of each clip read "
             f"with --data.num-sample (now {data.num_sample})"
             + ("" if stored else ", or store the videos for quick reading with videomae-jax prepare")
@@ -189,7 +191,7 @@ class Journal:
             "skipped": f"{self._by_reason()} ({self._workdir / SKIPPED})" if self.skipped else "no video",
         }
         if advice := self._advice():
-            facts["data wait"] = advice
+            facts["data wait"] = advice.partition(". ")[0] if self._advised else advice
         return fact_lines(facts)
 
     def close(self) -> None:

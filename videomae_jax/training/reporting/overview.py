@@ -24,6 +24,7 @@ def describe_run(run: ResolvedRun, first_step: int) -> str:
     parameters = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(run.state_shape.params))
     device = jax.devices()[0]
     optim = config.optim
+    warmup = int(optim.warmup_epochs * run.steps_per_epoch)
     lr, floor = (effective_lr(base, config.batch_size) for base in (optim.base_lr, optim.min_lr))
     mesh = " x ".join(f"{size} {axis}" for axis, size in run.mesh.shape.items())
     facts = {
@@ -39,7 +40,7 @@ def describe_run(run: ResolvedRun, first_step: int) -> str:
         + (f" in {optim.accumulation_steps} parts" if optim.accumulation_steps > 1 else "")
         + _repeats(config.batch_size, len(run.videos)),
         "learning rate": f"{lr:.3g} down to {floor:.3g} (base {optim.base_lr:.3g} x batch / 256), "
-        f"warm-up {int(optim.warmup_epochs * run.steps_per_epoch)} steps",
+        f"warm-up {warmup} step{'s' * (warmup != 1)}",
         "videos": f"{len(run.videos)} to train on, {len(run.val_videos)} to validate"
         + (f", {len(run.test_videos)} to test" if run.test_videos else "")
         + f", {config.data.num_workers} decoding processes",
@@ -81,7 +82,7 @@ def _repeats(batch_size: int, videos: int) -> str:
     there = "is only 1 video" if videos == 1 else f"are only {videos} videos"
     return (
         f"; there {there}, so each comes {batch_size / videos:.2g} times in a batch: "
-        f"--batch-size {videos} or less takes each once"
+        f"with --batch-size {videos}, or a smaller one, each comes once"
     )
 
 
@@ -105,9 +106,9 @@ def _spacing(config: RunConfig) -> str:
 
 def _objective(config: RunConfig) -> dict[str, str]:
     if isinstance(config, PretrainConfig):
-        hidden = f"{config.mask_ratio:.0%} of {config.model.num_tokens} tokens"
+        masked = f"{config.mask_ratio:.0%} of {config.model.num_tokens} tokens"
         decoder = f"{config.model.decoder_num_hidden_layers} layers of {config.model.decoder_hidden_size}"
-        return {"decoder": decoder, "mask": f"{config.mask_type}, hides {hidden}"}
+        return {"decoder": decoder, "mask": f"{config.mask_type}, {masked}"}
     assert isinstance(config, FinetuneConfig)
     augment = config.augment
     rand = (
