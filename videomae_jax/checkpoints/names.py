@@ -102,7 +102,7 @@ def _original_from_hugging_face(tensors: Tensors) -> dict[str, np.ndarray]:
 
 
 def _without_key_biases(tensors: Tensors) -> dict[str, np.ndarray]:
-    """Without biases on keys: one adds the same to every score of a query, and softmax takes no notice.
+    """Without biases on keys: one adds the same to every score of a query, which softmax cancels.
 
     transformers 5.5.4 to 5.17 trains them, which leaves values of the size of rounding.
     """
