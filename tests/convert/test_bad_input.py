@@ -196,7 +196,7 @@ def test_a_missing_hugging_face_tensor(refused, convert, tmp_path, tensors, name
         ({"model": {}}, "no VideoMAE weights"),
         ({"conv1.weight": torch.ones(3)}, "no VideoMAE weights"),
         ({"patch_embed.proj.weight": torch.ones(3, 4)}, "patch_embed.proj.weight of shape (3, 4)"),
-        ({"patch_embed.proj.weight": torch.ones(3, 4).to_sparse()}, "no dense tensor"),
+        ({"patch_embed.proj.weight": torch.ones(3, 4).to_sparse()}, "not a dense tensor"),
     ],
 )
 def test_pickles_of_something_else(refused, tmp_path, content, said):
