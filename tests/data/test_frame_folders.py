@@ -16,7 +16,6 @@ from videomae_jax.data.sets import find_segment, open_record
 from videomae_jax.data.sources import read_videos
 from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError
-from videomae_jax.inference.features.windows import SegmentClips
 
 MODEL = VideoMAEConfig(image_size=32, num_frames=4)
 SIDES = (40, 56)
@@ -116,7 +115,7 @@ def test_what_is_beside_folders_of_frames_is_said(tmp_path, caplog):
         PretrainClips(MODEL, DataConfig(sampling_rate=2, num_sample=2)),
         FinetuneClips(MODEL, LabelledDataConfig(sampling_rate=2, canvas=(36, 60))),
         Views(MODEL, LabelledDataConfig(sampling="uniform"), ViewsConfig(2, 3)),
-        SegmentClips(MODEL, LabelledDataConfig(sampling_rate=2), 2),
+        Views(MODEL, LabelledDataConfig(sampling_rate=2), ViewsConfig(2, 1), times=True),
     ],
 )
 def test_every_reader_reads_them(tmp_path, read):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import DataConfig, VideoMAEConfig, load_config
-from videomae_jax.data.clips.readers import PretrainClips
+from videomae_jax.data.clips.readers import PretrainClips, centre_view
 from videomae_jax.data.labels import read_labelled, read_videos_of_model
 from videomae_jax.data.loading import slots
 from videomae_jax.data.loading.batches import batches
@@ -23,7 +23,6 @@ from videomae_jax.data.sources import read_videos, split_weights
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 from videomae_jax.errors import InputError
 from videomae_jax.inference.clip import read_clip
-from videomae_jax.inference.features.windows import SegmentClips
 from videomae_jax.training.resolve import resolve_run
 
 READ = PretrainClips(
@@ -135,7 +134,7 @@ def test_features_and_clips_are_read_from_sets(folder, form):
     record = read_videos([str(folder / form)], split="val")[0]
     model = READ.model
     data = replace(load_config("tiny_finetune").data, sampling_rate=2)
-    clips = SegmentClips(model, data, 1)(record, None)["video"]
+    clips = centre_view(model, data)(record, None)["video"]
     assert clips.shape == (1, 4, 32, 32, 3)
     np.testing.assert_array_equal(read_clip(record.path, model, 2), clips[0])
 

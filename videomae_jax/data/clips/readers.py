@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Float64, Int64, UInt8
 
 from videomae_jax.config import DataConfig, LabelledDataConfig, VideosConfig, ViewsConfig
 from videomae_jax.data.clips.sampling import (
+    clip_seconds,
     draw_end,
     draw_start,
     draw_uniform_indices,
@@ -128,17 +129,19 @@ class TestViews:
     """Temporal segments and spatial crops of a video: `video` (s T S S 3) uint8, `label` (1) int32 or -1.
 
     s = `views.num_segments` * `views.num_crops`, crops of the first segment first; one pass over the video.
+    With `times`, also when each segment begins and ends, in seconds: `seconds` (segments 2).
     """
 
     model: VideoMAEConfig
     data: VideosConfig
     views: ViewsConfig
+    times: bool = False
 
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
         segments, crops = self.views.num_segments, self.views.num_crops
         size, arrays = self.model.image_size, self.blank()
         views = arrays["video"].reshape(segments, crops, *arrays["video"].shape[1:])
-        for frame, wanted in _read_frames(record, self._choose, self.data):
+        for frame, wanted in _read_frames(record, self._choose, self.data, arrays.get("seconds")):
             scaled = scale_short_side(frame.rgb(), size)
             for crop, (left, top, right, bottom) in enumerate(
                 view_boxes(scaled.shape[0], scaled.shape[1], crops)
@@ -147,8 +150,12 @@ class TestViews:
         return arrays | {"label": _labels(record, 1)}
 
     def blank(self) -> Arrays:
-        count = self.views.num_segments * self.views.num_crops
-        return {"video": _black(count, self.model), "label": np.zeros(1, np.int32)}
+        segments = self.views.num_segments
+        arrays = {
+            "video": _black(segments * self.views.num_crops, self.model),
+            "label": np.zeros(1, np.int32),
+        }
+        return arrays | ({"seconds": np.zeros((segments, 2))} if self.times else {})
 
     def _choose(self, count: int) -> Int64[np.ndarray, "segments T"]:
         return segment_indices(count, self.model.num_frames, self.data, self.views.num_segments)
@@ -177,10 +184,16 @@ def _read_frames(
     record: VideoRecord,
     choose: Callable[[int], Int64[np.ndarray, "s T"]],
     data: VideosConfig,
+    seconds: Float64[np.ndarray, "s 2"] | None = None,
 ) -> Iterator[tuple[Frame, Bool[np.ndarray, "s T"]]]:
-    """Each frame that is needed, and where; `choose` gives frames of the segment by its length."""
+    """Each frame that is needed, and where; `choose` gives frames of the segment by its length.
+
+    `seconds`, where given, is filled with when each clip begins and ends.
+    """
     with open_record(record, data.decoder, data.max_pixels) as video:
         first, count = find_segment(record, video)
         indices = first + choose(count)
+        if seconds is not None:
+            seconds[:] = clip_seconds(video.timestamps, indices[:, 0], indices[:, -1] + 1)
         for index, frame in video.read_frames(np.unique(indices).tolist()):
             yield frame, indices == index

@@ -19,7 +19,7 @@ columns of a crop:
 """
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from videomae_jax.config import LabelledDataConfig, VideosConfig
 
@@ -134,3 +134,12 @@ def segment_indices(
     if isinstance(data, LabelledDataConfig) and data.sampling == "uniform":
         return uniform_test_indices(num_frames_in_video, num_frames, num_segments)
     return dense_test_indices(num_frames_in_video, num_frames, data.sampling_rate, num_segments)
+
+
+def clip_seconds(
+    times: Float64[np.ndarray, " t"], first: Int64[np.ndarray, " n"], end: Int64[np.ndarray, " n"]
+) -> Float64[np.ndarray, "n 2"]:
+    """Times of frames `first` and `end`; the frame after the video's last comes as late as that one did."""
+    step = times[-1] - times[-2] if len(times) > 1 else 0.0
+    times = np.append(times, times[-1] + step)
+    return np.stack([times[first], times[end]], axis=1)

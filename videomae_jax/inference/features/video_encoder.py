@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from videomae_jax.config import LabelledDataConfig
+from videomae_jax.config import LabelledDataConfig, ViewsConfig
+from videomae_jax.data.clips.readers import TestViews
 from videomae_jax.data.loading.batches import each_video
 from videomae_jax.data.loading.slots import Failure
 from videomae_jax.data.records import VideoLike, VideoRecord, as_records
@@ -21,13 +22,7 @@ from videomae_jax.data.sets import Decoder, find_segment, open_record
 from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
-from videomae_jax.inference.features.windows import (
-    Fit,
-    SegmentClips,
-    Windows,
-    read_clips,
-    square,
-)
+from videomae_jax.inference.features.windows import Fit, Windows, read_clips, square
 from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views
 from videomae_jax.model_config import VideoMAEConfig
 
@@ -60,7 +55,7 @@ class VideoEncoder:
     ) -> None:
         """`data` says which frames a clip takes, by its `sampling` and `sampling_rate`."""
         self.encoder, self.data = encoder, data
-        self._read = SegmentClips(encoder.config, data, num_segments)
+        self._read = TestViews(encoder.config, data, ViewsConfig(num_segments, 1), times=True)
         self._num_workers = num_workers
 
     @classmethod
@@ -131,7 +126,7 @@ class VideoEncoder:
         """Which clips are taken of a video, for JSON."""
         settings = {name: getattr(self.data, name) for name in ("sampling", "sampling_rate")}
         # Features of frames that were scaled in another way are others.
-        settings |= {"num_segments": self._read.num_segments, "scaling": "bilinear samples"}
+        settings |= {"num_segments": self._read.views.num_segments, "scaling": "bilinear samples"}
         return settings | self.decoding()
 
     def decoding(self) -> dict[str, str]:
@@ -150,7 +145,7 @@ class VideoEncoder:
     def each(self, videos: Iterable[VideoLike]) -> Iterator[VideoFeatures | Failure]:
         """The features of each video's clips, or why it could not be read, as they come."""
         records = as_records(videos)
-        per_video = self._read.num_segments
+        per_video = self._read.views.num_segments
         read: list[tuple[int, np.ndarray]] = []
         failures: list[Failure] = []
 

@@ -6,19 +6,15 @@ in several clips is decoded and scaled once.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from videomae_jax.config import LabelledDataConfig
-from videomae_jax.data.clips.sampling import segment_indices
+from videomae_jax.data.clips.sampling import clip_seconds
 from videomae_jax.data.cropping import centre_square
-from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.resizing import interpolate
-from videomae_jax.data.sets import OpenVideo, find_segment, open_record
-from videomae_jax.model_config import VideoMAEConfig
+from videomae_jax.data.sets import OpenVideo
 
 Fit = Literal["centre", "squash"]
 """How a frame becomes a square: its short side scaled and the middle cut out, as for the single view of a
@@ -47,46 +43,6 @@ class Windows:
         """When each window begins, and when the frame after its last one does."""
         first = start + np.arange(0, max(count - self.chunk, 0) + 1, self.stride)
         return clip_seconds(times, first, np.minimum(first + self.chunk, start + count))
-
-
-def clip_seconds(
-    times: Float64[np.ndarray, " t"], first: Int64[np.ndarray, " n"], end: Int64[np.ndarray, " n"]
-) -> Float64[np.ndarray, "n 2"]:
-    """Times of frames `first` and `end`; the frame after the video's last comes as late as that one did."""
-    step = times[-1] - times[-2] if len(times) > 1 else 0.0
-    times = np.append(times, times[-1] + step)
-    return np.stack([times[first], times[end]], axis=1)
-
-
-@dataclass(frozen=True)
-class SegmentClips:
-    """A reader of clips' centre crops, `video` (s T S S 3) uint8, and of their times, `seconds` (s 2).
-
-    The clips are spread over the video, or are its middle where there is one only; see `segment_indices`.
-    """
-
-    model: VideoMAEConfig
-    data: LabelledDataConfig
-    num_segments: int
-
-    def __call__(self, record: VideoRecord, key: tuple[int, ...] | None) -> dict[str, np.ndarray]:
-        arrays = self.blank()
-        with open_record(record, self.data.decoder, self.data.max_pixels) as video:
-            times = video.timestamps
-            first, count = find_segment(record, video)
-            indices = first + segment_indices(count, self.model.num_frames, self.data, self.num_segments)
-            prepare = partial(square, size=self.model.image_size, fit="centre")
-            for clip, frames in enumerate(read_clips(video, indices, prepare)):
-                arrays["video"][clip] = frames
-        arrays["seconds"][:] = clip_seconds(times, indices[:, 0], indices[:, -1] + 1)
-        return arrays
-
-    def blank(self) -> dict[str, np.ndarray]:
-        size, clips = self.model.image_size, self.num_segments
-        return {
-            "video": np.zeros((clips, self.model.num_frames, size, size, 3), np.uint8),
-            "seconds": np.zeros((clips, 2)),
-        }
 
 
 def read_clips(
