@@ -7,12 +7,16 @@ or from the first source that has some; where nothing names them, the numbers in
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from videomae_jax.data.lists import is_json, read_text
 from videomae_jax.data.records import Split, VideoRecord
 from videomae_jax.data.sources import Source, read_source
+from videomae_jax.data.video_table import NO_LABEL, VideoTable
 from videomae_jax.errors import InputError
 from videomae_jax.files import check_path
 from videomae_jax.model_config import VideoMAEConfig, are_numbers
@@ -51,7 +55,7 @@ class Classes:
 class Labelled(NamedTuple):
     """Videos, each with the number of its class."""
 
-    videos: tuple[VideoRecord, ...]
+    videos: Sequence[VideoRecord]
     classes: Classes
 
 
@@ -103,7 +107,8 @@ def read_labelled(
                 f"model.num_labels={num_labels}, but there are {len(classes.names)} classes, "
                 f"{classes.origin}; change --model.num-labels, or leave it out"
             )
-    return Labelled(tuple(_numbered(found, classes)), classes)
+    tables = [_numbered_table(source, classes) for source in found]
+    return Labelled(tables[0] if len(tables) == 1 else VideoTable(chain.from_iterable(tables)), classes)
 
 
 def read_splits(
@@ -124,7 +129,7 @@ def read_splits(
     }
     found = [source for sources in splits.values() for source in sources]
     known = Classes((), "none")
-    if any(record.label is not None for source in found for _, record in source.entries):
+    if any((source.entries.videos.labels != NO_LABEL).any() for source in found):
         first = next(iter(splits.values()))
         has_names = any(source.classes for source in first)
         known = read_classes(classes) if classes else find_classes(first if has_names else found, None)
@@ -190,7 +195,8 @@ def _count(found: Sequence[Source], num_labels: int | None) -> Classes:
     lists = ", ".join(source.name for source in found)
     if num_labels:
         return Classes(tuple(map(str, range(num_labels))), f"as --model.num-labels {num_labels} says")
-    labels = sorted({record.label or 0 for source in found for _, record in source.entries} - {-1}) or [0]
+    seen = {label for source in found for label in np.unique(source.entries.videos.labels).tolist()}
+    labels = sorted({0 if label == NO_LABEL else label for label in seen} - {-1}) or [0]
     count = labels[-1] + 1
     instead = f", or their number with --model.num-labels {count}" if num_labels is not None else ""
     ask = f"If they are right, give the names of all classes ({_FILE}){instead}"
@@ -204,11 +210,25 @@ def _count(found: Sequence[Source], num_labels: int | None) -> Classes:
     return Classes(tuple(map(str, range(count))), f"counted in {lists}")
 
 
+def _numbered_table(source: Source, classes: Classes) -> VideoTable:
+    """The videos of a source with their labels as the classes count, without a look at each."""
+    videos, numbers = source.entries.videos, {name: number for number, name in enumerate(classes.names)}
+    labels, at = np.unique(videos.labels, return_inverse=True)
+    if source.classes is not None and (not len(labels) or labels[0] >= 0):
+        found = [numbers.get(source.classes[label], -1) for label in labels]
+    elif source.classes is None and classes.ordered and not _by_numeral(classes):
+        found = [label if 0 <= label < len(numbers) else -1 for label in labels.tolist()]
+    else:
+        found = [-1]
+    if min(found, default=0) < 0:  # All else, and what is wrong.
+        return VideoTable(_numbered([source], classes))
+    return videos.with_labels(np.array(found, np.int64)[at])
+
+
 def _numbered(found: Sequence[Source], classes: Classes, need_label: bool = True) -> Iterable[VideoRecord]:
     """The videos with their labels as the classes count."""
     numbers = {name: number for number, name in enumerate(classes.names)}
-    # Classes that are named by numbers in another order than theirs: folders 0, 1, 10, 2.
-    by_numeral = not are_numbers(classes.names) and all(name.isdecimal() for name in classes.names)
+    by_numeral = _by_numeral(classes)
     for source in found:
         for where, record in source.entries:
             if record.label is None and not need_label:
@@ -231,6 +251,11 @@ def _numbered(found: Sequence[Source], classes: Classes, need_label: bool = True
                 raise InputError(_out_of_range(where, record, source, classes))
             else:
                 yield record
+
+
+def _by_numeral(classes: Classes) -> bool:
+    """Whether classes are named by numbers in another order than theirs: folders 0, 1, 10, 2."""
+    return not are_numbers(classes.names) and all(name.isdecimal() for name in classes.names)
 
 
 def _out_of_range(where: str, record: VideoRecord, source: Source, classes: Classes) -> str:

@@ -14,15 +14,17 @@ of the list.
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 from videomae_jax.data.folders import VIDEO_SUFFIXES, number_frames
 from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.video_table import Entries, VideoTable
 from videomae_jax.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,11 @@ log = logging.getLogger(__name__)
 _SEPARATOR = re.compile(r"[\s,]+")
 _NUMBER = re.compile(r"-?\d{1,18}")
 _ADDRESS = re.compile(r"\w+://")
+_COMMENT = re.compile("# |#$")
+# A path that nobody would quote, alone or with its label.
+_PLAIN = re.compile(r"""([^\s,"'#:][^\s,:]*)(?:[ \t,](-?\d{1,18}))?""")
+# Paths that begin at the root, or that are written in another way when they are joined.
+_ODD_PATH = re.compile(r"^/|//|^\./|/\./|/\.?$|^\.?$")
 _JSON = re.compile(r'\s*(?:\{\s*"|\[\s*[\[{"])')
 _FORMS = "expected `path`, `path label`, `path class` or `path start total`; quote a path that holds spaces"
 # Characters of a line in an error message.
@@ -51,14 +58,19 @@ class _Parts(NamedTuple):
 class _Line(NamedTuple):
     """A line of a list, taken apart."""
 
-    where: str
+    file: Path
+    number: int
     text: str
     path: str
     numbers: Numbers
     class_name: str
 
+    @property
+    def where(self) -> str:
+        return f"{self.file}, line {self.number}"
 
-def read_list(file: Path, root: Path) -> tuple[list[tuple[str, VideoRecord]], tuple[str, ...] | None]:
+
+def read_list(file: Path, root: Path) -> tuple[Entries, tuple[str, ...] | None]:
     """The videos of a list, each with its line, and the names of their classes, sorted, where it has names.
 
     Raises InputError for a line that makes no sense.
@@ -73,21 +85,24 @@ def read_list(file: Path, root: Path) -> tuple[list[tuple[str, VideoRecord]], tu
             f"{file} is a table of Kinetics and not a list of videos; name the folder of the data set to "
             "videomae-jax prepare --layout kinetics400, or write a list of lines `path label`"
         )
-    lines = list(_parse(file, text))
-    label_last = _label_last(root, lines)
-    classes = _classes(lines)
+    classes, has_segments = _classes(_parse(file, text))
+    label_last = has_segments and _label_last(root, partial(_parse, file, text))
     numbers = {name: number for number, name in enumerate(classes)}
-    entries = []
-    for line in lines:
+    videos, places = VideoTable(), array("i")
+    folder = os.path.join(root, "") if root != Path() else ""
+    for line in _parse(file, text):  # Again: lines that were kept would take much more room than videos.
         try:
-            record = _record(line, root, label_last)
+            label, start, total = _segment(line, root, label_last)
         except ValueError as error:
             raise InputError(f"{line.where}: {error}: {_shown(line.text)}") from None
-        label = numbers.get(line.class_name, record.label)
-        entries.append((line.where, replace(record, label=label)))
-    if not entries:
+        # Joining paths takes longer than all the rest.
+        path = str(root / line.path) if _ODD_PATH.search(line.path) else f"{folder}{line.path}"
+        videos.add(path, line.path, numbers.get(line.class_name, label), start, total)
+        places.append(line.number)
+    if not videos:
         raise InputError(f"{file} holds no entry")
-    return entries, classes or None
+    _say_comments(file, text)
+    return Entries(videos, str(file), places), classes or None
 
 
 def read_text(file: Path, instead: str) -> str:
@@ -136,22 +151,33 @@ def _quote(text: str) -> str:
 
 
 def _parse(file: Path, text: str) -> Iterator[_Line]:
-    comments = 0
-    for number, line in enumerate(text.split("\n"), 1):
-        line, where = line.strip(), f"{file}, line {number}"
-        if line.startswith("# ") or line == "#":
-            comments += 1
+    for number, line in enumerate(_split_lines(text), 1):
+        line = line.strip()
+        if not line or _COMMENT.match(line):
             continue
         try:
-            if line:
-                yield _Line(where, line, *_parse_line(line))
+            yield _Line(file, number, line, *_parse_line(line))
         except ValueError as error:
-            raise InputError(f"{where}: {error}: {_shown(line)}") from None
-    if comments:
+            raise InputError(f"{file}, line {number}: {error}: {_shown(line)}") from None
+
+
+def _split_lines(text: str) -> Iterator[str]:
+    """The lines one by one, which takes no room."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
+
+
+def _say_comments(file: Path, text: str) -> None:
+    if comments := sum(bool(_COMMENT.match(line.strip())) for line in _split_lines(text)):
         log.info("%s: %d %s", file, comments, "line is a comment" if comments == 1 else "lines are comments")
 
 
 def _parse_line(line: str) -> _Parts:
+    if plain := _PLAIN.fullmatch(line):  # As the rest of this would find, but quicker.
+        return _Parts(plain[1], (int(plain[2]),) if plain[2] else ())
     quoted = line[0] in "\"'"
     parts = _split_quoted(line) if quoted else _split_plain(line)
     if not quoted and not _is_video(parts.path) and _SEPARATOR.search(parts.path):
@@ -188,7 +214,9 @@ def _split_named(line: str) -> _Parts:
 
 
 def _class_name(text: str) -> str:
-    if text[:1] in "\"'":
+    if not text:
+        raise ValueError(f"nothing follows the comma after the path ({_FORMS})")
+    if text[0] in "\"'":
         name, closed, rest = text[1:].partition(text[0])
         if not closed or not name.strip() or rest.strip():
             raise ValueError(f"{_shown(text)} is not a class name in quotes ({_FORMS})")
@@ -215,37 +243,47 @@ def _split_plain(line: str) -> _Parts:
     return _Parts(line[:end], tuple(numbers[::-1]))
 
 
-def _classes(lines: list[_Line]) -> tuple[str, ...]:
-    """The names of the classes, sorted; raises InputError where some lines have names and others numbers."""
-    labelled = [line for line in lines if line.class_name or len(line.numbers) == 1]
-    for line in labelled:
-        if bool(line.class_name) != bool(labelled[0].class_name):
-            kinds = ["the name" if each.class_name else "the number" for each in (line, labelled[0])]
+def _classes(lines: Iterable[_Line]) -> tuple[tuple[str, ...], bool]:
+    """The names of the classes, sorted, and whether a line has two numbers.
+
+    Raises InputError where some lines have names and others numbers.
+    """
+    first: _Line | None = None
+    names, has_segments = set[str](), False
+    for line in lines:
+        has_segments = has_segments or len(line.numbers) == 2
+        if not (line.class_name or len(line.numbers) == 1):
+            continue
+        first = first or line
+        names.add(line.class_name)
+        if bool(line.class_name) != bool(first.class_name):
+            kinds = ["the name" if each.class_name else "the number" for each in (line, first)]
             raise InputError(
-                f"{line.where}: {kinds[0]} of a class, but {labelled[0].where.rpartition(', ')[2]} has "
+                f"{line.where}: {kinds[0]} of a class, but {first.where.rpartition(', ')[2]} has "
                 f"{kinds[1]} of one; write either in every line, and quote a name that is a number: "
                 f"{_shown(line.text)}"
             )
-    return tuple(sorted({line.class_name for line in lines} - {""}))
+    return tuple(sorted(names - {""})), has_segments
 
 
-def _record(line: _Line, root: Path, label_last: bool) -> VideoRecord:
-    path, name = str(root / line.path), line.path
+def _segment(line: _Line, root: Path, label_last: bool) -> tuple[int | None, int, int]:
+    """Label, start and total of a line."""
     match line.numbers:
+        case []:
+            return None, 0, -1
         case [label]:
-            return VideoRecord(path, name, label)
-        case [total, label] if label_last and (not _is_video(path) or os.path.isdir(path)):
+            return label, 0, -1
+        case [total, label] if label_last and (not _is_video(line.path) or os.path.isdir(root / line.path)):
             if total < 1:
                 raise ValueError(f"total {total} and label {label}: total is at least 1")
-            return VideoRecord(path, name, label, 0, total)
+            return label, 0, total
         case [start, total] if start < 0 or total < -1 or total == 0:
             raise ValueError(f"start {start} and total {total}: start is at least 0, total at least 1, or -1")
-        case [start, total]:
-            return VideoRecord(path, name, None, start, total)
-    return VideoRecord(path, name)
+    start, total = line.numbers
+    return None, start, total
 
 
-def _label_last(root: Path, lines: list[_Line]) -> bool:
+def _label_last(root: Path, parse: Callable[[], Iterator[_Line]]) -> bool:
     """Whether two numbers after a folder of frames are total and label, or else start and total.
 
     The folders tell: a total that comes first is the number of frames there, a start that comes first is the
@@ -253,17 +291,19 @@ def _label_last(root: Path, lines: list[_Line]) -> bool:
     """
     votes = [
         second == 0 or len(found) == first or not {first, first + max(1, second) - 1} <= found
-        for first, second, found in islice(_folders(root, lines), _LOOKED_INTO)
+        for first, second, found in islice(_folders(root, parse), _LOOKED_INTO)
     ]
     return 2 * sum(votes) > len(votes)
 
 
-def _folders(root: Path, lines: list[_Line]) -> Iterator[tuple[int, int, set[int]]]:
+def _folders(root: Path, parse: Callable[[], Iterator[_Line]]) -> Iterator[tuple[int, int, set[int]]]:
     """The two numbers behind each folder of frames that can be read, and the numbers of its frames."""
-    segments = [line for line in lines if len(line.numbers) == 2]
-    # As folders of frames are only now and then.
-    named_like_videos = islice((line for line in segments if _is_video(line.path)), _LOOKED_INTO)
-    for line in chain(named_like_videos, (line for line in segments if not _is_video(line.path))):
+
+    def segments(like_videos: bool) -> Iterator[_Line]:
+        return (line for line in parse() if len(line.numbers) == 2 and _is_video(line.path) == like_videos)
+
+    # Folders of frames are named like videos only now and then.
+    for line in chain(islice(segments(True), _LOOKED_INTO), segments(False)):
         with suppress(OSError):
             first, second = line.numbers
             if found := {number for number, _ in number_frames(root / line.path)}:

@@ -2,7 +2,6 @@
 
 import os
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -18,12 +17,12 @@ def shared_videos(train: Sequence[VideoRecord], other: Sequence[VideoRecord]) ->
         folder, name = os.path.split(video.path)
         return os.path.join(places(folder), name)  # A look at each file would take long on a network.
 
-    segments: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for video in train:
-        segments[place(video)].append(_frames(video))
+    segments: dict[str, list[tuple[int, float]]] = {place(video): [] for video in other}
+    for video in train if other else ():
+        if (found := segments.get(place(video))) is not None:
+            found.append(_frames(video))
     trained = {where: _Segments(found) for where, found in segments.items()}
-    nothing = _Segments([])
-    return tuple(video for video in other if trained.get(place(video), nothing).meet(*_frames(video)))
+    return tuple(video for video in other if trained[place(video)].meet(*_frames(video)))
 
 
 class _Segments:

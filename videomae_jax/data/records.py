@@ -40,5 +40,8 @@ def as_records(videos: Iterable[VideoLike]) -> tuple[VideoRecord, ...]:
 
 def list_digest(videos: Iterable[VideoRecord]) -> str:
     """A fingerprint of what is read, in which order, wherever it is stored: SHA-256 of names and segments."""
-    text = "\n".join(f"{video.name}\t{video.start}\t{video.total}" for video in videos)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    digest = hashlib.sha256()
+    for n, video in enumerate(videos):
+        line = f"{video.name}\t{video.start}\t{video.total}"
+        digest.update(("\n" * bool(n) + line).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -13,11 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 from videomae_jax.data.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_frame_folders, find_videos
 from videomae_jax.data.lists import read_list
 from videomae_jax.data.records import Split, VideoRecord
+from videomae_jax.data.video_table import NO_LABEL, Entries, VideoTable
 from videomae_jax.errors import InputError, printable
 from videomae_jax.files import check_path
 from videomae_jax.model_config import are_numbers
@@ -35,7 +37,7 @@ class Source:
     """What was found in one source."""
 
     name: str
-    entries: Sequence[tuple[str, VideoRecord]]
+    entries: Entries
     """Each video with the place that named it."""
     classes: tuple[str, ...] | None = None
     """The names that its labels stand for; None where labels are only numbers."""
@@ -46,25 +48,25 @@ class Source:
 
     def with_labels(self) -> "Source":
         """The same with the labels that have to be looked for in the videos' records."""
-        if self.read_label is None or all(record.label is not None for _, record in self.entries):
+        videos = self.entries.videos
+        if self.read_label is None or not (videos.labels == NO_LABEL).any():
             return self
-        labels = ((where, record, self.read_label(record)) for where, record in self.entries)
-        return replace(
-            self, entries=[(where, replace(record, label=label)) for where, record, label in labels]
-        )
+        found = VideoTable(replace(video, label=self.read_label(video)) for video in videos)
+        return replace(self, entries=Entries(found, self.name))
 
 
 def read_videos(
     sources: Sequence[str | os.PathLike[str]],
     root: str | os.PathLike[str] | None = None,
     split: Split | None = "train",
-) -> tuple[VideoRecord, ...]:
+) -> VideoTable:
     """Read folders, lists, sets and single video files, in the order given.
 
     `split` is the one that is read of a set which is named without one; None for all of them. Raises
     InputError when a source does not exist, holds no video, or has a line that makes no sense.
     """
-    return tuple(record for source in sources for _, record in read_source(source, root, split).entries)
+    tables = [read_source(source, root, split).entries.videos for source in sources]
+    return tables[0] if len(tables) == 1 else VideoTable(chain.from_iterable(tables))
 
 
 def split_weights(sources: Sequence[str]) -> tuple[tuple[str, ...], tuple[float, ...]]:
@@ -104,9 +106,9 @@ def read_source(
         if not found:
             suffixes = " ".join(sorted(VIDEO_SUFFIXES))
             raise InputError(f"{source} holds no video file (any of {suffixes}) and no folder of frames")
-        return Source(name, [(name, record) for record in found], classes, is_folder=True)
+        return Source(name, Entries(VideoTable(found), name), classes, is_folder=True)
     if source.suffix.lower() in VIDEO_SUFFIXES:
-        return Source(name, [(name, VideoRecord(name, source.name))])
+        return Source(name, Entries(VideoTable([VideoRecord(name, source.name)]), name))
     entries, names = read_list(source, Path(root) if root is not None else source.parent)
     return Source(name, entries, names, is_list=True)
 
@@ -133,14 +135,14 @@ def _read_set(name: str, folder: str, named_split: str, split: Split | None) -> 
     # Here, because it takes the decoder along, and few runs read one.
     from videomae_jax.data.sets import choose_splits, read_label, read_set
 
-    entries: list[tuple[str, VideoRecord]] = []
-    classes: tuple[str, ...] = ()
-    for each in [named_split] if named_split else choose_splits(folder, split):
-        records, classes = read_set(folder, each)
-        entries += [(name, record) for record in records]
+    found = [
+        read_set(folder, each) for each in ([named_split] if named_split else choose_splits(folder, split))
+    ]
+    videos = VideoTable(chain.from_iterable(records for records, _ in found))
+    classes = found[-1][1]
     # Sets of lists without names store the numbers as names.
     named = None if are_numbers(classes) else classes
-    return Source(name, entries, named, read_label=read_label)
+    return Source(name, Entries(videos, name), named, read_label=read_label)
 
 
 def _class_folder(record: VideoRecord) -> str:

@@ -5,7 +5,7 @@ since commit 2254c5e), taken in float64 and in the order of the views, so that n
 of several labels at a time have sigmoids instead, those of regression the values themselves.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +78,7 @@ class Scored:
 
 def score_videos(
     predictor: Predictor,
-    videos: tuple[VideoRecord, ...],
+    videos: Sequence[VideoRecord],
     data: LabelledDataConfig,
     views: ViewsConfig,
     *,

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -38,7 +38,7 @@ from videomae_jax.versions import version_of
 
 log = logging.getLogger(__name__)
 
-Videos = tuple[VideoRecord, ...]
+Videos = Sequence[VideoRecord]
 # Settings in which hosts may differ: where they find what is compared by itself, and what changes no number.
 _OWN_OF_EACH_HOST = frozenset(
     {"data.train", "data.val", "data.test", "data.root", "data.classes", "data.num_workers"}
@@ -133,7 +133,7 @@ class ResolvedRun:
             if name not in _OWN_OF_EACH_HOST
         }
 
-    def _digest(self, videos: tuple[VideoRecord, ...], shares: tuple[Share, ...] = ()) -> str:
+    def _digest(self, videos: Sequence[VideoRecord], shares: tuple[Share, ...] = ()) -> str:
         """A fingerprint of the videos, of their weights, and of their labels where these are learned."""
         digest = list_digest(videos)
         if isinstance(self.config, FinetuneConfig):

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -144,7 +144,7 @@ def _out_folder(out: Path, hosts: Hosts) -> Iterator[bool]:
         yield hosts.first
 
 
-def read_trained_videos(checkpoint: str) -> tuple[VideoRecord, ...]:
+def read_trained_videos(checkpoint: str) -> Sequence[VideoRecord]:
     """The videos that a checkpoint was trained on, as the run's lists and folders name them now.
 
     None where no run is recorded or, with a warning, where they are not found.

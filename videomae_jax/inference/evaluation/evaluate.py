@@ -6,7 +6,7 @@ One that cannot be read is counted and reported; no other takes its place.
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -30,7 +30,7 @@ from videomae_jax.models.ranking import TOP
 class Evaluation:
     """The scores of all videos, and what follows from them."""
 
-    videos: tuple[VideoRecord, ...]
+    videos: Sequence[VideoRecord]
     """With the labels as the model numbers them."""
     class_names: tuple[str, ...]
     scores: Float64[np.ndarray, "n y"]
@@ -69,7 +69,7 @@ class Evaluation:
 
 def evaluate_videos(
     predictor: Predictor,
-    videos: tuple[VideoRecord, ...],
+    videos: Sequence[VideoRecord],
     class_names: tuple[str, ...],
     data: LabelledDataConfig,
     views: ViewsConfig,
@@ -124,7 +124,7 @@ def _gather(content: bytes) -> list[bytes]:
 
 
 def _by_position(
-    unread: list[int], videos: tuple[VideoRecord, ...], failures: tuple[Failure, ...]
+    unread: list[int], videos: Sequence[VideoRecord], failures: tuple[Failure, ...]
 ) -> dict[int, Failure]:
     """Each failure with its video's position; segments of one file come in their order."""
     by_path = defaultdict(list)

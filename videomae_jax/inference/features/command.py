@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
@@ -136,7 +136,7 @@ def _finished(path: Path, about: dict[str, Any], overwrite: bool) -> dict[str, A
     return there
 
 
-def _list(args: ExtractFeatures, encoder: VideoEncoder, videos: tuple[VideoRecord, ...]) -> int:
+def _list(args: ExtractFeatures, encoder: VideoEncoder, videos: Sequence[VideoRecord]) -> int:
     """One row for each video, in one file; returns how many could not be read."""
     about = encoder.encoder.about() | encoder.sampling() | {"videos": list_digest(videos)}
     if there := _finished(args.out, about, args.overwrite):
@@ -168,7 +168,7 @@ def _list(args: ExtractFeatures, encoder: VideoEncoder, videos: tuple[VideoRecor
     return len(failures)
 
 
-def _window_files(args: ExtractFeatures, videos: tuple[VideoRecord, ...]) -> list[Path]:
+def _window_files(args: ExtractFeatures, videos: Sequence[VideoRecord]) -> list[Path]:
     """The file of each video; raises InputError when two would have the same."""
     if args.out.suffix in FORMS or args.out.is_file():
         raise InputError(f"--out {args.out}: windows go to a folder, with a file for each video")
@@ -189,7 +189,7 @@ def _window_files(args: ExtractFeatures, videos: tuple[VideoRecord, ...]) -> lis
 
 
 def _windows(
-    args: ExtractFeatures, encoder: VideoEncoder, videos: tuple[VideoRecord, ...], files: list[Path]
+    args: ExtractFeatures, encoder: VideoEncoder, videos: Sequence[VideoRecord], files: list[Path]
 ) -> int:
     """A file for each video; returns how many could not be read."""
     assert args.stride is not None

@@ -4,6 +4,7 @@ What is free, a learning rate or a number of neighbours, is chosen on a part of 
 the probe is trained again on all of them, and the validation videos are looked at once, at the end.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def _check(args: Probe) -> None:
             raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be {need}")
 
 
-def _check_apart(train: tuple[VideoRecord, ...], val: tuple[VideoRecord, ...]) -> None:
+def _check_apart(train: Sequence[VideoRecord], val: Sequence[VideoRecord]) -> None:
     """Raise InputError where a video is in both."""
     if both := shared_videos(train, val):
         raise InputError(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -53,7 +53,7 @@ class ProbeSet:
         return self.labels.repeat(self.features.shape[1])
 
 
-def probe_set(encoder: VideoEncoder, videos: tuple[VideoRecord, ...], folder: Path, title: str) -> ProbeSet:
+def probe_set(encoder: VideoEncoder, videos: Sequence[VideoRecord], folder: Path, title: str) -> ProbeSet:
     """Features of labelled videos, from `folder` where they are there and whole, else extracted into it.
 
     They are found by the weights, the sampling, and the name, size and time of change of each file. Raises
@@ -106,7 +106,7 @@ def _whole(path: Path) -> FeatureFile | None:
 
 
 def _extract(
-    encoder: VideoEncoder, videos: tuple[VideoRecord, ...], path: Path, about: dict, title: str
+    encoder: VideoEncoder, videos: Sequence[VideoRecord], path: Path, about: dict, title: str
 ) -> None:
     read, failures = [], []
     bar = tqdm(total=len(videos), desc=title, unit="video")
