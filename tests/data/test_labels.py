@@ -124,7 +124,8 @@ def test_a_class_that_is_not_known_is_an_error(tmp_path):
         ("c.mp4 0 -1", "'c.mp4' has no label; expected a line `path label`"),
         (
             "c.mp4 -1",
-            "label -1 of 'c.mp4' is not one of the 2 classes, which are numbered 0 to 1, named in ",
+            "label -1 of 'c.mp4' is not one of the 2 classes, which are numbered 0 to 1, "
+            "named in classes.txt",
         ),
         (
             "c.mp4 2",
