@@ -1,6 +1,7 @@
 """What this package's models compute, stage by stage."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -74,13 +75,8 @@ def _decoder_blocks(
     positions = jnp.asarray(sinusoid_table(config.num_tokens, config.decoder_hidden_size))
     tokens = params["mask_token"] + positions[masked]
     x = jnp.concatenate([projected + positions[visible], tokens], axis=1)
-    block = Block(
-        config.decoder_num_attention_heads,
-        config.decoder_intermediate_size,
-        config.layer_norm_eps,
-        config.qv_bias,
-        jnp.dtype("float32"),
-    )
+    plain = replace(config, dtype="float32", attention="auto")
+    block = Block(plain, config.decoder_num_attention_heads, config.decoder_intermediate_size)
     step = jax.jit(apply_block, static_argnums=(0, 3))
     stages = {}
     for layer in range(config.decoder_num_hidden_layers):

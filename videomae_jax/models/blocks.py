@@ -80,13 +80,10 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
+    config: VideoMAEConfig
     num_heads: int
     mlp_hidden: int
-    eps: float
-    qv_bias: bool
-    dtype: jnp.dtype
     kernel_init: Initializer = nn.initializers.xavier_uniform()
-    attention: AttentionBackend = "auto"
 
     @nn.compact
     def __call__(
@@ -95,13 +92,14 @@ class Block(nn.Module):
         """Transform all tokens, or only the last `num_queries`, which still see all of them."""
         num_queries = x.shape[1] if num_queries is None else num_queries
         x = constrain(x)
-        norm = partial(nn.LayerNorm, epsilon=self.eps, dtype=self.dtype)
+        config, dtype = self.config, compute_dtype(self.config)
+        norm = partial(nn.LayerNorm, epsilon=config.layer_norm_eps, dtype=dtype)
         attend = Attention(
-            self.num_heads, self.qv_bias, self.dtype, self.kernel_init, self.attention, name="attn"
+            self.num_heads, config.qv_bias, dtype, self.kernel_init, config.attention, name="attn"
         )
         attended = attend(norm(name="norm1")(x), num_queries)
         x = x[:, -num_queries:] + (attended if scales is None else _scaled(attended, scales[0]))
-        mixed = Mlp(self.mlp_hidden, self.dtype, self.kernel_init, name="mlp")(norm(name="norm2")(x))
+        mixed = Mlp(self.mlp_hidden, dtype, self.kernel_init, name="mlp")(norm(name="norm2")(x))
         return x + (mixed if scales is None else _scaled(mixed, scales[1]))
 
 

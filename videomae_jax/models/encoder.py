@@ -16,7 +16,7 @@ from videomae_jax.models.blocks import Block, Initializer, Params, compute_dtype
 from videomae_jax.models.patches import check_bound, check_video, patchify
 from videomae_jax.models.position import sinusoid_table
 from videomae_jax.models.pretrained import fit, init_on_a_clip, load, save
-from videomae_jax.models.stack import apply_stack, drop_path_scales, every_layer, init_stack
+from videomae_jax.models.stack import apply_stack, drop_path_scales, init_stack
 from videomae_jax.processing import Processing
 
 torch_linear_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -72,27 +72,19 @@ class Encoder(nn.Module):
         positions = jnp.asarray(sinusoid_table(config.num_tokens, width), dtype)
         x = PatchEmbed(width, dtype, name="patch_embed")(tubelets)
         x = x + (positions if ids is None else positions[ids])
-        block = Block(
-            config.num_attention_heads,
-            config.intermediate_size,
-            config.layer_norm_eps,
-            config.qv_bias,
-            dtype,
-            self.kernel_init,
-            config.attention,
-            parent=None,
-        )
+        heads, hidden = config.num_attention_heads, config.intermediate_size
+        block = Block(config, heads, hidden, self.kernel_init, parent=None)
         stack = self.param("blocks", init_stack, block, config.num_hidden_layers, width)
         hidden_states = None
         if output_hidden_states:
-            hidden_states = (x, *every_layer(block, stack, x, config.remat))
+            hidden_states = (x, *apply_stack(block, stack, x, config.remat, keep=True)[1])
             x = hidden_states[-1]
         else:
             scales = None
             if config.drop_path and not deterministic:
                 layers, rng = config.num_hidden_layers, self.make_rng("dropout")
                 scales = drop_path_scales(rng, config.drop_path, layers, x.shape[0])
-            x = apply_stack(block, stack, x, config.remat, scales)
+            x, _ = apply_stack(block, stack, x, config.remat, scales)
         if self.norm:
             x = nn.LayerNorm(epsilon=config.layer_norm_eps, dtype=dtype, name="norm")(x)
         return x, hidden_states

@@ -39,15 +39,8 @@ class Decoder(nn.Module):
     def __call__(self, x: Float[Array, "b n d"], num_masked: int) -> Float[Array, "b m p"]:
         """Predict the values of the last `num_masked` tokens."""
         config, dtype = self.config, compute_dtype(self.config)
-        block = Block(
-            config.decoder_num_attention_heads,
-            config.decoder_intermediate_size,
-            config.layer_norm_eps,
-            config.qv_bias,
-            dtype,
-            attention=config.attention,
-            parent=None,
-        )
+        heads, hidden = config.decoder_num_attention_heads, config.decoder_intermediate_size
+        block = Block(config, heads, hidden, parent=None)
         stack = self.param(
             "blocks", init_stack, block, config.decoder_num_hidden_layers, config.decoder_hidden_size
         )

@@ -31,26 +31,13 @@ def apply_stack(
     x: Float[Array, "b n d"],
     remat: bool,
     scales: Float[Array, "l 2 b"] | None = None,
-) -> Float[Array, "b n d"]:
-    """Scan the blocks of a stacked tree over the tokens; `remat` recomputes each in the backward pass."""
-    return _scan(block, stack, x, remat, scales, keep=False)[0]
+    keep: bool = False,
+) -> tuple[Float[Array, "b n d"], Any]:
+    """Scan the blocks of a stacked tree over the tokens; `remat` recomputes each in the backward pass.
 
+    Also gives, where they are to be kept, the tokens after each block (l, b, n, d).
+    """
 
-def every_layer(
-    block: Block, stack: Params, x: Float[Array, "b n d"], remat: bool
-) -> Float[Array, "l b n d"]:
-    """`apply_stack`, but the tokens after each block."""
-    return cast(jax.Array, _scan(block, stack, x, remat, None, keep=True)[1])
-
-
-def _scan(
-    block: Block,
-    stack: Params,
-    x: Float[Array, "b n d"],
-    remat: bool,
-    scales: Float[Array, "l 2 b"] | None,
-    keep: bool,
-) -> tuple[jax.Array, jax.Array | None]:
     def layer(x: jax.Array, of_layer: tuple[Params, Any]) -> tuple[jax.Array, jax.Array | None]:
         params, scales = of_layer
         x = cast(jax.Array, block.apply({"params": params}, x, scales=scales))
@@ -65,7 +52,7 @@ def apply_stack_to_last(
 ) -> Float[Array, "b m d"]:
     """`apply_stack`, but the last block, outside of the scan, gives the last `num_queries` tokens only."""
     before, last = (jax.tree.map(lambda leaf, part=part: leaf[part], stack) for part in (slice(-1), -1))
-    return apply_block(block, last, apply_stack(block, before, x, remat), num_queries)
+    return apply_block(block, last, apply_stack(block, before, x, remat)[0], num_queries)
 
 
 def apply_block(

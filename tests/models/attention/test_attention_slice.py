@@ -15,18 +15,19 @@ RUN = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
+from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.axes import axis_rules
 from videomae_jax.models.blocks import Block
 from videomae_jax.models.stack import apply_stack, init_stack
 
 slice = topologies.get_topology_desc(topology_name="v5e:2x2", platform="tpu")
 mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=slice.devices)
-block = Block(6, 1536, 1e-6, True, jnp.dtype("bfloat16"), attention="splash")
+block = Block(VideoMAEConfig(dtype="bfloat16", attention="splash"), 6, 1536)
 stack = jax.eval_shape(lambda key: init_stack(key, block, 2, 384), jax.random.key(0))
 
 def step(stack, x):
     with axis_rules((("batch", "data"), ("tokens", None), ("embed", None))):
-        return jax.grad(lambda *each: apply_stack(block, *each, False).astype(jnp.float32).sum())(stack, x)
+        return jax.grad(lambda *each: apply_stack(block, *each, False)[0].astype(jnp.float32).sum())(stack, x)
 
 def placed(leaf, *axes):
     sharding = NamedSharding(mesh, PartitionSpec(*axes))
