@@ -13,7 +13,7 @@ from videomae_jax.data.labels import Classes, read_labelled
 from videomae_jax.data.lists import read_list
 from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.data.sources import read_videos
-from videomae_jax.data.video_table import NO_LABEL, VideoTable
+from videomae_jax.data.video_table import NO_LABEL, VideoTable, joined
 from videomae_jax.errors import InputError
 
 VIDEOS = (
@@ -29,6 +29,7 @@ def test_a_table_gives_the_records_that_it_was_made_of():
     assert tuple(table) == VIDEOS == table
     assert [table[n] for n in (-1, 1)] == [VIDEOS[-1], VIDEOS[1]]
     assert table[1:] == VIDEOS[1:]
+    assert table[np.int64(2)] == VIDEOS[2]
     assert len(table) == 4
     with pytest.raises(IndexError):
         table[4]
@@ -45,6 +46,13 @@ def test_a_table_takes_little_more_than_its_paths():
     held = [table._paths._buffer, table._paths._ends, table._labels, table._starts, table._totals]
     assert sum(len(each) * getattr(each, "itemsize", 1) for each in held) < 80 * 9999
     assert len(table._names) == 0
+
+
+def test_joined_tables_know_how_many_come_from_each():
+    parts = [VideoTable(VIDEOS), VideoTable(), VideoTable(VIDEOS[1:])]
+    table = joined(parts)
+    assert (table, table.parts) == (VIDEOS + VIDEOS[1:], (4, 0, 3))
+    assert joined(parts[:1]) is parts[0]
 
 
 def lines_at_random(count):

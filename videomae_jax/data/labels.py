@@ -7,7 +7,6 @@ or from the first source that has some; where nothing names them, the numbers in
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 from videomae_jax.data.lists import is_json, read_text
 from videomae_jax.data.records import Split, VideoRecord
 from videomae_jax.data.sources import Source, read_source
-from videomae_jax.data.video_table import NO_LABEL, VideoTable
+from videomae_jax.data.video_table import NO_LABEL, VideoTable, joined
 from videomae_jax.errors import InputError
 from videomae_jax.files import check_path
 from videomae_jax.model_config import VideoMAEConfig, are_numbers
@@ -55,7 +54,7 @@ class Classes:
 class Labelled(NamedTuple):
     """Videos, each with the number of its class."""
 
-    videos: Sequence[VideoRecord]
+    videos: VideoTable
     classes: Classes
 
 
@@ -107,8 +106,7 @@ def read_labelled(
                 f"model.num_labels={num_labels}, but there are {len(classes.names)} classes, "
                 f"{classes.origin}; change --model.num-labels, or leave it out"
             )
-    tables = [_numbered_table(source, classes) for source in found]
-    return Labelled(tables[0] if len(tables) == 1 else VideoTable(chain.from_iterable(tables)), classes)
+    return Labelled(joined([_numbered_table(source, classes) for source in found]), classes)
 
 
 def read_splits(
@@ -171,7 +169,7 @@ def read_videos_of_model(
             )
         of_model = given.padded(config.num_labels)
         videos = _numbered(found, of_model)
-    return Labelled(_distinct(videos), of_model)
+    return Labelled(VideoTable(_distinct(videos)), of_model)
 
 
 def find_classes(found: Sequence[Source], num_labels: int | None) -> Classes:

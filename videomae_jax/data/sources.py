@@ -19,7 +19,7 @@ from pathlib import Path
 from videomae_jax.data.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_frame_folders, find_videos
 from videomae_jax.data.lists import read_list
 from videomae_jax.data.records import Split, VideoRecord
-from videomae_jax.data.video_table import NO_LABEL, Entries, VideoTable
+from videomae_jax.data.video_table import NO_LABEL, Entries, VideoTable, joined
 from videomae_jax.errors import InputError, printable
 from videomae_jax.files import check_path
 from videomae_jax.model_config import are_numbers
@@ -65,8 +65,7 @@ def read_videos(
     `split` is the one that is read of a set which is named without one; None for all of them. Raises
     InputError when a source does not exist, holds no video, or has a line that makes no sense.
     """
-    tables = [read_source(source, root, split).entries.videos for source in sources]
-    return tables[0] if len(tables) == 1 else VideoTable(chain.from_iterable(tables))
+    return joined([read_source(source, root, split).entries.videos for source in sources])
 
 
 def split_weights(sources: Sequence[str]) -> tuple[tuple[str, ...], tuple[float, ...]]:

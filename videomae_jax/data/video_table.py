@@ -2,7 +2,8 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from itertools import chain
+from typing import SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Int64
@@ -41,6 +42,8 @@ class VideoTable(Sequence[VideoRecord]):
         self._name_at = array("i")
         """Where in the path the name begins; for a name that is no end of its path, -1 minus its position."""
         self._labels, self._starts, self._totals = array("q"), array("q"), array("q")
+        self.parts: tuple[int, ...] = ()
+        """How many videos come from each of several sources."""
         for video in videos:
             self.add(video.path, video.name, video.label, video.start, video.total)
 
@@ -71,10 +74,10 @@ class VideoTable(Sequence[VideoRecord]):
         return len(self._name_at)
 
     @overload
-    def __getitem__(self, position: int) -> VideoRecord: ...
+    def __getitem__(self, position: SupportsIndex) -> VideoRecord: ...
     @overload
     def __getitem__(self, position: slice) -> tuple[VideoRecord, ...]: ...
-    def __getitem__(self, position: int | slice) -> VideoRecord | tuple[VideoRecord, ...]:
+    def __getitem__(self, position: SupportsIndex | slice) -> VideoRecord | tuple[VideoRecord, ...]:
         if isinstance(position, slice):
             return tuple(self[n] for n in range(*position.indices(len(self))))
         return self._record(range(len(self))[position])  # Raises IndexError, and counts from the end.
@@ -97,6 +100,15 @@ class VideoTable(Sequence[VideoRecord]):
         return isinstance(other, VideoTable | tuple) and tuple(self) == tuple(other)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def joined(tables: Sequence[VideoTable]) -> VideoTable:
+    """The videos of several tables, one after the other."""
+    if len(tables) == 1:
+        return tables[0]
+    table = VideoTable(chain.from_iterable(tables))
+    table.parts = tuple(map(len, tables))
+    return table
 
 
 class Entries(Sequence[tuple[str, VideoRecord]]):

@@ -20,6 +20,7 @@ from videomae_jax.data.loading.slots import Share, steps_per_epoch
 from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.data.sources import read_videos, split_weights
+from videomae_jax.data.video_table import VideoTable
 from videomae_jax.errors import InputError
 from videomae_jax.hardware import peak_flops
 from videomae_jax.model_config import are_numbers
@@ -103,7 +104,7 @@ class ResolvedRun:
         return {
             "config": describe(self.config),
             "data": {
-                "digest": self._digest(self.videos, self.shares),
+                "digest": self._digests["train on"],
                 "videos": len(self.videos),
                 "samples": "of one clip",
             },
@@ -114,16 +115,12 @@ class ResolvedRun:
     @cached_property
     def val_digest(self) -> str:
         """A fingerprint of the validation videos: scores on others cannot be compared."""
-        return self._digest(self.val_videos)
+        return self._digests["validate"]
 
     @property
     def facts_of_all_hosts(self) -> dict[str, Fact]:
         """What each host must have like the others, wherever it has it."""
-        uses = {"train on": self.videos, "validate": self.val_videos, "test": self.test_videos}
-        facts = {
-            f"videos to {use}": (self._digest(videos, self.shares), str(len(videos)))
-            for use, videos in uses.items()
-        }
+        facts = {f"videos to {use}": (self._digests[use], str(len(videos))) for use, videos in self._uses}
         if self.classes:
             facts["classes"] = (json.dumps(self.classes.names), str(len(self.classes.names)))
         settings = flatten(describe(self.config))
@@ -131,6 +128,17 @@ class ResolvedRun:
             name: (json.dumps(value), str(value))
             for name, value in settings.items()
             if name not in _OWN_OF_EACH_HOST
+        }
+
+    @property
+    def _uses(self) -> Sequence[tuple[str, Videos]]:
+        return ("train on", self.videos), ("validate", self.val_videos), ("test", self.test_videos)
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        """Fingerprints of the videos of each use; a list of millions is gone through once for them."""
+        return {
+            use: self._digest(videos, self.shares if use == "train on" else ()) for use, videos in self._uses
         }
 
     def _digest(self, videos: Sequence[VideoRecord], shares: tuple[Share, ...] = ()) -> str:
@@ -176,8 +184,7 @@ def resolve_run(config: RunConfig) -> ResolvedRun:
             classes, test_videos = None, ()
             videos = read_videos(sources, config.data.root)
             val_videos = read_videos(config.data.val, config.data.root, "val")
-        counts = [len(read_videos([source], config.data.root)) for source in sources] if weights else []
-        shares = tuple(zip(counts, weights, strict=True))
+        shares = tuple(zip(videos.parts or (len(videos),), weights, strict=True)) if weights else ()
         mesh = make_mesh(config.mesh.fsdp)
         per_epoch = steps_per_epoch(len(videos), config.batch_size)
         total = config.epochs * per_epoch
@@ -205,7 +212,7 @@ def resolve_run(config: RunConfig) -> ResolvedRun:
 
 def _read_labelled(
     config: FinetuneConfig, sources: tuple[str, ...]
-) -> tuple[FinetuneConfig, Classes, Videos, Videos, Videos]:
+) -> tuple[FinetuneConfig, Classes, VideoTable, Videos, Videos]:
     """The configuration with its classes, these, and the videos to train on, to validate and to test."""
     data, model = config.data, config.model
     videos, classes = read_labelled(sources, data.root, _given_classes(config), num_labels=model.num_labels)
