@@ -104,11 +104,11 @@ def h264_sequence(sequences: set[bytes]) -> Sequence | None:
 
 
 def h264_number(head: bytes, sequence: Sequence) -> int | None:
-    """How many references, in a cycle, are before a picture of H.264; None where its head is too short.
+    """How many references, in a cycle, are before a picture of H.264; None where its first bytes do not tell.
 
-    Read for many pictures of each clip, so without `Bits`.
+    Read for many pictures of each clip, so without `Bits`, and from as many bytes as fit a machine word.
     """
-    beginning = head[1:24]
+    beginning = head[1:9]
     if b"\x00\x00\x03" in beginning:
         beginning = beginning.replace(b"\x00\x00\x03", b"\x00\x00")
     value, left = int.from_bytes(beginning, "big"), 8 * len(beginning)

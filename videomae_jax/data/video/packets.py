@@ -1,6 +1,6 @@
 """The packets of a video stream, read without decoding, and what they prove about its frames."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +32,8 @@ _MPEG4_EMPTY_PACKET = 8
 _MPEG4_TWO_SIDED = 2
 # In place of the number of a picture that starts a new count.
 _STARTS_ANEW = -1
+# Pictures whose marks are looked at together.
+_AT_ONCE = 32
 
 Identity = tuple[int | None, int | None, int | None]
 
@@ -106,24 +108,23 @@ class Packets:
         """The position of each packet in decoding order."""
         return {identity: position for position, identity in enumerate(self.identities)}
 
-    def is_unreferenced(self, position: int) -> bool:
-        """Whether no other picture needs this one, where the decoder would take the picture's word for it.
+    def is_marked_right(self, position: int) -> bool:
+        """Whether the decoder may take the word of this picture for being needed by others or not.
 
         Pictures of H.264 are numbered by the references before them, so the next one has the number of one
         that is none: where damage hides a reference, it has a higher one.
         """
         if self.codec != "h264":
             return True
-        if position not in self._unreferenced:
-            place = bisect_right(self.starts, position)
-            end = self.starts[place] if place < len(self.starts) else len(self.sizes)
-            self._unreferenced.update(
-                zip(range(position, end), self._without_users(position, end), strict=True)
+        if position not in self._marked_right:
+            end = min(position + _AT_ONCE, len(self.sizes))
+            self._marked_right.update(
+                zip(range(position, end), self._have_right_marks(position, end), strict=True)
             )
-        return self._unreferenced[position]
+        return self._marked_right[position]
 
-    def _without_users(self, begin: int, end: int) -> list[bool]:
-        """`is_unreferenced` for pictures of H.264 that are decoded one after the other."""
+    def _have_right_marks(self, begin: int, end: int) -> list[bool]:
+        """`is_marked_right` for pictures of H.264 that are decoded one after the other."""
         sequence = self._sequence
         if sequence is None:
             return [False] * (end - begin)
@@ -133,12 +134,12 @@ class Packets:
             for head in heads
         ]
         return [
-            number is not None and not head[0] & 96 and following in (number, _STARTS_ANEW)
+            number is not None and (head[0] & 96 > 0 or following in (number, _STARTS_ANEW))
             for head, (number, following) in zip(heads, pairwise([*numbers, _STARTS_ANEW]), strict=True)
         ][: end - begin]
 
     @cached_property
-    def _unreferenced(self) -> dict[int, bool]:
+    def _marked_right(self) -> dict[int, bool]:
         return {}
 
     @cached_property

@@ -63,7 +63,7 @@ class Passes:
                 and needed is not None
                 and packet.size
                 and packet.pts not in needed
-                and packets.is_unreferenced(packets.by_time.get(packet.pts, 0))
+                and packets.is_marked_right(packets.by_time.get(packet.pts, 0))
             )
             if unneeded is not skips:
                 context.skip_frame, skips = "NONREF" if unneeded else "DEFAULT", unneeded
