@@ -22,15 +22,12 @@ class Frame(Protocol):
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width, upright."""
-        ...
 
     def rgb(self) -> UInt8[np.ndarray, "h w 3"]:
         """The whole frame."""
-        ...
 
     def crop(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
         """A box scaled to a square: `crop_resized`, or what a decoder does at once that is close to it."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,12 @@ from videomae_jax.models.blocks import Params
 from videomae_jax.models.encoder import Encoder, HiddenStates, all_tubelets
 from videomae_jax.models.patches import check_bound
 from videomae_jax.models.pretrained import (
+    Pretrained,
     changed,
     compare_for_training,
     fit,
-    init_on_a_clip,
     load,
     load_weights,
-    save,
     taken,
 )
 from videomae_jax.processing import Processing
@@ -70,7 +69,7 @@ def compare_classes(old: Sequence[str], new: Sequence[str]) -> tuple[bool, str]:
     )
 
 
-class VideoMAEForVideoClassification(nn.Module):
+class VideoMAEForVideoClassification(Pretrained, nn.Module):
     """VideoMAE with a head for `config.num_labels` classes.
 
     With `config.use_mean_pooling` the mean of all tokens goes through fc_norm to the head. Without, token 0
@@ -224,16 +223,8 @@ class VideoMAEForVideoClassification(nn.Module):
         return fit(source, self, kept, drop=_TRAINING_ONLY, fresh=("fc_norm", "head"), key=key)
 
     @nn.nowrap
-    def save_pretrained(self, folder: str | Path, params: Params) -> None:
-        """Write a folder that transformers loads as the class of this name, with preprocessor_config.json.
-
-        transformers builds fc_norm with an epsilon of 1e-5, whatever `config.fc_norm_eps` says.
-        """
-        save(folder, self, params)
-
-    @nn.nowrap
     def init_params(self, key: jax.Array) -> Params:
         """Fresh parameters, drawn as the original draws them for fine-tuning."""
         if not self.config.num_labels:
             raise ValueError("a classifier needs classes: give its config num_labels=... or id2label=...")
-        return init_on_a_clip(self, key)
+        return super().init_params(key)

@@ -15,7 +15,7 @@ from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.blocks import Block, Initializer, Params, compute_dtype
 from videomae_jax.models.patches import check_bound, check_video, patchify
 from videomae_jax.models.position import sinusoid_table
-from videomae_jax.models.pretrained import fit, init_on_a_clip, load, save
+from videomae_jax.models.pretrained import Pretrained, fit, load
 from videomae_jax.models.stack import apply_stack, drop_path_scales, init_stack
 from videomae_jax.processing import Processing
 
@@ -106,7 +106,7 @@ class VideoMAEModelOutput:
     hidden_states: tuple[jax.Array, ...] | None = None
 
 
-class VideoMAEModel(nn.Module):
+class VideoMAEModel(Pretrained, nn.Module):
     """The bare encoder over all tokens of a clip. There is no CLS token, whatever the model cards say."""
 
     kind: ClassVar[Kind] = "encoder"
@@ -147,13 +147,3 @@ class VideoMAEModel(nn.Module):
         loaded = load(source, cls.kind, revision, subfolder, local_files_only, changes)
         model = cls(loaded.config, loaded.processing)
         return model, fit(source, model, loaded.tensors, drop=BEHIND_THE_ENCODER)
-
-    @nn.nowrap
-    def save_pretrained(self, folder: str | Path, params: Params) -> None:
-        """Write a folder that transformers loads as its VideoMAEModel, with preprocessor_config.json."""
-        save(folder, self, params)
-
-    @nn.nowrap
-    def init_params(self, key: jax.Array) -> Params:
-        """Fresh parameters, drawn as for pre-training."""
-        return init_on_a_clip(self, key)

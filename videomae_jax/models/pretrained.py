@@ -4,8 +4,9 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,15 +46,32 @@ _OF_TRANSFORMERS = {
 """Arguments of transformers' from_pretrained that are not configuration fields, and what to do instead."""
 
 
-@runtime_checkable
-class Model(Protocol):
+class Pretrained:
     """What the three public classes have in common."""
 
     kind: ClassVar[Kind]
     config: VideoMAEConfig
     processing: Processing | None
 
-    def init_params(self, key: jax.Array) -> Params: ...
+    @nn.nowrap
+    def init_params(self: Any, key: jax.Array) -> Params:
+        """Fresh parameters, drawn as the original draws them."""
+        config, size = self.config, self.config.image_size
+        clip = jnp.zeros((1, config.num_frames, size, size, config.num_channels))
+        return jax.jit(self.init)(key, clip)["params"]
+
+    @nn.nowrap
+    def save_pretrained(self, folder: str | Path, params: Params) -> None:
+        """Write a folder that transformers loads as its class of this name, with preprocessor_config.json.
+
+        It is written whole or not at all. transformers builds the decoder's norm and fc_norm with an epsilon
+        of 1e-5, whatever the configuration says. Raises InputError, listing all that does not fit, when
+        `params` are not those of this model.
+        """
+        tensors = original_from_tree(jax.tree.map(np.asarray, params), self.config)
+        _check("the tree of parameters given", self, tensors, expected_shapes(self.config, self.kind))
+        named = hugging_face_from_original(tensors)
+        write_folder(Path(folder), self.config, self.kind, named, self.processing)
 
 
 @dataclass(frozen=True)
@@ -166,7 +184,7 @@ def changed(config: VideoMAEConfig, changes: Mapping[str, Any]) -> VideoMAEConfi
 
 def fit(
     source: str | Path,
-    model: Model,
+    model: Pretrained,
     tensors: Tensors,
     *,
     drop: tuple[str, ...] = (),
@@ -210,25 +228,7 @@ def fit(
     return jax.tree.map(jnp.asarray, tree)
 
 
-def init_on_a_clip(model: Any, key: jax.Array) -> Params:
-    """Fresh parameters of a model that is called with clips."""
-    config, size = model.config, model.config.image_size
-    clip = jnp.zeros((1, config.num_frames, size, size, config.num_channels))
-    return jax.jit(model.init)(key, clip)["params"]
-
-
-def save(folder: str | Path, model: Model, params: Params) -> None:
-    """Write a Hugging Face folder, whole or not at all.
-
-    Raises InputError, listing all that does not fit, when `params` are not those of `model`.
-    """
-    tensors = original_from_tree(jax.tree.map(np.asarray, params), model.config)
-    _check("the tree of parameters given", model, tensors, expected_shapes(model.config, model.kind))
-    named = hugging_face_from_original(tensors)
-    write_folder(Path(folder), model.config, model.kind, named, model.processing)
-
-
-def _draw(model: Model, modules: set[str], key: jax.Array | None, source: str | Path) -> dict[str, Any]:
+def _draw(model: Pretrained, modules: set[str], key: jax.Array | None, source: str | Path) -> dict[str, Any]:
     if key is None:
         raise InputError(
             f"{source} has no weights for {' and '.join(sorted(modules))} of {type(model).__name__}: pass "
@@ -242,7 +242,7 @@ def _draw(model: Model, modules: set[str], key: jax.Array | None, source: str | 
     return jax.jit(draw)(key)
 
 
-def _check(source: str | Path, model: Model, have: Tensors, want: Mapping[str, Shape]) -> None:
+def _check(source: str | Path, model: Pretrained, have: Tensors, want: Mapping[str, Shape]) -> None:
     compare_tensors(
         f"{source} does not fit {type(model).__name__} (its configuration is of another architecture, or "
         "these weights are of another class)",

@@ -20,7 +20,7 @@ from videomae_jax.models.masking import Mask, check_rows, mask_indices
 from videomae_jax.models.patches import check_bound, check_video, gather, patchify
 from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
 from videomae_jax.models.position import sinusoid_table
-from videomae_jax.models.pretrained import Tensors, compare_for_training, fit, load, load_weights, save
+from videomae_jax.models.pretrained import Pretrained, Tensors, compare_for_training, fit, load, load_weights
 from videomae_jax.models.stack import apply_stack_to_last, init_stack
 from videomae_jax.processing import Processing
 
@@ -64,7 +64,7 @@ class VideoMAEForPreTrainingOutput:
     hidden_states: tuple[jax.Array, ...] | None = None
 
 
-class VideoMAEForPreTraining(nn.Module):
+class VideoMAEForPreTraining(Pretrained, nn.Module):
     """VideoMAE as it is pre-trained (Tong et al., 2022)."""
 
     kind: ClassVar[Kind] = "pretraining"
@@ -182,14 +182,6 @@ class VideoMAEForPreTraining(nn.Module):
         _check_decoder(source, tensors)
         compare_for_training(source, config, self.config, self.kind)
         return fit(source, self, tensors)
-
-    @nn.nowrap
-    def save_pretrained(self, folder: str | Path, params: Params) -> None:
-        """Write a folder that transformers loads as the class of this name, with preprocessor_config.json.
-
-        transformers builds the decoder's norm with an epsilon of 1e-5, whatever `decoder_norm_eps` says.
-        """
-        save(folder, self, params)
 
     @nn.nowrap
     def init_params(self, key: jax.Array) -> Params:

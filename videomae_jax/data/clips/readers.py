@@ -45,11 +45,9 @@ class Reader(Protocol):
 
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
         """The arrays of one video, by name; raises VideoError when it cannot be read."""
-        ...
 
     def blank(self) -> Arrays:
         """Zeros in the shapes and types that every video gives."""
-        ...
 
 
 @dataclass(frozen=True)

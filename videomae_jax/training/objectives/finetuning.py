@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from videomae_jax.config import FinetuneConfig
-from videomae_jax.data.clips.readers import FinetuneClips, TestViews, centre_view
+from videomae_jax.data.clips.readers import FinetuneClips
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.pixels import normalize
 from videomae_jax.models.ranking import TOP, classes_ahead
 from videomae_jax.training.augmentation.augment import augment
 from videomae_jax.training.augmentation.mixing import mix, soft_targets
-from videomae_jax.training.objectives.objective import Arrays, Metrics, Params
+from videomae_jax.training.objectives.objective import Arrays, Metrics, Objective, Params
 from videomae_jax.training.optimizer import layer_scales
 
 
@@ -24,7 +24,7 @@ def soft_cross_entropy(logits: Float[Array, "b y"], targets: Float[Array, "b y"]
 
 
 @dataclass(frozen=True)
-class Finetuning:
+class Finetuning(Objective):
     """See `objective.Objective`."""
 
     config: FinetuneConfig
@@ -38,22 +38,12 @@ class Finetuning:
     def train_clips(self) -> FinetuneClips:
         return FinetuneClips(self.config.model, self.config.data)
 
-    @property
-    def validation_clips(self) -> TestViews:
-        return centre_view(self.config.model, self.config.data)
-
-    def init_params(self, key: jax.Array) -> Params:
-        return self.model.init_params(key)
-
     def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
         params, head = self.model.start_from(source, key)
         return params, {"head": head}
 
     def lr_scales(self, params: Params) -> Params:
         return layer_scales(params, self.config.layer_decay)
-
-    def draw(self, arrays: Arrays, key: jax.Array) -> Arrays:
-        return arrays
 
     def loss(self, params: Params, batch: Arrays, key: jax.Array) -> Float[Array, ""]:
         """Mean loss of clips augmented and mixed here, so that an accumulated batch never is whole."""

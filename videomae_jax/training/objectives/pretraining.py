@@ -9,14 +9,14 @@ from einops import repeat
 from jaxtyping import Array, Float
 
 from videomae_jax.config import PretrainConfig
-from videomae_jax.data.clips.readers import PretrainClips, TestViews, centre_view
+from videomae_jax.data.clips.readers import PretrainClips
 from videomae_jax.models.masking import Mask, sample_mask
 from videomae_jax.models.pretraining import VideoMAEForPreTraining, masked_losses
-from videomae_jax.training.objectives.objective import Arrays, Metrics, Params
+from videomae_jax.training.objectives.objective import Arrays, Metrics, Objective, Params
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class Pretraining(Objective):
     """See `objective.Objective`."""
 
     config: PretrainConfig
@@ -30,18 +30,8 @@ class Pretraining:
     def train_clips(self) -> PretrainClips:
         return PretrainClips(self.config.model, self.config.data)
 
-    @property
-    def validation_clips(self) -> TestViews:
-        return centre_view(self.config.model, self.config.data)
-
-    def init_params(self, key: jax.Array) -> Params:
-        return self.model.init_params(key)
-
     def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
         return self.model.start_from(source), {}
-
-    def lr_scales(self, params: Params) -> None:
-        return None
 
     def draw(self, arrays: Arrays, key: jax.Array) -> tuple[jax.Array, Mask]:
         video = repeat(arrays["video"], "b ... -> (b copies) ...", copies=self.config.num_masks)
