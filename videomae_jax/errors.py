@@ -11,8 +11,12 @@ class RunError(RuntimeError):
 
 def printable(text: str, keep: str = "") -> str:
     """Text that is safe to print: control characters, and bytes that are not text, are escaped."""
-    known = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(
         each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()
-        for each in known
+        for each in in_utf8(text)
     )
+
+
+def in_utf8(text: str) -> str:
+    """The text with an escape for each byte of a file name that is none."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

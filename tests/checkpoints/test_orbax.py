@@ -110,7 +110,7 @@ def test_poll_notices_a_failure_without_waiting_for_it(tmp_path, small_files):
 
     def poll_until_it_failed() -> None:
         while True:
-            writer.poll()
+            writer.wait(timeout=0)
 
     with pytest.raises(RunError, match="there is no earlier checkpoint"):
         poll_until_it_failed()

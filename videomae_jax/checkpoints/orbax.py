@@ -210,12 +210,11 @@ class CheckpointWriter:
         except Exception as error:
             raise self._failure(step, error) from error
 
-    def poll(self) -> None:
-        """Notice, without waiting, that the save in flight ended; raises RunError when it failed."""
-        self.wait(timeout=0)
-
     def wait(self, timeout: float | None = None) -> None:
-        """Wait for the save in flight, for good or so many seconds; raises RunError when it failed."""
+        """Wait for the save in flight, for good or so many seconds, 0 to notice only whether it has ended.
+
+        Raises RunError when it failed.
+        """
         if self._in_flight is None:
             return
         step, response = self._in_flight

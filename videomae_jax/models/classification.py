@@ -151,8 +151,7 @@ class VideoMAEForVideoClassification(Pretrained, nn.Module):
 
         Raises InputError, listing all that does not fit.
         """
-        loaded = load(source, cls.kind, revision, subfolder, local_files_only, changes)
-        config, tensors, processing = loaded.config, loaded.tensors, loaded.processing
+        config, tensors, processing = load(source, cls.kind, revision, subfolder, local_files_only, changes)
         old_names = config.id2label
         classes = {"num_labels": num_labels, "id2label": id2label, "label2id": label2id}
         if asked := {name: value for name, value in classes.items() if value is not None}:

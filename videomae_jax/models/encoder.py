@@ -144,6 +144,6 @@ class VideoMAEModel(Pretrained, nn.Module):
         dtype="bfloat16". With `local_files_only` the hub is not asked. Raises InputError, listing all that
         does not fit.
         """
-        loaded = load(source, cls.kind, revision, subfolder, local_files_only, changes)
-        model = cls(loaded.config, loaded.processing)
-        return model, fit(source, model, loaded.tensors, drop=BEHIND_THE_ENCODER)
+        config, tensors, processing = load(source, cls.kind, revision, subfolder, local_files_only, changes)
+        model = cls(config, processing)
+        return model, fit(source, model, tensors, drop=BEHIND_THE_ENCODER)

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -74,15 +73,6 @@ class Pretrained:
         write_folder(Path(folder), self.config, self.kind, named, self.processing)
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A checkpoint: its configuration, its tensors under their original names, and how clips are made."""
-
-    config: VideoMAEConfig
-    tensors: dict[str, np.ndarray]
-    processing: Processing | None
-
-
 def load(
     source: str | Path,
     kind: Kind,
@@ -90,9 +80,9 @@ def load(
     subfolder: str,
     local_files_only: bool,
     changes: Mapping[str, Any],
-) -> Loaded:
+) -> tuple[VideoMAEConfig, dict[str, np.ndarray], Processing | None]:
     """Read a checkpoint of any kind but a pickle, to be run as a model of `kind` with `changes` to its
-    configuration.
+    configuration: that, its tensors under their original names, and how clips are made.
 
     Weights that are not finite, the hub's wrong number of heads of small models, and clips of another size
     than the weights' own are warned of. Raises InputError, also for a change that is not understood or makes
@@ -105,7 +95,7 @@ def load(
         _compare(source, before, config, taken(kind, tensors), _leave_out)
         if processing:
             processing = processing.fitted(config.image_size)
-    return Loaded(config, tensors, processing)
+    return config, tensors, processing
 
 
 def load_weights(

@@ -167,10 +167,10 @@ class VideoMAEForPreTraining(Pretrained, nn.Module):
         `changes` are fields of the configuration that shall differ, as dtype="bfloat16". With
         `local_files_only` the hub is not asked. Raises InputError, listing all that does not fit.
         """
-        loaded = load(source, cls.kind, revision, subfolder, local_files_only, changes)
-        _check_decoder(source, loaded.tensors)
-        model = cls(loaded.config, loaded.processing)
-        return model, fit(source, model, loaded.tensors)
+        config, tensors, processing = load(source, cls.kind, revision, subfolder, local_files_only, changes)
+        _check_decoder(source, tensors)
+        model = cls(config, processing)
+        return model, fit(source, model, tensors)
 
     @nn.nowrap
     def start_from(self, source: str | Path) -> Params:

@@ -270,7 +270,7 @@ class _Training:
         """Evaluate and save where due; None when the step was recorded on the way."""
         best, held_out = self.best, self._held_out_due()
         save = self.step % self.run.config.checkpoint.every_steps == 0
-        self.writer.poll()
+        self.writer.wait(timeout=0)
         if not (held_out or save):
             return taken
         self.journal.record(taken, self._validate if held_out else None)

@@ -54,26 +54,20 @@ def ema_decay(objective: Objective) -> float | None:
     return objective.config.ema_decay if isinstance(objective.config, FinetuneConfig) else None
 
 
-def first_state(objective: Objective, params: Params) -> TrainState:
-    """The state at step 0 of a run that starts from `params`."""
+def _first_state(objective: Objective, key: jax.Array, params: Params = None) -> TrainState:
+    params = objective.init_params(key) if params is None else params
     return init_state(objective.config.optim, params, keep_ema=ema_decay(objective) is not None)
-
-
-def _fresh_state(objective: Objective, key: jax.Array) -> TrainState:
-    return first_state(objective, objective.init_params(key))
 
 
 def state_shapes(objective: Objective) -> TrainState:
     """The state's tree with shapes and dtypes in place of arrays."""
-    return jax.eval_shape(partial(_fresh_state, objective), jax.random.key(0))
+    return jax.eval_shape(partial(_first_state, objective), jax.random.key(0))
 
 
 def create_state(objective: Objective, mesh: Mesh, key: jax.Array, params: Params = None) -> TrainState:
     """The first state of a run, placed on the mesh: fresh parameters drawn from `key`, or those given."""
     shardings = state_shardings(mesh, state_shapes(objective))
-    if params is None:
-        return jax.jit(partial(_fresh_state, objective), out_shardings=shardings)(key)
-    return jax.jit(partial(first_state, objective), out_shardings=shardings)(params)
+    return jax.jit(partial(_first_state, objective), out_shardings=shardings)(key, params)
 
 
 def split_state(state: TrainState) -> dict[str, Any]:

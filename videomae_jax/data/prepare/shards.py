@@ -20,6 +20,7 @@ from videomae_jax.data.prepare.plan import Plan, Shard
 from videomae_jax.data.prepare.recode import Recoded
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.video import VideoError
+from videomae_jax.errors import in_utf8
 from videomae_jax.files import beside, flush, write_json
 
 WORK_FOLDER = ".prepare"
@@ -108,7 +109,7 @@ def _write_examples(
     try:
         for record, result in zip(shard.videos, recoded, strict=True):
             if isinstance(result, VideoError):
-                bad.append(BadVideo(_printable(record.name), result.reason, _printable(result.detail)))
+                bad.append(BadVideo(in_utf8(record.name), result.reason, in_utf8(result.detail)))
                 continue
             # Deterministic: without it the order of the features differs from run to run.
             example = serialize(features.encode_example(_example(record, result)))
@@ -151,7 +152,7 @@ def _example(record: VideoRecord, recoded: Recoded) -> dict[str, Any]:
 def _describe(record: VideoRecord, recoded: Recoded) -> StoredVideo:
     times = recoded.timestamps
     return StoredVideo(
-        name=_printable(record.name),
+        name=in_utf8(record.name),
         label=-1 if record.label is None else record.label,
         frames=len(times),
         seconds=round(float(times[-1] - times[0]), 3),
@@ -160,8 +161,3 @@ def _describe(record: VideoRecord, recoded: Recoded) -> StoredVideo:
         bytes=len(recoded.video) + sum(map(len, recoded.frames)),
         note=recoded.note,
     )
-
-
-def _printable(text: str) -> str:
-    """The text in UTF-8, with an escape for each byte of a file name that is none."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -4,12 +4,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Annotated, Literal
+from typing import Annotated
 
 import jax
 import tyro
 
 from videomae_jax.checkpoints.processing_json import read_processing
+from videomae_jax.config import MaskType
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sources import read_videos
 from videomae_jax.errors import InputError
@@ -34,7 +35,7 @@ class ReconstructVideo:
     """A work folder (its newest step), a step folder, a Hugging Face folder, or a hub id."""
     out: Path = Path("reconstructions")
     """Folder for NAME.png (a strip of frames) and NAME.gif (an animation)."""
-    mask_type: Literal["tube", "random", "frame"] | None = None
+    mask_type: MaskType | None = None
     """Which patches are masked; by default as in training, or tube."""
     mask_ratio: float | None = None
     """Share of the patches that is masked; by default as in training, or 0.9."""
