@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from videomae_jax.data.labels import read_labelled
 from videomae_jax.data.layouts import LAYOUTS, read_layout
 from videomae_jax.data.prepare.command import Prepare, prepare
 from videomae_jax.data.sets import open_record, read_set
+from videomae_jax.data.tfds import tfds
 from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError
 
@@ -176,7 +176,7 @@ def test_a_builder_needs_no_tensorflow(tmp_path, content):
     video_list(tmp_path / "manual", content)
     program = f"""
 import sys
-import tensorflow_datasets as tfds
+from videomae_jax.data.tfds import tfds
 import videomae_jax.data.builders
 builder = tfds.builder("videomae_jax/video_list", data_dir={str(tmp_path)!r}, file_format="array_record")
 config = tfds.download.DownloadConfig(manual_dir={str(tmp_path / "manual")!r})

@@ -70,6 +70,7 @@ def test_remat_changes_nothing(params, clip, mask):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 9), reason="jax before 0.9 has no bfloat16 on a CPU")
 def test_bfloat16_stays_close_and_keeps_float32_parameters(params, clip, mask):
     half = VideoMAEForPreTraining(replace(CONFIG, dtype="bfloat16"))
     exact, rounded = (jax.jit(model.apply)({"params": params}, clip, mask) for model in (MODEL, half))

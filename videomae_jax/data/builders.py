@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from videomae_jax.data.layouts import LAYOUTS, read_layout
 from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.tfds import tfds
 
 
 class VideomaeJax(tfds.core.GeneratorBasedBuilder):

@@ -235,7 +235,7 @@ def read_label(record: VideoRecord) -> int | None:
 @lru_cache(_OPEN_SETS)
 def _data_source(folder: str, split: str) -> Any:
     """The random-access source of tensorflow-datasets over a split, in this process."""
-    import tensorflow_datasets as tfds
+    from videomae_jax.data.tfds import tfds
 
     builder = _builder(folder)
     if split not in builder.info.splits:
@@ -254,7 +254,7 @@ def _data_source(folder: str, split: str) -> Any:
 
 def _builder(folder: str) -> Any:
     """What tensorflow-datasets knows of a set; raises InputError where there is none."""
-    import tensorflow_datasets as tfds
+    from videomae_jax.data.tfds import tfds
 
     if not is_set(folder):
         unfinished = (epath.Path(folder) / ".prepare").exists()

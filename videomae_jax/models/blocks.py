@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
+from videomae_jax.errors import InputError
 from videomae_jax.model_config import AttentionBackend, VideoMAEConfig
 from videomae_jax.models.attention.choice import attention, chosen_backend
 from videomae_jax.models.axes import constrain
@@ -25,6 +26,15 @@ def compute_dtype(config: VideoMAEConfig) -> jnp.dtype:
     if config.dtype == "auto":
         return jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16")
     return jnp.dtype(config.dtype)
+
+
+def check_dtype_runs(config: VideoMAEConfig) -> None:
+    """Raise InputError for bfloat16 on a CPU where JAX's compiler accepts it and then cannot execute it."""
+    if config.dtype == "bfloat16" and jax.default_backend() == "cpu" and jax.__version_info__ < (0, 9):
+        raise InputError(
+            f"jax {jax.__version__} cannot compute in bfloat16 on a CPU: choose dtype float32 "
+            "(--model.dtype float32), or install jax 0.9 or newer"
+        )
 
 
 def arithmetic(config: VideoMAEConfig) -> dict[str, str]:

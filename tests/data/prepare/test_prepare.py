@@ -115,7 +115,7 @@ def test_the_card_tells_counts_checksums_and_settings(prepared):
 def test_tensorflow_datasets_reads_the_set_without_tensorflow(prepared):
     program = f"""
 import sys
-import tensorflow_datasets as tfds
+from videomae_jax.data.tfds import tfds
 builder = tfds.builder_from_directory({str(prepared)!r})
 assert builder.info.full_name == "small_set/2.1.0", builder.info.full_name
 assert builder.info.features["label"].names == ["jump", "run"]

@@ -124,7 +124,9 @@ def _is_one_of_several(coordinator: str | None, num_hosts: int | None, host_inde
 
 def _join(coordinator: str | None, num_hosts: int | None, host_index: int | None) -> None:
     # Its handler of SIGTERM would stand beside ours; the hosts agree on a step to stop at by themselves.
-    jax.config.update("jax_enable_preemption_service", False)
+    # JAX before 0.9 cannot leave it out, but ours is set later, in its place.
+    if "jax_enable_preemption_service" in jax.config.values:
+        jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator, num_hosts, host_index, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS
