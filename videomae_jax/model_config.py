@@ -171,7 +171,7 @@ class VideoMAEConfig:
     def changed(self, **changes: Any) -> "VideoMAEConfig":
         """With other values, under the names of transformers too; other classes take the place of all.
 
-        Raises InputError for a name that is no field, and ValueError for values that cannot be built.
+        Raises InputError for a name that is not a field, and ValueError for values that cannot be built.
         """
         changes = own_names(changes)
         known = [each.name for each in fields(self)]

@@ -142,7 +142,7 @@ def _linear(name: str, inputs: int, outputs: int) -> dict[str, Shape]:
 
 
 def check_tensors(source: str, tensors: Mapping[str, np.ndarray], config: VideoMAEConfig) -> None:
-    """Raise InputError, naming every tensor that is missing, unknown, mis-shaped or of no floating type."""
+    """Raise InputError, naming every tensor that is missing, unknown, mis-shaped or not floating-point."""
     compare_tensors(
         f"{source} does not fit its architecture", tensors, expected_shapes(config, kind_of(tensors))
     )

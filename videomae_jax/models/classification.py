@@ -207,7 +207,7 @@ class VideoMAEForVideoClassification(Pretrained, nn.Module):
         names = config.id2label if len(config.id2label) == len(head) else tuple(map(str, range(len(head))))
         kept, why = compare_classes(names, self.config.id2label)
         if config.score_kind == "value":
-            kept, why = False, "the weights are a regression's, whose outputs are values and no classes"
+            kept, why = False, "the weights are a regression's, whose outputs are values, not classes"
         said = f"{'kept' if kept else 'drawn anew'}: {why}"
         log.warning("%s: the head is %s", source, said)
         if kept:

@@ -60,7 +60,7 @@ class Rows:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file; none without a file. A last line cut short by a kill is left out.
 
-    Raises InputError, with its number, for a line that is no row.
+    Raises InputError, with its number, for a line that is not a row.
     """
     if not path.exists():
         return []
