@@ -7,7 +7,7 @@ once, and frames are found by their place in what came out. See docs/reading-vid
 """
 
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -226,14 +226,13 @@ class Video:
         """Frames by presentation time, jumping from keyframe to keyframe where that is worth it."""
         times = self._times
         assert times is not None
-        order = {pts: index for index, pts in enumerate(times)}
         needed = {times[index] for index in wanted}
         frames, reached, whole = self._passes.decode(0, needed), -1, False
         for target in wanted:
             pts = times[target]
             before = bisect_right(self._keyframes, pts, key=itemgetter(0))
             key_pts, start = self._keyframes[before - 1] if before else (times[0], 0)
-            if not whole and order.get(key_pts, 0) - reached > _FRAMES_WORTH_A_SEEK:
+            if not whole and bisect_left(times, key_pts) - reached > _FRAMES_WORTH_A_SEEK:
                 frames = self._passes.decode(start, needed)
             frame = _first_from(pts, frames)
             if not whole and (frame is None or frame.pts != pts or not self._passes.sound):

@@ -103,10 +103,14 @@ class Packets:
         """What no two packets of a file share: times can be wrong, and places unknown."""
         return list(zip(self.pts, self.dts, self.places, strict=True))
 
-    @cached_property
-    def positions(self) -> dict[Identity, int]:
-        """The position of each packet in decoding order."""
-        return {identity: position for position, identity in enumerate(self.identities)}
+    def find(self, identity: Identity, last: int) -> int | None:
+        """The position in decoding order of this packet, where that is at most `last`, which it mostly is."""
+        if self.identities[last] == identity:
+            return last
+        try:
+            return self.identities.index(identity, 0, last)
+        except ValueError:
+            return None
 
     def is_marked_right(self, position: int) -> bool:
         """Whether the decoder may take the word of this picture for being needed by others or not.

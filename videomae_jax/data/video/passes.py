@@ -90,14 +90,14 @@ class Passes:
         changes, self._strict = strict != self._strict, strict
         if start <= self._furthest or (changes and self.stream.codec_context.is_open):
             self._reopen()  # What a decoder was told by later packets outlives a jump back.
-        packet, packets = self._seek(start)
+        packet, arrived, packets = self._seek(start)
         expected: Iterator[Identity] | None = None
         position = 0
         if packet is None:
             self._reopen()
             packets = self._container.demux(self.stream)
         else:
-            position = self._furthest = self.packets.positions[_identity(packet)]
+            position = self._furthest = arrived
             expected = islice(self.packets.identities, position + 1, None)
             yield packet
         try:
@@ -117,20 +117,20 @@ class Passes:
         self._open()
         self._furthest = -1
 
-    def _seek(self, start: int) -> tuple[av.Packet | None, Iterator[av.Packet]]:
-        """The packet at `start` or an earlier start; None if seeking leads elsewhere."""
+    def _seek(self, start: int) -> tuple[av.Packet | None, int, Iterator[av.Packet]]:
+        """The packet at `start` or an earlier start, with its position; None if seeking leads elsewhere."""
         packets = self._container.demux(self.stream)
         if self.packets.times is None or not self.packets.pts:
-            return None, packets
+            return None, 0, packets
         try:
             self._container.seek(self.packets.pts[start], stream=self.stream, backward=True)
             packet = next(packets, None)
         except DECODER_ERRORS:
-            return None, packets
-        arrived = (
-            self.packets.positions.get(_identity(packet), start + 1) if packet is not None else start + 1
-        )
-        return (packet if arrived <= start and self.packets.is_start(arrived) else None), packets
+            return None, 0, packets
+        arrived = None if packet is None else self.packets.find(_identity(packet), start)
+        if arrived is None or not self.packets.is_start(arrived):
+            return None, 0, packets
+        return packet, arrived, packets
 
     def _open(self) -> None:
         self._container, self.stream = open_stream(self._path, self.content, self._max_pixels)
