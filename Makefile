@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 NOTEBOOKS_VENV ?= .venv-notebooks
 EXTRAS ?= test
+CONSTRAINTS ?= constraints.txt
+NOTEBOOKS ?=
+NOTEBOOKS_EXTRAS ?= notebooks,parity
 WORKERS ?= auto
 TESTS ?= tests
 BIN = $(VENV)/bin
@@ -21,29 +24,29 @@ chaos: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m pytest -n $(WORKERS) -m chaos -rP $(TESTS)
 
 test-notebooks: $(NOTEBOOKS_VENV)/.installed-wheel
-	PATH=$(abspath $(NOTEBOOKS_VENV))/bin:$$PATH python notebooks/execute.py
+	PATH=$(abspath $(NOTEBOOKS_VENV))/bin:$$PATH python notebooks/execute.py $(NOTEBOOKS)
 
 lint: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
 	touch $@
 
 $(VENV)/.installed-$(EXTRAS): $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	touch $@
 
 # From the wheel, as users have it.
-$(NOTEBOOKS_VENV)/.installed-wheel: pyproject.toml constraints.txt $(shell find videomae_jax convert configs -name '*.py')
+$(NOTEBOOKS_VENV)/.installed-wheel: pyproject.toml $(CONSTRAINTS) $(shell find videomae_jax convert configs -name '*.py')
 	$(PYTHON) -m venv $(NOTEBOOKS_VENV)
 	rm -rf build/wheel
 	$(NOTEBOOKS_VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
 	$(NOTEBOOKS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps build/wheel/*.whl
-	$(NOTEBOOKS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "videomae-jax[notebooks,parity] @ file://$$(echo $(abspath build/wheel)/*.whl)"
+	$(NOTEBOOKS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) "videomae-jax[$(NOTEBOOKS_EXTRAS)] @ file://$$(echo $(abspath build/wheel)/*.whl)"
 	touch $@
 
 clean:

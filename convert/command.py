@@ -113,7 +113,7 @@ def _need_reference() -> None:
     need_torch("verification runs transformers' models")
     if find_spec("transformers") is None:
         raise InputError(
-            "verification runs transformers' models: pip install 'transformers>=5.18', or leave it out"
+            "verification runs transformers' models: pip install 'transformers>=5.15', or leave it out"
         )
 
 

@@ -54,11 +54,40 @@ def test_short_with_a_title_and_a_badge(name: str) -> None:
     )
 
 
+def _installing(name: str) -> tuple[str, Cell]:
+    """The cell that installs the package, and the code cell after it."""
+    cells = _code(name)
+    at = next(number for number, cell in enumerate(cells) if '"videomae-jax @' in cell["source"])
+    return cells[at]["source"], cells[at + 1]
+
+
 @each_notebook
 def test_the_first_code_installs_and_the_second_has_the_switch(name: str) -> None:
-    first, second = _code(name)[:2]
-    assert '%pip install --quiet "videomae-jax[' in first["source"]
+    first, second = _installing(name)
+    assert first == _installing("quickstart")[0]
+    assert "%pip install --quiet" in first
     assert re.search(r"(?m)^TINY = True$", second["source"])
+
+
+@pytest.mark.parametrize(
+    ("listed", "backend", "said"),
+    [
+        ("GPU 0: Tesla T4", "cpu", f'%pip install "jax[cuda12]=={jax.__version__}" and restart'),
+        ("GPU 0: Tesla T4", "gpu", ""),
+        ("/bin/sh: 1: nvidia-smi: not found", "cpu", ""),
+    ],
+)
+def test_the_first_code_says_what_to_do_where_jax_does_not_see_the_gpu(
+    listed: str, backend: str, said: str, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("subprocess.getoutput", lambda _: listed)
+    monkeypatch.setattr("glob.glob", lambda _: [])
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    exec(re.sub(r"(?m)^    %pip.*", "    pass", _installing("quickstart")[0]), {})
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert ("does not see" in printed) == bool(said)
 
 
 @each_notebook

@@ -44,8 +44,11 @@ def build_reference(config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], k
     description = transformers.VideoMAEConfig.from_dict(config_json(config, kind))
     model = getattr(transformers, CLASSES[kind])(description).eval()
     state = {name: to_torch(array).float() for name, array in hugging_face_from_original(tensors).items()}
-    if any(name.endswith("query.bias") for name in model.state_dict()):
+    wanted = model.state_dict()
+    if any(name.endswith("query.bias") for name in wanted):
         state = {_in_memory(name): tensor for name, tensor in state.items()}
+    # transformers 5.5.4 to 5.17 have biases on keys too.
+    state |= {name: torch.zeros_like(wanted[name]) for name in wanted if name.endswith("key.bias")}
     model.load_state_dict(state, strict=True)
     for name, eps in (("decoder", config.decoder_norm_eps), ("fc_norm", config.fc_norm_eps)):
         if (module := getattr(model, name, None)) is not None:
@@ -54,7 +57,7 @@ def build_reference(config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], k
 
 
 def _in_memory(name: str) -> str:
-    """transformers 5.18 and later keep the biases of a file under other names in memory."""
+    """transformers 5.5.4 and later keep the biases of a file under other names in memory."""
     return name.replace(".q_bias", ".query.bias").replace(".v_bias", ".value.bias")
 
 
