@@ -185,6 +185,26 @@ def test_a_bug_keeps_its_stack_trace(monkeypatch):
         cli.main(["pretrain"])
 
 
+def test_devices_that_jax_does_not_find_are_one_line():
+    env = os.environ | {"JAX_PLATFORMS": "rocm"}
+    command = [sys.executable, "-m", "videomae_jax.cli", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=Path(__file__).parents[1])
+    assert done.returncode == 1
+    assert done.stderr.startswith("videomae-jax: JAX could not start its devices: Backend 'rocm' is not")
+    assert done.stderr.endswith("; install JAX for JAX_PLATFORMS=rocm, or unset that variable\n")
+
+
+def test_a_tpu_that_another_process_has_is_said(monkeypatch, capsys):
+    """As of the kernel of a notebook; in JAX's words of when it happens."""
+    said = "ABORTED: The TPU is already in use by process with pid 7. Not attempting to load libtpu.so"
+    whole = f"Unable to initialize backend 'tpu': {said}. (set JAX_PLATFORMS='' to choose)"
+    taken = compile(f'def devices(_):\n    raise RuntimeError("{whole}")', "jax/_src/xla_bridge.py", "exec")
+    exec(taken, names := {})
+    monkeypatch.setitem(cli.COMMANDS, "pretrain", ("", names["devices"]))
+    assert cli.main(["pretrain"]) == 1
+    assert f"another process has the TPU, which serves one at a time ({said}); end" in capsys.readouterr().err
+
+
 def test_the_command_starts_without_jax():
     check = "import sys, videomae_jax.cli; sys.exit('jax' in sys.modules or 'tyro' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True, cwd=Path(__file__).parents[1])

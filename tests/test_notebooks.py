@@ -70,24 +70,35 @@ def test_the_first_code_installs_and_the_second_has_the_switch(name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("listed", "backend", "said"),
+    ("listed", "chips", "devices", "said"),
     [
-        ("GPU 0: Tesla T4", "cpu", f'%pip install "jax[cuda12]=={jax.__version__}" and restart'),
-        ("GPU 0: Tesla T4", "gpu", ""),
-        ("/bin/sh: 1: nvidia-smi: not found", "cpu", ""),
+        ("GPU 0: Tesla T4", [], "cpu:0 cpu", f'%pip install "jax[cuda12]=={jax.__version__}" and restart'),
+        ("GPU 0: Tesla T4", [], "gpu:0 Tesla T4", ""),
+        ("/bin/sh: 1: nvidia-smi: not found", [], "cpu:0 cpu", ""),
+        ("", ["/dev/vfio/0"], "cpu:0 cpu", f'%pip install "jax[tpu]=={jax.__version__}" and restart'),
+        ("", ["/dev/vfio/0"], "tpu:0 TPU v5 lite", ""),
     ],
 )
-def test_the_first_code_says_what_to_do_where_jax_does_not_see_the_gpu(
-    listed: str, backend: str, said: str, monkeypatch, capsys
+def test_the_first_code_says_what_to_do_where_jax_does_not_see_the_chip(
+    listed: str, chips: list[str], devices: str, said: str, monkeypatch, capsys
 ) -> None:
-    monkeypatch.setattr("subprocess.getoutput", lambda _: listed)
-    monkeypatch.setattr("glob.glob", lambda _: [])
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    answers = {
+        "nvidia-smi -L": listed,
+        "videomae-jax --version": f"jax {jax.__version__}\ndevices: {devices}",
+    }
+    monkeypatch.setattr("subprocess.getoutput", answers.get)
+    monkeypatch.setattr("glob.glob", lambda pattern: chips if "vfio" in pattern else [])
+    monkeypatch.setattr(jax, "devices", lambda: pytest.fail("a TPU would be taken from the commands"))
+    platforms = []
+    monkeypatch.setattr(jax.config, "update", lambda *setting: platforms.append(setting))
+    for name in ("JAX_PLATFORMS", "XLA_PYTHON_CLIENT_PREALLOCATE"):
+        monkeypatch.setenv(name, "")
     exec(re.sub(r"(?m)^    %pip.*", "    pass", _installing("quickstart")[0]), {})
     printed = capsys.readouterr().out
+    assert f"devices: {devices}\n" in printed
     assert said in printed
     assert ("does not see" in printed) == bool(said)
+    assert platforms == [("jax_platforms", "cpu")] * len(chips)
 
 
 @each_notebook

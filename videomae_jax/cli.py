@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from videomae_jax.config import FinetuneConfig, HostSettings, PretrainConfig, RunConfig, load_config
-from videomae_jax.errors import InputError, RunError, printable
+from videomae_jax.errors import InputError, RunError, no_devices, printable
 from videomae_jax.files import check_paths
 from videomae_jax.model_config import SIZES, are_numbers
 from videomae_jax.recipes import recipe_files
@@ -334,8 +334,14 @@ def main(arguments: Arguments | None = None) -> int:
     except BrokenPipeError:  # Whoever read the output, such as head, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (RunError, OSError) as error:  # OSError: a full disk, a folder that may not be written to.
-        code, failure = 1, str(error)
+    except (
+        RuntimeError,
+        AssertionError,
+        OSError,
+    ) as error:  # OSError: a full disk, a folder without permission.
+        code, failure = 1, str(error) if isinstance(error, RunError | OSError) else no_devices(error)
+        if not failure:
+            raise
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Once more ends it at once.
         code, failure = 128 + signal.SIGINT, "stopped by Ctrl-C"

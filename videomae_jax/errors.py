@@ -1,5 +1,9 @@
 """The two kinds of failure that a user can fix, and how they are shown; all else keeps its stack trace."""
 
+import os
+import traceback
+from pathlib import Path
+
 
 class InputError(ValueError):
     """What was asked for makes no sense or does not exist (exit code 2)."""
@@ -7,6 +11,22 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """The work was started and had to stop (exit code 1)."""
+
+
+def no_devices(error: Exception) -> str:
+    """What to say where JAX could not start the devices that it is to use; nothing for other errors."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or Path(frames[-1].filename).name != "xla_bridge.py":
+        return ""
+    reason = str(error).partition(": ")[2].partition(" (set JAX_PLATFORMS")[0].rstrip(".") or "there are none"
+    if "ABORTED" in reason:
+        return (
+            f"another process has the TPU, which serves one at a time ({reason}); end that process: "
+            "if it is a notebook that has used JAX, restart its kernel"
+        )
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    way_out = f"; install JAX for JAX_PLATFORMS={asked}, or unset that variable" if asked else ""
+    return f"JAX could not start its devices: {reason}{way_out}"
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import jax
 from jax._src import distributed  # Its key-value store has no public name; Orbax uses it as well.
 
-from videomae_jax.errors import InputError, RunError
+from videomae_jax.errors import InputError, RunError, no_devices
 
 HEARTBEAT_TIMEOUT_SECONDS = 30
 """JAX ends every host when one has been silent for this long (100 by its own default)."""
@@ -162,6 +162,8 @@ def say(error: BaseException) -> int:
         return 128 + signal.SIGINT
     if distributed.global_state.num_processes > 1 and (lost := _sign_of_a_lost_host(error)):
         error = HostLost(_lost(lost))
+    if isinstance(error, Exception) and (said := no_devices(error)):
+        error = RunError(said)
     if isinstance(error, InputError | RunError | OSError):
         print(f"videomae-jax: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
