@@ -1,4 +1,4 @@
-"""What devices can do: operations per second, and the memory and hosts of TPU chips."""
+"""What devices can do: dtypes and kernels, operations per second, and the memory and hosts of TPU chips."""
 
 import re
 from dataclasses import dataclass
@@ -15,14 +15,41 @@ PEAK_FLOPS = {
     "NVIDIA H200": 989e12,
     "NVIDIA B200": 2250e12,
     "NVIDIA L4": 121e12,
+    "Tesla T4": 65e12,
 }
-"""Dense bfloat16 operations per second, by how JAX's names of devices begin, from the makers' data sheets."""
+"""Dense operations per second in bfloat16, or float16 where there is none, from the makers' data sheets.
+
+By how JAX's names of devices begin.
+"""
 
 
 def peak_flops(device_kind: str) -> float | None:
     """What a device could do at best, by JAX's name of it; None where that is not known, as of CPUs."""
     begins = [name for name in PEAK_FLOPS if re.match(rf"{name}(?![0-9A-Z])", device_kind)]
     return PEAK_FLOPS[max(begins, key=len)] if begins else None
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a program is compiled for, as far as that decides how it computes."""
+
+    platform: str
+    """As JAX calls it: "cpu", "gpu" or "tpu"."""
+    kind: str
+    """JAX's name of the device, such as "NVIDIA A100-SXM4-80GB"."""
+    compute_capability: float | None = None
+    """Of NVIDIA GPUs, such as 7.5 of a T4; None of all else."""
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that "auto" stands for."""
+        return "float32" if self.platform == "cpu" else "bfloat16"
+
+    @property
+    def widest_cudnn_head(self) -> int:
+        """The widest head that cuDNN's flash attention takes; 0 where there is no such attention."""
+        capability = self.compute_capability or 0
+        return 256 if capability >= 9 else 128 if capability >= 8 else 0
 
 
 @dataclass(frozen=True)

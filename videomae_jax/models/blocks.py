@@ -14,6 +14,7 @@ from videomae_jax.errors import InputError
 from videomae_jax.model_config import AttentionBackend, VideoMAEConfig
 from videomae_jax.models.attention.choice import attention, chosen_backend
 from videomae_jax.models.axes import constrain
+from videomae_jax.models.compiled_for import hardware
 
 Params = Any
 BranchScales = Float[Array, "2 b"]
@@ -22,23 +23,28 @@ Initializer = Callable[..., jax.Array]
 
 
 def compute_dtype(config: VideoMAEConfig) -> jnp.dtype:
-    """The dtype of activations: "auto" is bfloat16 on GPUs and TPUs, float32 on a CPU."""
-    if config.dtype == "auto":
-        return jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16")
-    return jnp.dtype(config.dtype)
+    """The dtype of activations; "auto" is what suits the devices that are compiled for."""
+    return jnp.dtype(hardware().dtype if config.dtype == "auto" else config.dtype)
 
 
-def check_dtype_runs(config: VideoMAEConfig) -> None:
-    """Raise InputError for bfloat16 on a CPU where JAX's compiler accepts it and then cannot execute it."""
-    if config.dtype == "bfloat16" and jax.default_backend() == "cpu" and jax.__version_info__ < (0, 9):
+def check_arithmetic(config: VideoMAEConfig) -> None:
+    """Raise InputError for a dtype or a way of attention that the devices cannot compute.
+
+    JAX's compiler accepts bfloat16 on a CPU before 0.9, and then cannot execute it.
+    """
+    if config.dtype == "bfloat16" and hardware().platform == "cpu" and jax.__version_info__ < (0, 9):
         raise InputError(
             f"jax {jax.__version__} cannot compute in bfloat16 on a CPU: choose dtype float32 "
             "(--model.dtype float32), or install jax 0.9 or newer"
         )
+    arithmetic(config)
 
 
 def arithmetic(config: VideoMAEConfig) -> dict[str, str]:
-    """What a model is computed with on this machine, where "auto" leaves that to the machine."""
+    """What a model is computed with on this machine, where "auto" leaves that to the machine.
+
+    Raises InputError for a way of attention that cannot be computed here.
+    """
     dtype, tokens = compute_dtype(config), config.num_tokens
     width = config.hidden_size // config.num_attention_heads
     backend = chosen_backend(config.attention, dtype, tokens, tokens, width)

@@ -22,7 +22,7 @@ from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.checkpoints.source import read_weights
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
-from videomae_jax.models.blocks import Params, check_dtype_runs
+from videomae_jax.models.blocks import Params, check_arithmetic
 from videomae_jax.processing import Processing
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def load(
         _compare(source, before, config, taken(kind, tensors), _leave_out)
         if processing:
             processing = processing.fitted(config.image_size)
-    check_dtype_runs(config)
+    check_arithmetic(config)
     return config, tensors, processing
 
 

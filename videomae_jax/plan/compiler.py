@@ -17,8 +17,10 @@ import jax
 from jax.experimental import topologies
 
 from videomae_jax.config import FinetuneConfig
+from videomae_jax.hardware import Hardware
 from videomae_jax.inference.normalization import Normalization
 from videomae_jax.inference.predictor import scoring_step
+from videomae_jax.models.compiled_for import compiling_for
 from videomae_jax.plan.hlo import read_collectives
 from videomae_jax.plan.program import Compiled, Step
 from videomae_jax.training.memory import is_out_of_memory
@@ -37,7 +39,7 @@ def compile_step(step: Step) -> Compiled:
     began = time.monotonic()
     function, arguments, batch = _train(step, mesh) if step.stage == "train" else _evaluate(step, mesh)
     try:
-        with jax.set_mesh(mesh):
+        with jax.set_mesh(mesh), compiling_for(Hardware("tpu", step.slice.topology)):
             compiled = function.jitted.lower(*arguments).compile()
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):

@@ -24,7 +24,7 @@ from videomae_jax.data.video_table import VideoTable
 from videomae_jax.errors import InputError
 from videomae_jax.hardware import peak_flops
 from videomae_jax.model_config import are_numbers
-from videomae_jax.models.blocks import arithmetic, check_dtype_runs
+from videomae_jax.models.blocks import arithmetic, check_arithmetic
 from videomae_jax.models.flops import flops_per_clip
 from videomae_jax.models.masking import Mask, sample_mask
 from videomae_jax.training.multihost.hosts import Fact
@@ -174,7 +174,7 @@ def resolve_run(config: RunConfig) -> ResolvedRun:
         raise InputError("no videos to train on; name folders or lists with --data.train LIST [LIST ...]")
     _check_counts(config)
     check_trainable(config)
-    check_dtype_runs(config.model)
+    check_arithmetic(config.model)
     with _settings_checked():
         sources, weights = split_weights(config.data.train)
         if isinstance(config, FinetuneConfig):

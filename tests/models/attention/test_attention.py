@@ -8,14 +8,22 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
+from videomae_jax.errors import InputError
+from videomae_jax.hardware import Hardware
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.attention import choice as module
 from videomae_jax.models.attention.blockwise import blockwise_attention
 from videomae_jax.models.attention.choice import attention, chosen_backend, cudnn_attention, xla_attention
 from videomae_jax.models.attention.splash import splash_attention
-from videomae_jax.models.blocks import Block
+from videomae_jax.models.blocks import Block, arithmetic
+from videomae_jax.models.compiled_for import compiling_for, hardware
 from videomae_jax.models.stack import apply_stack, init_stack
 
+CPU, TPU = Hardware("cpu", "cpu"), Hardware("tpu", "TPU v5 lite")
+T4, H100 = Hardware("gpu", "Tesla T4", 7.5), Hardware("gpu", "NVIDIA H100 80GB HBM3", 9.0)
+A100 = Hardware("gpu", "NVIDIA A100-SXM4-80GB", 8.0)
+# Of AMD, whose architectures have names in place of numbers.
+MI300 = Hardware("gpu", "AMD Instinct MI300X")
 # queries, keys, dimension of a head: the encoder's, the decoder's last layer, a length that no block divides.
 SHAPES = [(160, 160, 64), (1408, 1568, 64), (611, 1009, 80)]
 TOLERANCE = {"float32": 3e-6, "bfloat16": 2e-2}
@@ -79,7 +87,6 @@ FOR_CUDNN = [(1411, 1568, 64), (611, 1009, 80), (64, 75, 64), (63, 64, 44), (9, 
 @pytest.fixture
 def cudnn_here(monkeypatch):
     """JAX's own attention in place of cuDNN's, given what that would be, behind JAX's check of it."""
-    monkeypatch.setattr(module, "_cudnn_takes", lambda dtype: True)
     real = jax.nn.dot_product_attention
 
     def plain(q, k, v, *, scale, implementation):
@@ -104,7 +111,6 @@ def test_what_cudnn_does_not_take_is_filled_up_and_cut_off(shape):
 @pytest.mark.parametrize("shape", FOR_CUDNN, ids=str)
 def test_cudnn_lowers_forward_and_backward_without_a_gpu(shape, monkeypatch):
     """As far as JAX's part of it goes, which is what refused odd lengths and other widths."""
-    monkeypatch.setattr(module, "_cudnn_takes", lambda dtype: True)
     monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
     traced = jax.jit(partial(numbers, cudnn_attention)).trace(*draw(*shape, "bfloat16"))
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
@@ -117,47 +123,82 @@ def test_cudnn_lowers_forward_and_backward_without_a_gpu(shape, monkeypatch):
     ]
 
 
-@pytest.mark.usefixtures("cudnn_here")
-def test_heads_too_wide_for_cudnn_are_left_to_xla_or_told(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    for keys, width, way in ((1568, 128, "cudnn"), (1569, 128, "xla"), (1568, 129, "xla")):
-        assert chosen_backend("auto", jnp.dtype("bfloat16"), 1568, keys, width) == way
-    with pytest.raises(ValueError, match=r"heads of up to 128 values on .*, and these have 136"):
-        cudnn_attention(*draw(8, 8, 130, "bfloat16")[:3])
-
-
-def chosen(monkeypatch, backend, queries, keys, dtype="bfloat16"):
+def chosen(monkeypatch, backend, queries, keys, dtype="bfloat16", width=8):
     """Which way `attention` takes."""
     for name in ("xla", "blockwise", "splash", "cudnn"):
         monkeypatch.setattr(module, f"{name}_attention", lambda q, k, v, name=name: name)
-    shape = (1, queries, 2, 8), (1, keys, 2, 8)
+    shape = (1, queries, 2, width), (1, keys, 2, width)
     # The signature's check would look for arrays in what is returned.
     plain = getattr(attention, "__wrapped__", attention)
     return plain(*(jnp.zeros(each, dtype) for each in (*shape, shape[1])), backend)
 
 
 @pytest.mark.parametrize(
-    ("platform", "cudnn", "way"),
-    [("cpu", False, "blockwise"), ("tpu", False, "splash"), ("gpu", True, "cudnn"), ("gpu", False, "xla")],
+    ("where", "dtype", "auto", "way"),
+    [
+        (CPU, "float32", "float32", "blockwise"),
+        (TPU, "bfloat16", "bfloat16", "splash"),
+        (T4, "bfloat16", "bfloat16", "xla"),
+        (A100, "float32", "bfloat16", "xla"),
+        (A100, "bfloat16", "bfloat16", "cudnn"),
+        (H100, "float16", "bfloat16", "cudnn"),
+        (MI300, "bfloat16", "bfloat16", "xla"),
+    ],
+    ids=lambda each: getattr(each, "kind", each),
 )
-def test_auto_goes_by_platform_and_length(monkeypatch, platform, cudnn, way):
-    monkeypatch.setattr(jax, "default_backend", lambda: platform)
-    monkeypatch.setattr(module, "_cudnn_takes", lambda dtype: cudnn)
-    assert chosen(monkeypatch, "auto", 1408, 1568) == way
-    assert chosen(monkeypatch, "auto", 160, 160) == "xla"
-    assert chosen(monkeypatch, "auto", 1, 1568) == "xla"
+def test_auto_goes_by_what_is_compiled_for_and_by_length(monkeypatch, where, dtype, auto, way):
+    with compiling_for(where):
+        assert where.dtype == auto
+        assert chosen(monkeypatch, "auto", 1408, 1568, dtype) == way
+        assert chosen(monkeypatch, "auto", 160, 160, dtype) == "xla"
+        assert chosen(monkeypatch, "auto", 1, 1568, dtype) == "xla"
+        said = arithmetic(VideoMAEConfig(dtype="auto", attention="xla"))
+        assert said == {"dtype": auto, "attention": "xla"}
+    assert hardware().platform == jax.default_backend()
+
+
+@pytest.mark.parametrize(
+    ("where", "keys", "width", "way"),
+    [
+        (A100, 1568, 128, "cudnn"),
+        (A100, 1569, 128, "xla"),
+        (A100, 1568, 129, "xla"),
+        (H100, 1569, 248, "cudnn"),
+        (H100, 1568, 257, "xla"),
+    ],
+)
+def test_heads_too_wide_for_cudnn_are_left_to_xla(where, keys, width, way):
+    with compiling_for(where):
+        assert chosen_backend("auto", jnp.dtype("bfloat16"), 1568, keys, width) == way
 
 
 def test_a_choice_overrides_but_for_short_sequences(monkeypatch):
-    for backend in ("xla", "blockwise", "splash", "cudnn"):
-        assert chosen(monkeypatch, backend, 1408, 1568) == backend
-        assert chosen(monkeypatch, backend, 160, 160) == "xla"
+    for backend, where in (("xla", H100), ("blockwise", H100), ("splash", TPU), ("cudnn", H100)):
+        with compiling_for(where):
+            assert chosen(monkeypatch, backend, 1408, 1568) == backend
+            assert chosen(monkeypatch, backend, 160, 160) == "xla"
 
 
-@pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU")
-def test_cudnn_elsewhere_says_what_to_do():
-    with pytest.raises(ValueError, match=r"takes bfloat16 .* set --model.dtype bfloat16 or --model.att"):
-        cudnn_attention(*draw(8, 8, 8, "bfloat16")[:3])
+@pytest.mark.parametrize(
+    ("where", "backend", "dtype", "width", "said"),
+    [
+        (H100, "splash", "bfloat16", 64, "'splash' is a kernel for TPUs, which NVIDIA H100 80GB HBM3 is not"),
+        (CPU, "splash", "float32", 64, "'splash' is a kernel for TPUs, which cpu is not"),
+        (CPU, "cudnn", "bfloat16", 64, "compute capability 8.0 .Ampere. or newer, which cpu is not"),
+        (T4, "cudnn", "bfloat16", 64, "compute capability 8.0 .Ampere. or newer, which Tesla T4 is not"),
+        (MI300, "cudnn", "bfloat16", 64, "which AMD Instinct MI300X is not"),
+        (H100, "cudnn", "float32", 64, "bfloat16 and float16, not float32; set --model.dtype bfloat16 or"),
+        (A100, "cudnn", "bfloat16", 130, "up to 128 values on NVIDIA A100-SXM4-80GB, and these have 136"),
+    ],
+)
+def test_a_choice_that_cannot_be_computed_is_an_error_with_the_way_out(where, backend, dtype, width, said):
+    with compiling_for(where):
+        with pytest.raises(InputError, match=f"{said}.*--model.attention auto$"):
+            chosen_backend(backend, jnp.dtype(dtype), 1408, 1568, width)
+        assert chosen_backend(backend, jnp.dtype(dtype), 160, 160, width) == "xla"
+        config = VideoMAEConfig(dtype=dtype, attention=backend, hidden_size=3 * width, num_attention_heads=3)
+        with pytest.raises(InputError, match=said):  # As a run asks before its first step.
+            arithmetic(config)
 
 
 def products(jaxpr):

@@ -15,9 +15,11 @@ RUN = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
+from videomae_jax.hardware import Hardware
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.axes import axis_rules
 from videomae_jax.models.blocks import Block
+from videomae_jax.models.compiled_for import compiling_for
 from videomae_jax.models.stack import apply_stack, init_stack
 
 slice = topologies.get_topology_desc(topology_name="v5e:2x2", platform="tpu")
@@ -34,7 +36,7 @@ def placed(leaf, *axes):
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 tokens = placed(jax.ShapeDtypeStruct((8, 1568, 384), jnp.bfloat16), "data")
-with jax.set_mesh(mesh):
+with jax.set_mesh(mesh), compiling_for(Hardware("tpu", "TPU v5 lite")):
     text = jax.jit(step).lower(jax.tree.map(placed, stack), tokens).compile().as_text()
 print("kernels", text.count('custom_call_target="tpu_custom_call"'), "gathers", text.count(" all-gather"))
 """

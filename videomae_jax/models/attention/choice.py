@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from videomae_jax.errors import InputError
+from videomae_jax.hardware import Hardware
 from videomae_jax.model_config import AttentionBackend
 from videomae_jax.models.attention.blockwise import blockwise_attention
 from videomae_jax.models.attention.splash import splash_attention
+from videomae_jax.models.compiled_for import hardware
 
 LONG = 512
 """From this many queries and keys on, plain attention is limited by moving scores through memory."""
@@ -23,7 +26,7 @@ def attention(
     """softmax(q kᵀ / sqrt(e)) v for each of k heads; the softmax is in float32.
 
     `backend` is for long sequences; short ones always take plain XLA, which is quickest there. Raises
-    ValueError where it cannot run.
+    InputError where it cannot run.
     """
     backend = chosen_backend(backend, q.dtype, q.shape[1], k.shape[1], q.shape[-1])
     if backend == "blockwise":
@@ -38,34 +41,47 @@ def attention(
 def chosen_backend(
     backend: AttentionBackend, dtype: jnp.dtype, queries: int, keys: int, width: int
 ) -> AttentionBackend:
-    """Which implementation attends from this many queries to this many keys with heads of this width."""
+    """Which implementation attends from this many queries to this many keys with heads of this width.
+
+    Raises InputError, with the way out, for one that cannot on what is compiled for.
+    """
     if min(queries, keys) < LONG:
         return "xla"
-    return default_backend(dtype, keys, width) if backend == "auto" else backend
+    where = hardware()
+    if backend == "auto":
+        if where.platform == "cpu":
+            return "blockwise"
+        if where.platform == "tpu":
+            return "splash"
+        return "xla" if _not_by_cudnn(where, dtype, keys, width) else "cudnn"
+    if backend == "splash" and where.platform != "tpu":
+        raise InputError(
+            f"attention 'splash' is a kernel for TPUs, which {where.kind} is not; set --model.attention auto"
+        )
+    if backend == "cudnn" and (reason := _not_by_cudnn(where, dtype, keys, width)):
+        raise InputError(reason)
+    return backend
 
 
-def default_backend(dtype: jnp.dtype, keys: int, width: int) -> AttentionBackend:
-    """What "auto" means for long sequences of a dtype on the devices that JAX has found."""
-    platform = jax.default_backend()
-    if platform == "cpu":
-        return "blockwise"
-    if platform == "tpu":
-        return "splash"
-    return "cudnn" if _cudnn_takes(dtype) and _filled_width(keys, width) <= _widest_head() else "xla"
-
-
-def _cudnn_takes(dtype: jnp.dtype) -> bool:
-    device = jax.devices()[0]
-    return (
-        dtype in (jnp.bfloat16, jnp.float16)
-        and "cuda" in device.client.platform_version
-        and float(device.compute_capability) >= 8
-    )
-
-
-def _widest_head() -> int:
-    """The widest head that cuDNN takes: 128, and 256 from Hopper on."""
-    return 256 if float(getattr(jax.devices()[0], "compute_capability", 0)) >= 9 else 128
+def _not_by_cudnn(where: Hardware, dtype: jnp.dtype, keys: int, width: int) -> str | None:
+    """Why cuDNN's flash attention cannot compute this, with the way out; None where it can."""
+    filled, most = _filled_width(keys, width), where.widest_cudnn_head
+    if not most:
+        return (
+            "attention 'cudnn' needs an NVIDIA GPU of compute capability 8.0 (Ampere) or newer, which "
+            f"{where.kind} is not; set --model.attention auto"
+        )
+    if dtype not in (jnp.bfloat16, jnp.float16):
+        return (
+            f"attention 'cudnn' computes bfloat16 and float16, not {dtype}; set --model.dtype bfloat16 or "
+            "--model.attention auto"
+        )
+    if filled > most:
+        return (
+            f"attention 'cudnn' takes heads of up to {most} values on {where.kind}, and these have {filled}; "
+            "set --model.attention auto"
+        )
+    return None
 
 
 def _filled_width(keys: int, width: int) -> int:
@@ -77,25 +93,15 @@ def _filled_width(keys: int, width: int) -> int:
 def cudnn_attention(
     q: Float[Array, "b m k e"], k: Float[Array, "b n k e"], v: Float[Array, "b n k e"]
 ) -> Float[Array, "b m k e"]:
-    """cuDNN's flash attention; raises ValueError where there is none.
+    """cuDNN's flash attention.
 
     In training JAX takes even numbers of queries and keys only, and heads whose width is a multiple of 8, so
     they are filled up with zeros. The query added sees nothing that counts and its result is cut off; the key
     added is hidden by a column in which its score is too low. No mask is used: it would not be split over
     devices with the clips.
     """
-    if not _cudnn_takes(q.dtype):
-        raise ValueError(
-            f"attention 'cudnn' cannot compute {q.dtype} on {jax.devices()[0].device_kind}: it takes "
-            "bfloat16 and float16 on NVIDIA GPUs from Ampere on; set --model.dtype bfloat16 or "
-            "--model.attention auto"
-        )
     (_, queries, _, width), keys = q.shape, k.shape[1]
-    if (filled := _filled_width(keys, width)) > (most := _widest_head()):
-        raise ValueError(
-            f"attention 'cudnn' takes heads of up to {most} values on {jax.devices()[0].device_kind}, and "
-            f"these have {filled}; set --model.attention auto"
-        )
+    filled = _filled_width(keys, width)
     q, k, v = (
         jnp.pad(each, ((0, 0), (0, each.shape[1] % 2), (0, 0), (0, filled - width))) for each in (q, k, v)
     )
