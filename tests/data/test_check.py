@@ -72,10 +72,10 @@ def test_segments_are_judged_by_their_own_length(folder):
     assert check_video(VideoRecord(path, "", None, 70, 5), 64).reason == "segment-outside"
 
 
-def end_process_on_bad(record, clip_span, sampling_rate, max_pixels):
+def end_process_on_bad(record, **settings):
     if record.name == "bad.mp4":
         os.kill(os.getpid(), 9)
-    return check_video(record, clip_span, sampling_rate, max_pixels)
+    return check_video(record, **settings)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

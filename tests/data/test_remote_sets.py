@@ -12,6 +12,7 @@ from etils.epath.backend import fsspec_backend
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from videomae_jax.data.lists import format_record
 from videomae_jax.data.prepare.command import prepare
 from videomae_jax.data.prepare.settings import Prepare
 from videomae_jax.data.sets import open_record
@@ -103,6 +104,16 @@ def test_a_set_at_gs_is_read_in_place(bucket, stores, object_server):
     assert not object_server, "nothing is read but the tables"
     same_as_local(videos, bucket)
     assert set(object_server) == {f"set/{path.name}" for path in (bucket / "set").glob("*array_record*")}
+
+
+def test_a_list_names_videos_of_a_set_at_gs(bucket, stores, object_server, tmp_path):
+    whole = read_videos(["gs://bucket/set"])
+    lines = [format_record(video, tmp_path) for video in whole]
+    assert lines[3] == f"{whole[3].path} {whole[3].label}"
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    listed = read_videos([str(tmp_path / "list.txt")])
+    assert [video.path for video in listed] == [video.path for video in whole]
+    np.testing.assert_array_equal(frames(listed[3]), frames(whole[3]))
 
 
 def test_a_set_at_s3_is_copied_once(bucket, stores, tmp_path, monkeypatch):

@@ -9,10 +9,13 @@ from random_classifier import write_run
 from videomae_jax import cli, read_clip
 from videomae_jax.config import load_config
 from videomae_jax.data import sets as prepared
+from videomae_jax.data.check import check_video
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sources import read_videos
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
+from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import Video
+from videomae_jax.errors import InputError
 from videomae_jax.inference.features.files import read_features
 
 
@@ -56,6 +59,17 @@ def test_a_set_is_classified_and_evaluated(stored, classifier, tmp_path, capsys)
     assert [row["path"] for row in rows] == [f"{stored}#val/{n}" for n in range(len(MOTIONS))]
 
 
+def test_one_video_of_a_set_is_named_by_the_address_that_commands_print(stored, classifier, capsys):
+    address = f"{stored}#val/2"
+    assert cli.main(["classify", address, "--checkpoint", classifier, "--json"]) == 0
+    assert [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()] == [address]
+    assert cli.main(["check-data", address, "--num-workers", "1", "--sampling-rate", "2"]) == 0
+    (video,) = read_videos([address])
+    assert (video.name, video.label) == (read_videos([f"{stored}#val"])[2].name, 2)
+    assert cli.main(["classify", f"{stored}#val/99", "--checkpoint", classifier]) == 2
+    assert f"the split val has {len(MOTIONS)} videos, counted from 0" in capsys.readouterr().err
+
+
 def test_features_of_sets(stored, classifier, tmp_path, capsys):
     command = ["features", f"{stored}#val", "--checkpoint", classifier, "--num-workers", "0", "--out"]
     assert cli.main([*command, str(tmp_path / "all.npz")]) == 0
@@ -84,8 +98,8 @@ def test_only_the_segment_is_read(videos):
     assert (whole != part).any()
 
 
-@pytest.mark.parametrize("command", ["evaluate", "classify", "features", "windows", "probe"])
-def test_the_decoder_that_is_named_decodes(videos, classifier, tmp_path, monkeypatch, command):
+@pytest.mark.parametrize("command", ["evaluate", "classify", "features", "windows", "probe", "reconstruct"])
+def test_the_decoder_that_is_named_decodes(videos, classifier, pretrained, tmp_path, monkeypatch, command):
     opened = []
 
     class Other(Video):
@@ -99,13 +113,28 @@ def test_the_decoder_that_is_named_decodes(videos, classifier, tmp_path, monkeyp
         "evaluate": ["evaluate", source, "--out", out, "--num-segments", "1"],
         "classify": ["classify", source],
         "features": ["features", source, "--out", f"{out}.npz"],
+        "reconstruct": ["reconstruct", source, "--out", out, "--checkpoint", str(pretrained)],
         "windows": ["features", source, "--out", out, "--stride", "8"],
         "probe": ["probe", "--train", source, "--val", str(videos / "val"), "--out", out, "--kind", "knn"],
     }[command]
     if command == "probe":
-        (videos / "other.csv").write_text("val/up_000.mp4 0\nval/down_000.mp4 1\n")
-        (videos / "rest.csv").write_text("val/left_000.mp4 0\nval/right_000.mp4 1\n")
+        (videos / "other.csv").write_text("val/up_000.mp4 0\nval/down_000.mp4 0\n")
+        (videos / "rest.csv").write_text("val/left_000.mp4 0\nval/right_000.mp4 0\n")
         arguments[2], arguments[4] = str(videos / "other.csv"), str(videos / "rest.csv")
-    shared = ["--checkpoint", classifier, "--num-workers", "0", "--decoder", "torchcodec"]
-    cli.main([*arguments, *shared])
+    shared = ["--checkpoint", classifier, "--num-workers", "0"] if command != "reconstruct" else []
+    assert cli.main([*arguments, *shared, "--decoder", "torchcodec"]) == 0
     assert len(opened) >= 4
+
+
+def test_what_the_decoder_of_training_refuses_is_not_called_good(videos, monkeypatch):
+    class Refusing(Video):
+        def read_frames(self, indices):
+            raise VideoError(self.path, "needs-pyav", "its index leads elsewhere")
+
+    monkeypatch.setitem(prepared._DECODERS, "torchcodec", Refusing)
+    (video,) = read_videos([str(videos / "val/up_000.mp4")])
+    assert check_video(video, 16, 2).verdict == "good"
+    found = check_video(video, 16, 2, decoder="torchcodec")
+    assert (found.verdict, found.reason) == ("bad", "needs-pyav")
+    with pytest.raises(InputError, match="needs-pyav: its index leads elsewhere"):
+        read_clip(video, load_config("tiny").model, 1, "torchcodec")

@@ -15,7 +15,7 @@ from videomae_jax.data.clips.sampling import pretrain_indices
 from videomae_jax.data.lists import format_record
 from videomae_jax.data.loading.map_processes import crashed, map_in_processes
 from videomae_jax.data.records import VideoRecord
-from videomae_jax.data.sets import OpenVideo, find_segment, open_record
+from videomae_jax.data.sets import Decoder, OpenVideo, find_segment, open_record
 from videomae_jax.data.sources import Source, read_source
 from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS, Video
@@ -41,6 +41,8 @@ class CheckData:
     """A clip takes every n-th frame."""
     max_pixels: int = MAX_PIXELS
     """Refuse videos with more pixels in a frame, as `data.max_pixels` does in training."""
+    decoder: Decoder = "pyav"
+    """The library that reads clips, as `data.decoder` does in training; what it refuses is told."""
     write_list: Path | None = None
     """List the intact videos in this file, with paths relative to `root` or else to the file's folder."""
     keep_damaged: bool = False
@@ -80,6 +82,7 @@ def check_data(args: CheckData) -> int:
         args.num_frames * args.sampling_rate,
         args.sampling_rate,
         args.max_pixels,
+        args.decoder,
     )
     for report in reports:
         if report.verdict != "good":
@@ -130,9 +133,16 @@ def check_videos(
     clip_span: int,
     sampling_rate: int = 4,
     max_pixels: int = MAX_PIXELS,
+    decoder: Decoder = "pyav",
 ) -> list[VideoReport]:
     """Check videos in `workers` processes, with a progress bar; see `check_video`."""
-    check = partial(check_video, clip_span=clip_span, sampling_rate=sampling_rate, max_pixels=max_pixels)
+    check = partial(
+        check_video,
+        clip_span=clip_span,
+        sampling_rate=sampling_rate,
+        max_pixels=max_pixels,
+        decoder=decoder,
+    )
     reports = map_in_processes(check, videos, workers, lambda video: _refused(crashed(video)))
     return list(tqdm(reports, "checking", total=len(videos), unit="video"))
 
@@ -142,14 +152,18 @@ def _refused(error: VideoError) -> VideoReport:
 
 
 def check_video(
-    record: VideoRecord, clip_span: int, sampling_rate: int = 4, max_pixels: int = MAX_PIXELS
+    record: VideoRecord,
+    clip_span: int,
+    sampling_rate: int = 4,
+    max_pixels: int = MAX_PIXELS,
+    decoder: Decoder = "pyav",
 ) -> VideoReport:
     """Decode one video in full, read clips of it as training does, and judge it.
 
     `clip_span` is the frames that a clip covers, of which it takes every `sampling_rate`-th.
     """
     try:
-        with open_record(record, max_pixels=max_pixels) as video:
+        with open_record(record, decoder, max_pixels) as video:
             return _judge(record, video, clip_span, sampling_rate)
     except VideoError as error:
         return _refused(error)

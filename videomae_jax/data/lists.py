@@ -6,9 +6,9 @@
     path start total         as in those of VideoMAE V2: `total` frames from `start` on, -1 for all
     folder total label       as in those of VideoMAE V2 for folders of frames, when fine-tuning
 
-Paths with spaces may be quoted. A path before the name of a class is quoted or ends like a video. Empty lines
-are left out, and so are those that begin with "# ". Relative paths start from `root`, or else from the folder
-of the list.
+A path may be that of a video of a set, FOLDER#SPLIT/POSITION. Paths with spaces may be quoted. A path before
+the name of a class is quoted or ends like a video. Empty lines are left out, and so are those that begin with
+"# ". Relative paths start from `root`, or else from the folder of the list.
 """
 
 import logging
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _SEPARATOR = re.compile(r"[\s,]+")
 _NUMBER = re.compile(r"-?\d{1,18}")
 _ADDRESS = re.compile(r"\w+://")
+_STORED = re.compile(r"(gs|s3)://.+#[^/]+/\d+")
 _COMMENT = re.compile("# |#$")
 # A path that nobody would quote, alone or with its label.
 _PLAIN = re.compile(r"""([^\s,"'#:][^\s,:]*)(?:[ \t,](-?\d{1,18}))?""")
@@ -96,13 +97,18 @@ def read_list(file: Path, root: Path) -> tuple[Entries, tuple[str, ...] | None]:
         except ValueError as error:
             raise InputError(f"{line.where}: {error}: {_shown(line.text)}") from None
         # Joining paths takes longer than all the rest.
-        path = str(root / line.path) if _ODD_PATH.search(line.path) else f"{folder}{line.path}"
+        path = _joined(root, line.path) if _ODD_PATH.search(line.path) else f"{folder}{line.path}"
         videos.add(path, line.path, numbers.get(line.class_name, label), start, total)
         places.append(line.number)
     if not videos:
         raise InputError(f"{file} holds no entry")
     _say_comments(file, text)
     return Entries(videos, str(file), places), classes or None
+
+
+def _joined(root: Path, path: str) -> str:
+    """A path of a list from its root; a video of a set in a store is there wherever the root is."""
+    return path if _STORED.fullmatch(path) else str(root / path)
 
 
 def read_text(file: Path, instead: str) -> str:
@@ -125,7 +131,8 @@ def format_record(
 
     None where no line is read back as this one: one with a line break, or with spaces and both quotes.
     """
-    path = Path(os.path.relpath(video.path, folder)).as_posix()
+    stored = _STORED.fullmatch(video.path)
+    path = video.path if stored else Path(os.path.relpath(video.path, folder)).as_posix()
     parts = _Parts(path, () if video.label is None else (video.label,))
     if (video.start, video.total) != (0, -1):
         # With a label it is a folder of frames, whose lists begin with their number.
@@ -184,7 +191,7 @@ def _parse_line(line: str) -> _Parts:
         parts = _split_named(line)
     if not parts.path:
         raise ValueError(f"the path is empty ({_FORMS})")
-    if _ADDRESS.match(parts.path):
+    if _ADDRESS.match(parts.path) and not _STORED.fullmatch(parts.path):
         raise ValueError("videos are read from files and not from addresses; download them first")
     if not quoted and parts.path[0] == "#" and not _is_video(parts.path):
         raise ValueError("a comment begins with `# ` at the start of a line; quote a path that begins with #")

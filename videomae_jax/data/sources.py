@@ -1,9 +1,10 @@
 """Lists, folders and prepared sets: which videos a run reads, with their labels and segments.
 
 A source is a folder of videos, a list, a video, or a set of encoded videos as `videomae-jax prepare` and
-tensorflow-datasets write them, FOLDER or FOLDER#SPLIT. A set without a split means the one that suits its
-use: its split `train` to train on, its validation split to validate and to test, else all of them. Sources
-can have weights, `SOURCE:0.7`: so much of every epoch comes from them. For lists see lists.py.
+tensorflow-datasets write them: FOLDER, FOLDER#SPLIT, or one video of it, FOLDER#SPLIT/POSITION. A set without
+a split means the one that suits its use: its split `train` to train on, its validation split to validate and
+to test, else all of them. Sources can have weights, `SOURCE:0.7`: so much of every epoch comes from them. For
+lists see lists.py.
 """
 
 import logging
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 # Only sets are read from elsewhere than the disk.
 _REMOTE = re.compile(r"\w+://")
 _STORES = ("gs://", "s3://")
+_ONE_OF_A_SPLIT = re.compile(r"(?P<split>[^/]+)/(?P<position>\d+)")
 _WEIGHTED = re.compile(r"(?P<source>.+):(?P<weight>\d*\.?\d+)")
 
 
@@ -134,11 +136,15 @@ def _read_set(name: str, folder: str, named_split: str, split: Split | None) -> 
     # Here, because it takes the decoder along, and few runs read one.
     from videomae_jax.data.sets import choose_splits, read_label, read_set
 
+    one = _ONE_OF_A_SPLIT.fullmatch(named_split)
+    named_split = one["split"] if one else named_split
     found = [
         read_set(folder, each) for each in ([named_split] if named_split else choose_splits(folder, split))
     ]
-    videos = VideoTable(chain.from_iterable(records for records, _ in found))
-    classes = found[-1][1]
+    records, classes = list(chain.from_iterable(records for records, _ in found)), found[-1][1]
+    if one and int(one["position"]) >= len(records):
+        raise InputError(f"{name}: the split {named_split} has {len(records)} videos, counted from 0")
+    videos = VideoTable([records[int(one["position"])]] if one else records)
     # Sets of lists without names store the numbers as names.
     named = None if are_numbers(classes) else classes
     return Source(name, Entries(videos, name), named, read_label=read_label)

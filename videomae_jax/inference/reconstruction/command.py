@@ -12,6 +12,7 @@ import tyro
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import MaskType
 from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
 from videomae_jax.errors import InputError
 from videomae_jax.inference.clip import read_timed_clip
@@ -46,6 +47,8 @@ class ReconstructVideo:
     true_statistics: bool = False
     """Take brightness and contrast of masked patches from the original, as the original viewer does. By
     default they are guessed from visible patches. Makes no difference to a model of raw pixels."""
+    decoder: Decoder = "pyav"
+    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
 
 
 def reconstruct_video(args: ReconstructVideo) -> int:
@@ -94,7 +97,7 @@ def draw_reconstructions(
     normalization = read_normalization(args.checkpoint)
     for place, video in places.items():
         try:
-            clip, seconds = read_timed_clip(video, config, rate)
+            clip, seconds = read_timed_clip(video, config, rate, args.decoder)
         except InputError as error:
             yield error
             continue
