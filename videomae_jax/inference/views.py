@@ -20,7 +20,7 @@ from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.clips.readers import TestViews
 from videomae_jax.data.loading.batches import each_video
 from videomae_jax.data.loading.filling import ClipBatch
-from videomae_jax.data.loading.slots import Failure
+from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder
 from videomae_jax.errors import InputError, RunError

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from videomae_jax.checkpoints.trees import flatten
 from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig, check_trainable
 from videomae_jax.data.labels import Classes, read_classes, read_labelled
-from videomae_jax.data.loading.slots import Share, steps_per_epoch
+from videomae_jax.data.loading.order import Share, steps_per_epoch
 from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.data.sources import read_videos, split_weights

@@ -16,9 +16,8 @@ import pytest
 from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, ViewsConfig
 from videomae_jax.data.clips.readers import FinetuneClips, PretrainClips, centre_view
 from videomae_jax.data.clips.readers import TestViews as Views
-from videomae_jax.data.loading import slots
 from videomae_jax.data.loading.batches import batches, each_video
-from videomae_jax.data.loading.slots import steps_per_epoch, substitute, video_of_slot
+from videomae_jax.data.loading.order import steps_per_epoch, substitute, video_of_slot
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sources import read_videos
 from videomae_jax.data.video import open_video
@@ -338,7 +337,7 @@ def test_however_it_ends_no_process_stays(folder, tmp_path, ending):
     script.write_text(CONSUMER)
     process = subprocess.Popen(
         [sys.executable, str(script), str(folder)],
-        env=os.environ | {"PYTHONPATH": str(Path(slots.__file__).parents[3])},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

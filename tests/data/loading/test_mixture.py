@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from videomae_jax.data.loading.slots import video_of_mixture
+from videomae_jax.data.loading.order import video_of_mixture
 from videomae_jax.data.sources import split_weights
 from videomae_jax.errors import InputError
 

@@ -14,7 +14,6 @@ import pytest
 from videomae_jax.config import DataConfig, VideoMAEConfig, load_config
 from videomae_jax.data.clips.readers import PretrainClips, centre_view
 from videomae_jax.data.labels import read_labelled, read_videos_of_model
-from videomae_jax.data.loading import slots
 from videomae_jax.data.loading.batches import batches
 from videomae_jax.data.overlap import shared_videos
 from videomae_jax.data.prepare.command import prepare
@@ -228,7 +227,7 @@ def test_memory_stays_flat_over_100_000_clips(folder, tmp_path, num_workers):
     script = tmp_path / "consume.py"
     script.write_text(CONSUMER)
     command = [sys.executable, str(script), str(folder / "video"), str(num_workers)]
-    env = os.environ | {"PYTHONPATH": str(Path(slots.__file__).parents[3])}
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     said = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
     warm, last = map(int, said.split())
     print(f"84,000 further clips: {(last - warm) / 1024:.1f} MB more than {warm / 1024:.0f} MB")

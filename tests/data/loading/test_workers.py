@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from videomae_jax.data.loading import pages, process, workers
+from videomae_jax.data.loading.order import EachVideoSlots
 from videomae_jax.data.loading.process import Process, WorkerDied
-from videomae_jax.data.loading.slots import EachVideoSlots
 from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.video.frames import VideoError

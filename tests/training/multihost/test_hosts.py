@@ -18,7 +18,7 @@ from jax._src import distributed
 from videomae_jax.checkpoints.orbax import list_steps
 from videomae_jax.data.loading.batches import batches
 from videomae_jax.data.loading.filling import ClipBatch
-from videomae_jax.data.loading.slots import Failure, steps_per_epoch
+from videomae_jax.data.loading.order import Failure, steps_per_epoch
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.training.multihost.hosts import HEARTBEAT_TIMEOUT_SECONDS, HostLost, Hosts, connected, say

@@ -35,7 +35,7 @@ from videomae_jax.model_config import VideoMAEConfig
 
 Arrays = dict[str, np.ndarray]
 Key = tuple[int, ...]
-# The first number of every key; see data/loading/slots.py.
+# The first number of every key; see data/loading/order.py.
 _CLIP = 3
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from videomae_jax.data.clips.readers import Reader
 from videomae_jax.data.loading.filling import ClipBatch, Filling
+from videomae_jax.data.loading.order import EachVideoSlots, Failure, Share, Slots, TrainingSlots
 from videomae_jax.data.loading.patience import read_patiently, tell_repeats
-from videomae_jax.data.loading.slots import EachVideoSlots, Failure, Share, Slots, TrainingSlots
 from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.video.frames import VideoError

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from videomae_jax.data.clips.readers import Arrays, Key, Reader
 from videomae_jax.data.loading.filling import ClipBatch
-from videomae_jax.data.loading.slots import Failure
+from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.regular_files import passing_failure
 from videomae_jax.data.video.frames import VideoError

@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from videomae_jax.data.loading.slots import Failure
+from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos

@@ -16,7 +16,7 @@ from jaxtyping import Float32, Float64, UInt8
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.clips.readers import TestViews
 from videomae_jax.data.loading.batches import each_video
-from videomae_jax.data.loading.slots import Failure
+from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.records import VideoLike, VideoRecord, as_records
 from videomae_jax.data.sets import Decoder, find_segment, open_record
 from videomae_jax.data.video import VideoError
