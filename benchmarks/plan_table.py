@@ -33,7 +33,7 @@ from videomae_jax.config import (
 from videomae_jax.hardware import GIB
 from videomae_jax.plan.compile import compile_elsewhere
 from videomae_jax.plan.program import Compiled, Step, step_on
-from videomae_jax.plan.topology import read_slice
+from videomae_jax.plan.topology import read_target
 from videomae_jax.versions import version_of
 
 Stage = Literal["pre-training", "fine-tuning", "evaluation"]
@@ -71,7 +71,7 @@ class Row:
                 yield self._step(clips, remat, fsdp)
 
     def _step(self, clips: int, remat: bool, fsdp: int) -> Step:
-        where = read_slice(self.topology)
+        where = read_target(self.topology)
         model = replace(SIZES[self.size], dtype="auto", remat=remat)
         mesh, batch = MeshConfig(fsdp), clips * where.chips
         if self.stage == "pre-training":
@@ -120,7 +120,7 @@ def settings(step: Step) -> dict[str, Any]:
     """What tells one attempt of a row from another."""
     config = step.config
     return {
-        "clips_per_chip": step.clips // step.slice.chips,
+        "clips_per_chip": step.clips // step.target.chips,
         "remat": config.model.remat,
         "fsdp": config.mesh.fsdp,
         "dtype": config.model.dtype,
@@ -136,7 +136,7 @@ def compile_row(row: Row, compile_step: Callable[[Step], Compiled], rows: Rows) 
     first = 0 if small is None else _tried(steps).index(_said(small["attempts"][-1]))
     for step in steps[first:]:
         compiled = compile_step(step)
-        fits = compiled.fits(step.slice)
+        fits = compiled.fits(step.target)
         attempts.append(settings(step) | {"fits": fits, "compiled": compiled.as_json()})
         if fits:
             break
@@ -144,8 +144,8 @@ def compile_row(row: Row, compile_step: Callable[[Step], Compiled], rows: Rows) 
         "size": row.size,
         "stage": row.stage,
         "topology": row.topology,
-        "chips": step.slice.chips,
-        "hosts": step.slice.hosts,
+        "chips": step.target.chips,
+        "hosts": step.target.hosts,
         "gflop_per_clip": round(step.flops_per_clip / 1e9, 1),
         "floor_seconds": step.floor_seconds,
         "clips_per_second_and_host": step.clips_per_second_and_host,
@@ -310,7 +310,7 @@ def _place(row: Row) -> tuple[int, ...]:
 
 def _cells(row: Row, values: dict[str, Any]) -> list[str]:
     last = values["attempts"][-1]
-    compiled, limit = Compiled.from_json(last["compiled"]), read_slice(row.topology).chip.hbm_bytes
+    compiled, limit = Compiled.from_json(last["compiled"]), read_target(row.topology).limit_bytes
     peak = "does not fit" if not last["fits"] else f"{(compiled.peak or 0) / GIB:.1f}"
     said = ", ".join(
         f"{each.kind} {each.bytes / 2**20:.0f}" for each in compiled.collectives if each.bytes >= 2**19

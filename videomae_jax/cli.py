@@ -144,7 +144,8 @@ def _plan(arguments: Arguments) -> int:
     @dataclass(frozen=True)
     class Plan:
         topology: str
-        """The slice: the kind of chip and the chips along each axis, such as v5e:2x4 or v5p:4x4x8."""
+        """The slice: the kind of TPU chip and the chips along each axis, such as v5e:2x4 or v5p:4x4x8. Or the
+        kind of GPU and how many, such as h100:8, and h100:2x8 on two hosts."""
         config: Annotated[type(recipe), tyro.conf.arg(name="", prefix_name=False)] = recipe  # type: ignore[valid-type]
         stage: Literal["train", "evaluate"] = "train"
         """The training step, or the evaluation's: of views, --batch-size of them at a time, for a fine-tuned
@@ -253,7 +254,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
         _command("videomae_jax.inference.probe.command", "Probe", "probe"),
     ),
     "show-batch": ("draw what a run would train on, augmented and mixed or masked", _show_batch),
-    "plan": ("say what a run would need on a TPU slice, without the slice", _plan),
+    "plan": ("say what a run would need on a TPU slice or on GPUs, without having them", _plan),
     "convert": ("turn a checkpoint into another form, or prove that two compute the same", _convert),
     "prepare": (
         "store videos as a data set from which clips are read quickly",

@@ -18,7 +18,7 @@ from videomae_jax.inference.normalization import read_normalization
 from videomae_jax.inference.predictor import Predictor, rows
 from videomae_jax.models.encoder import VideoMAEModel
 from videomae_jax.plan.program import step_on
-from videomae_jax.plan.topology import read_slice
+from videomae_jax.plan.topology import read_target
 from videomae_jax.training.resolve import resolve_run
 
 KINDS = {"multi_label_classification": "sigmoid", "regression": "value", None: "softmax"}
@@ -117,7 +117,7 @@ def test_what_cannot_be_trained_is_refused():
     with pytest.raises(InputError, match="num_channels=1, but training reads videos as RGB"):
         check_trainable(grey)
     with pytest.raises(InputError, match="num_channels=1"):
-        step_on(grey, "train", read_slice("v5e:2x2"))
+        step_on(grey, "train", read_target("v5e:2x2"))
 
 
 def test_no_door_reads_videos_for_other_channels(tmp_path, video, capsys):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from videomae_jax.config import FinetuneConfig, OptimConfig, PretrainConfig, load_config
 from videomae_jax.hardware import GIB
 from videomae_jax.plan.program import Compiled, Step, step_on
-from videomae_jax.plan.topology import read_slice
+from videomae_jax.plan.topology import read_target
 
 
 def make_step(topology="v5e:2x4", stage="train", recipe="tiny", batch_size=64, parts=1, **model) -> Step:
@@ -19,7 +19,7 @@ def make_step(topology="v5e:2x4", stage="train", recipe="tiny", batch_size=64, p
         batch_size=batch_size,
         optim=replace(OptimConfig(warmup_epochs=1), accumulation_steps=parts),
     )
-    return step_on(config, stage, read_slice(topology))
+    return step_on(config, stage, read_target(topology))
 
 
 class LinearCompiler:
@@ -32,9 +32,9 @@ class LinearCompiler:
     def __call__(self, step: Step) -> Compiled:
         self.asked.append(step)
         config = step.config
-        at_once = step.clips / step.slice.chips / config.optim.accumulation_steps
+        at_once = step.clips / step.target.chips / config.optim.accumulation_steps
         each = self.clip * (self.kept_by_remat if config.model.remat else 1)
         live = int((self.state / config.mesh.fsdp + each * at_once) * GIB)
-        if live > 2 * step.slice.chip.hbm_bytes:
+        if live > 2 * step.target.limit_bytes:
             return Compiled(1.0, "RESOURCE_EXHAUSTED: too much", live)
         return Compiled(1.0, arguments=0, outputs=0, aliased=0, live=live, code=0, batch=0)

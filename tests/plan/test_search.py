@@ -13,7 +13,7 @@ def run(step, compiler):
     cheapest, largest = search(step, compiler, lambda *pair: heard.append(pair))
     assert len(heard) == len(compiler.asked)
     for found in (cheapest, largest):
-        assert found.compiled.fits(found.step.slice)
+        assert found.compiled.fits(found.step.target)
     return cheapest, largest
 
 

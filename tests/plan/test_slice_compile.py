@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 def test_a_training_step_for_eight_chips():
     step = make_step(batch_size=16)
     compiled = compile_elsewhere(step)
-    assert compiled.fits(step.slice)
+    assert compiled.fits(step.target)
     assert compiled.batch == 2 * 8 * 32 * 32 * 3
     assert compiled.aliased > 0
     assert compiled.arguments > compiled.batch
@@ -29,18 +29,18 @@ def test_a_training_step_for_eight_chips():
 def test_an_evaluation_sends_nothing():
     step = make_step(stage="evaluate", recipe="tiny_finetune", batch_size=16)
     compiled = compile_elsewhere(step)
-    assert compiled.fits(step.slice)
+    assert compiled.fits(step.target)
     assert compiled.collectives == ()
 
 
 def test_any_number_of_chips_that_divides_the_slice_can_share_the_parameters():
     step = make_step("v6e:16x16", "evaluate", "tiny_finetune", batch_size=256)
     step = replace(step, config=replace(step.config, mesh=MeshConfig(8)))
-    assert compile_elsewhere(step).fits(step.slice)
+    assert compile_elsewhere(step).fits(step.target)
 
 
 def test_a_step_that_does_not_fit_says_how_much_it_needs():
     step = make_step(batch_size=2**22, hidden_size=768, dtype="float32", attention="xla")
     compiled = compile_elsewhere(step)
-    assert not compiled.fits(step.slice)
-    assert compiled.needed_bytes > step.slice.chip.hbm_bytes
+    assert not compiled.fits(step.target)
+    assert compiled.needed_bytes > step.target.limit_bytes

@@ -16,7 +16,7 @@ from videomae_jax.plan.compiler import needed_bytes
 from videomae_jax.plan.hlo import Collective
 from videomae_jax.plan.program import Compiled, step_on
 from videomae_jax.plan.report import describe, verdict
-from videomae_jax.plan.topology import read_slice
+from videomae_jax.plan.topology import read_target
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from videomae_jax.plan.topology import read_slice
      ("v4:2x2x1", 4, 1), ("v4:4x4x8", 128, 32), ("v5p:2x2x2", 8, 2)],
 )  # fmt: skip
 def test_slices(topology, chips, hosts):
-    found = read_slice(topology)
+    found = read_target(topology)
     assert (found.chips, found.hosts) == (chips, hosts)
 
 
@@ -34,20 +34,20 @@ def test_slices(topology, chips, hosts):
 )
 def test_what_names_no_slice_is_refused(topology):
     with pytest.raises(InputError, match=f"--topology {topology}"):
-        read_slice(topology)
+        read_target(topology)
 
 
 def test_nothing_depends_on_the_machine_that_compiles():
     config = PretrainConfig(replace(SIZES["base"], dtype="auto"), batch_size=8)
-    model = step_on(config, "train", read_slice("v5e:2x4")).config.model
+    model = step_on(config, "train", read_target("v5e:2x4")).config.model
     assert (model.dtype, model.attention) == ("bfloat16", "splash")
     given = replace(config, model=replace(config.model, dtype="float32", attention="xla"))
-    assert step_on(given, "train", read_slice("v5e:2x4")).config == given
+    assert step_on(given, "train", read_target("v5e:2x4")).config == given
 
 
 def test_numbers_of_a_step():
     config = PretrainConfig(SIZES["base"], batch_size=1024)
-    step = step_on(config, "train", read_slice("v5e:16x16"))
+    step = step_on(config, "train", read_target("v5e:16x16"))
     assert step.flops_per_clip / 1e9 == pytest.approx(199.7, rel=0.005)
     # 1.014 ms a clip on one chip at its peak, four clips a chip, four chips a host.
     assert 1000 * step.floor_seconds == pytest.approx(4 * 1.014, rel=0.005)
@@ -55,7 +55,7 @@ def test_numbers_of_a_step():
 
 
 def test_every_mask_of_a_clip_costs_a_pass_and_nothing_to_read():
-    config, where = PretrainConfig(SIZES["base"], batch_size=1024), read_slice("v5e:16x16")
+    config, where = PretrainConfig(SIZES["base"], batch_size=1024), read_target("v5e:16x16")
     one, four = (step_on(replace(config, num_masks=n), "train", where) for n in (1, 4))
     assert four.floor_seconds == pytest.approx(4 * one.floor_seconds)
     assert four.clips == one.clips
@@ -75,7 +75,7 @@ def test_settings_that_do_not_go_together(changes, said):
 def test_a_mesh_must_divide_the_slice():
     config = replace(make_step().config, mesh=MeshConfig(3))
     with pytest.raises(InputError, match=r"mesh\.fsdp=3 does not divide the 8 chips"):
-        step_on(config, "train", read_slice("v5e:2x4"))
+        step_on(config, "train", read_target("v5e:2x4"))
 
 
 def compiled(gib: float) -> Compiled:

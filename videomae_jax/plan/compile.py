@@ -1,4 +1,4 @@
-"""Has a step compiled for a TPU slice in a process of its own, as only one slice can be named in each."""
+"""Has a step compiled in a process of its own, as only one slice can be named in each."""
 
 import importlib.util
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.plan.program import Compiled, Step
+from videomae_jax.plan.topology import Slice, Target
 
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -25,21 +26,49 @@ SECONDS_BETWEEN_WORDS = 10.0
 def compile_elsewhere(step: Step) -> Compiled:
     """Compile a step in another process.
 
-    Raises InputError where the TPU compiler is missing, RunError where it failed for another reason than
-    that the step does not fit.
+    Raises InputError where the compiler, or a part of it, is missing, RunError where it failed for another
+    reason than that the step does not fit.
     """
-    if importlib.util.find_spec("libtpu") is None:
-        raise InputError('plan needs the TPU compiler, though no TPU: pip install "jax[tpu]"')
+    _check_compiler(step.target)
     with tempfile.TemporaryDirectory(prefix="videomae_jax_plan_") as folder:
         given, result = Path(folder, "step.pickle"), Path(folder, "compiled.json")
         given.write_bytes(pickle.dumps(step))
         command = [sys.executable, "-m", "videomae_jax.plan.compiler", str(given), str(result)]
-        what = f"compiling the {step.kind} step for {step.slice.topology}"
+        what = f"compiling the {step.kind} step for {step.target.topology}"
         code, said = _run(command, what)
         if not result.exists():
+            if missing := next((what for words, what in _MISSING.items() if words in said), None):
+                raise InputError(missing)
             said = "\n".join(said.strip().splitlines()[-15:])
             raise RunError(f"{what} ended with exit code {code}:\n{said}")
         return Compiled.from_json(json.loads(result.read_text("utf-8")))
+
+
+_FOR_GPUS = (
+    "plan needs XLA's compiler for GPUs, though no GPU: install videomae-jax with the extra gpu-plan, or "
+    'pip install "jax[cuda13-local]" nvidia-cuda-nvcc'
+)
+_MISSING = {
+    "No PTX compilation provider": _FOR_GPUS,
+    "cuDNN is not detected": "JAX asks for cuDNN's version before it compiles attention: "
+    "pip install --no-deps nvidia-cudnn-cu13, or set --model.attention xla",
+}
+"""What to do about a part of the compiler for GPUs that is missing, by words in what it says then."""
+
+
+def _check_compiler(where: Target) -> None:
+    if isinstance(where, Slice):
+        if importlib.util.find_spec("libtpu") is None:
+            raise InputError('plan needs the TPU compiler, though no TPU: pip install "jax[tpu]"')
+    elif not _has_cuda_plugin():
+        raise InputError(_FOR_GPUS)
+
+
+def _has_cuda_plugin() -> bool:
+    if importlib.util.find_spec("jax_plugins") is None:
+        return False
+    plugins = ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")
+    return any(importlib.util.find_spec(each) is not None for each in plugins)
 
 
 def _run(command: list[str], what: str) -> tuple[int, str]:

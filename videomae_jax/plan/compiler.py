@@ -1,4 +1,4 @@
-"""Compiles one step for a TPU slice, in this process.
+"""Compiles one step for a TPU slice or for GPUs, in this process.
 
     python -m videomae_jax.plan.compiler STEP RESULT
 
@@ -10,6 +10,7 @@ import pickle
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ import jax
 from jax.experimental import topologies
 
 from videomae_jax.config import FinetuneConfig
-from videomae_jax.hardware import Hardware
 from videomae_jax.inference.normalization import Normalization
 from videomae_jax.inference.predictor import scoring_step
 from videomae_jax.models.compiled_for import compiling_for
 from videomae_jax.plan.hlo import read_collectives
 from videomae_jax.plan.program import Compiled, Step
+from videomae_jax.plan.topology import Slice, Target
+from videomae_jax.plan.workspace import attention_workspace
 from videomae_jax.training.memory import is_out_of_memory
 from videomae_jax.training.optimizer import warmup_cosine
 from videomae_jax.training.resolve import objective_of
@@ -35,29 +37,54 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 def compile_step(step: Step) -> Compiled:
     """Compile a step in this process."""
-    mesh = _mesh(step)
-    began = time.monotonic()
-    function, arguments, batch = _train(step, mesh) if step.stage == "train" else _evaluate(step, mesh)
+    began, mesh = time.monotonic(), make_mesh(step.config.mesh.fsdp, _devices(step.target))
+    make = _train if step.stage == "train" else _evaluate
     try:
-        with jax.set_mesh(mesh), compiling_for(Hardware("tpu", step.slice.topology)):
-            compiled = function.jitted.lower(*arguments).compile()
+        with compiling_for(step.target.hardware):
+            function, arguments, batch = make(step, mesh)
+            with jax.set_mesh(mesh):
+                lowered = function.jitted.lower(*arguments)
+                compiled = _compiled(lowered, step.target)
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
             raise
         said = str(error).splitlines()[0]
         return Compiled(time.monotonic() - began, said, needed_bytes(said))
-    seconds = time.monotonic() - began
-    memory = compiled.memory_analysis()
-    return Compiled(
-        seconds,
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch)) // mesh.size
+    return replace(compiled, seconds=time.monotonic() - began, batch=size)
+
+
+def _compiled(lowered: Any, where: Target) -> Compiled:
+    """What the compiler says of a program.
+
+    For GPUs it is the larger of two, with and without Triton's kernels for matrix products: beside a GPU the
+    compiler measures which are quicker, and without one some of Triton's find no tiles.
+    """
+    if isinstance(where, Slice):
+        return _read(lowered.compile(), where)
+    plain = _read(lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": False}), where)
+    try:
+        triton = _read(lowered.compile(), where)
+    except jax.errors.JaxRuntimeError:
+        return plain
+    return max(plain, triton, key=lambda each: each.live or 0)
+
+
+def _read(compiled: Any, where: Target) -> Compiled:
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    found = Compiled(
+        0.0,
         arguments=memory.argument_size_in_bytes,
         outputs=memory.output_size_in_bytes,
         aliased=memory.alias_size_in_bytes,
-        live=memory.peak_memory_in_bytes,
         code=memory.generated_code_size_in_bytes,
-        batch=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch)) // mesh.size,
-        collectives=read_collectives(compiled.as_text()),
+        collectives=read_collectives(text),
     )
+    if isinstance(where, Slice):
+        return replace(found, live=memory.peak_memory_in_bytes)
+    # On a GPU temporaries are one piece of memory, there from the first kernel to the last.
+    live = memory.argument_size_in_bytes + found.fresh_outputs + memory.temp_size_in_bytes
+    return replace(found, live=live, workspace=where.chip.workspace_factor * attention_workspace(text))
 
 
 def needed_bytes(said: str) -> int | None:
@@ -69,18 +96,24 @@ def needed_bytes(said: str) -> int | None:
     return int(float(number) * _UNITS[unit])
 
 
-def _mesh(step: Step) -> Any:
-    """The run's mesh over the devices of the slice."""
-    where = step.slice
-    topology = topologies.get_topology_desc(
-        topology_name=where.topology,
-        platform="tpu",
-        chip_config_name=where.chip.chip_config,
-        chips_per_host_bounds=where.host_bounds,
-    )
+def _devices(where: Target) -> list[Any]:
+    """The devices of a slice, or of hosts with GPUs."""
+    if isinstance(where, Slice):
+        topology = topologies.get_topology_desc(
+            topology_name=where.topology,
+            platform="tpu",
+            chip_config_name=where.chip.chip_config,
+            chips_per_host_bounds=where.host_bounds,
+        )
+    else:
+        topology = topologies.get_topology_desc(
+            platform="cuda",
+            target_config=where.chip.description(),
+            topology=f"1x{where.hosts}x{where.per_host}",
+        )
     devices = list(topology.devices)
     assert len(devices) == where.chips, f"{len(devices)} devices on {where.chips} chips of {where.topology}"
-    return make_mesh(step.config.mesh.fsdp, devices)
+    return devices
 
 
 def _clips(blank: dict[str, Any], count: int, mesh: Any) -> Any:

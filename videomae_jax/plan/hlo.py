@@ -171,12 +171,28 @@ def _constant(instruction: Instruction) -> int | None:
 
 def _whole_bytes(kind: str, instruction: Instruction, started: bool) -> int:
     """Bytes of the larger side of a collective."""
-    sizes = [_array_bytes(*array) for array in _ARRAY.findall(instruction.shape)]
-    if started and kind in ("all-gather", "collective-permute"):
-        return max(sizes)  # Of (operand, result, counters); all-reduce-start has the results alone.
+    if started and kind != "all-reduce":  # Which has the results alone.
+        operands, results, *_ = _parts(instruction.shape)
+        return max(_bytes(operands), _bytes(results))
     if kind == "reduce-scatter" and instruction.opcode != "all-reduce":
-        return sum(sizes) * _group_size(instruction.rest)
-    return sum(sizes)
+        return _bytes(instruction.shape) * _group_size(instruction.rest)
+    return _bytes(instruction.shape)
+
+
+def _parts(shape: str) -> list[str]:
+    """The parts of a tuple's shape, of which each may be a tuple: operands, results, and counters."""
+    parts, depth = [""], 0
+    for letter in shape.removeprefix("(").removesuffix(")"):
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def _bytes(shape: str) -> int:
+    return sum(_array_bytes(*array) for array in _ARRAY.findall(shape))
 
 
 def _group_size(rest: str) -> int:

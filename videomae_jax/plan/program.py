@@ -1,4 +1,4 @@
-"""A step to be compiled for a slice, and what the compiler says of it. No jax here."""
+"""A step to be compiled for a slice or for GPUs, and what the compiler says of it. No jax here."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -7,19 +7,19 @@ from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig, check
 from videomae_jax.errors import InputError
 from videomae_jax.models.flops import flops_per_clip
 from videomae_jax.plan.hlo import Collective
-from videomae_jax.plan.topology import Slice
+from videomae_jax.plan.topology import Slice, Target
 
 Stage = Literal["train", "evaluate"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """The step of a run on a slice."""
+    """The step of a run on chips."""
 
     config: RunConfig
-    """As on a TPU: nothing in it depends on the machine that compiles."""
+    """Nothing in it depends on the machine that compiles."""
     stage: Stage
-    slice: Slice
+    target: Target
 
     @property
     def kind(self) -> str:
@@ -52,12 +52,12 @@ class Step:
     @property
     def floor_seconds(self) -> float:
         """The shortest that a step can last: all operations at the peak of all chips."""
-        return self.flops_per_clip * self.clips / self.slice.peak_flops
+        return self.flops_per_clip * self.clips / self.target.chips / self.target.chip.peak_flops
 
     @property
     def clips_per_second_and_host(self) -> float:
         """What each host must deliver for a step that takes no longer than its floor."""
-        return self.clips / self.floor_seconds / self.slice.hosts
+        return self.clips / self.floor_seconds / self.target.hosts
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class Compiled:
     """Outputs that take the place of arguments, which are donated."""
     live: int | None = None
     """Arguments, outputs and temporaries where most of them are there at once."""
+    workspace: int | None = None
+    """What kernels take beside that, which the compiler does not know of."""
     code: int | None = None
     batch: int | None = None
     """One batch; it is among the arguments, and the next one is there before the step ends."""
@@ -86,7 +88,7 @@ class Compiled:
         """Everything that is there at once, program and next batch too; None where the compiler gave up."""
         if self.live is None:
             return None
-        return self.live + (self.code or 0) + (self.batch or 0)
+        return self.live + (self.workspace or 0) + (self.code or 0) + (self.batch or 0)
 
     @property
     def temporaries(self) -> int:
@@ -98,8 +100,8 @@ class Compiled:
         """Outputs that take no argument's place."""
         return (self.outputs or 0) - (self.aliased or 0)
 
-    def fits(self, where: Slice) -> bool:
-        return self.peak is not None and self.peak <= where.chip.hbm_bytes
+    def fits(self, where: Target) -> bool:
+        return self.peak is not None and self.peak <= where.limit_bytes
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -110,14 +112,13 @@ class Compiled:
         return cls(**values | {"collectives": collectives})
 
 
-def step_on(config: RunConfig, stage: Stage, where: Slice) -> Step:
-    """The step of a configuration on a slice; raises InputError where the two do not go together."""
+def step_on(config: RunConfig, stage: Stage, where: Target) -> Step:
+    """The step of a configuration on chips; raises InputError where the two do not go together."""
     check_trainable(config)
     model = config.model
-    # What "auto" means on a TPU: left alone, it would be settled for the machine that compiles.
     if model.dtype == "auto":
-        model = replace(model, dtype="bfloat16")
-    if model.attention == "auto":
+        model = replace(model, dtype=where.hardware.dtype)
+    if model.attention == "auto" and isinstance(where, Slice):
         model = replace(model, attention="splash")
     config = replace(config, model=model)
     if isinstance(config, FinetuneConfig) and not model.num_labels:
@@ -130,10 +131,10 @@ def step_on(config: RunConfig, stage: Stage, where: Slice) -> Step:
     count = config.batch_size if stage == "train" else step.clips
     if count % share or not count:
         raise InputError(
-            f"batch_size={config.batch_size} is not a multiple of {share} ({where.chips} chips x "
+            f"batch_size={config.batch_size} is not a multiple of {share} ({where.chips} {where.unit}s x "
             f"{accumulated} accumulation steps); change --batch-size"
             f"{' or --optim.accumulation-steps' * (accumulated > 1)}"
         )
     if where.chips % config.mesh.fsdp:
-        raise InputError(f"mesh.fsdp={config.mesh.fsdp} does not divide the {where.chips} chips")
+        raise InputError(f"mesh.fsdp={config.mesh.fsdp} does not divide the {where.chips} {where.unit}s")
     return step

@@ -3,9 +3,12 @@
 from videomae_jax.hardware import GIB
 from videomae_jax.models.flops import flops_per_clip
 from videomae_jax.plan.program import Compiled, Step
+from videomae_jax.plan.topology import FRACTION, Gpus, Target
 
 UTILISATION = 0.4
 """Of the peak: what a good training run reaches, for a second look at what hosts must deliver."""
+MOST = 0.92
+"""Of a GPU's memory: what JAX can be told to take, so that CUDA and its libraries have theirs."""
 
 
 def describe(step: Step, compiled: Compiled) -> str:
@@ -13,7 +16,7 @@ def describe(step: Step, compiled: Compiled) -> str:
     facts = {
         **_settings(step),
         **_memory(step, compiled),
-        "collectives": _collectives(compiled),
+        "collectives": _collectives(compiled, step.target.unit),
         **_speed(step),
         "compiled in": f"{compiled.seconds:.0f} s",
         "verdict": verdict(step, compiled),
@@ -26,60 +29,61 @@ def _count(number: int, name: str) -> str:
 
 
 def _settings(step: Step) -> dict[str, str]:
-    config, where = step.config, step.slice
+    config, where = step.config, step.target
     model, mesh = config.model, config.mesh
     parts = config.optim.accumulation_steps if step.stage == "train" else 1
     return {
         "step": f"{step.kind}, {model.num_hidden_layers} layers of width {model.hidden_size}, {model.dtype}"
         f"{', recomputing blocks' if model.remat and step.stage == 'train' else ''}",
-        "slice": f"{where.topology}: {_count(where.chips, 'chip')}, {_count(where.hosts, 'host')}, "
+        where.noun: f"{where.topology}: {_count(where.chips, where.unit)}, {_count(where.hosts, 'host')}, "
         + (
-            "parameters whole on each chip"
+            "parameters whole on each {where.unit}"
             if step.whole_parameters
             else f"mesh {where.chips // mesh.fsdp} data x {mesh.fsdp} fsdp"
         ),
-        "batch": f"{step.clips} clips, {step.clips / where.chips:g} a chip"
+        "batch": f"{step.clips} clips, {step.clips / where.chips:g} a {where.unit}"
         + (f" in {parts} parts" if parts > 1 else ""),
     }
 
 
 def _memory(step: Step, compiled: Compiled) -> dict[str, str]:
-    limit = step.slice.chip.hbm_bytes
+    where = step.target
+    name, limit = f"memory a {where.unit}", where.limit_bytes
+    of = f"{limit / GIB:.2f} GiB"
+    if isinstance(where, Gpus):
+        of += f" that JAX takes of {where.chip.memory_bytes / GIB:.2f}"
     if compiled.peak is None:
         needed = compiled.needed_bytes
-        return {
-            "memory a chip": f"at least {needed / GIB:.2f} of {limit / GIB:.2f} GiB"
-            if needed
-            else f"more than {limit / GIB:.2f} GiB"
-        }
+        return {name: f"at least {needed / GIB:.2f} of {of}" if needed else f"more than {of}"}
     parts = {
         "arguments": compiled.arguments,
         "outputs": compiled.fresh_outputs,
         "temporaries": compiled.temporaries,
+        "cuDNN": compiled.workspace,
         "program": compiled.code,
         "next batch": compiled.batch,
     }
-    said = ", ".join(f"{name} {(value or 0) / GIB:.2f}" for name, value in parts.items())
-    return {
-        "memory a chip": f"{compiled.peak / GIB:.2f} of {limit / GIB:.2f} GiB "
-        f"({compiled.peak / limit:.0%}): {said}"
-    }
+    said = ", ".join(
+        f"{part} {(value or 0) / GIB:.2f}" for part, value in parts.items() if part != "cuDNN" or value
+    )
+    return {name: f"{compiled.peak / GIB:.2f} of {of} ({compiled.peak / limit:.0%}): {said}"}
 
 
-def _collectives(compiled: Compiled) -> str:
+def _collectives(compiled: Compiled, unit: str) -> str:
     if compiled.peak is None:
         return ""
     said = [f"{each.count} {each.kind} {each.bytes / 2**20:.1f} MiB" for each in compiled.collectives]
-    return "a chip and step: " + (", ".join(said) or "none")
+    return f"a {unit} and step: " + (", ".join(said) or "none")
 
 
 def _speed(step: Step) -> dict[str, str]:
-    where, floor = step.slice, step.floor_seconds
+    where, floor = step.target, step.floor_seconds
     forward = f" ({flops_per_clip(step.config).forward / 1e9:.1f} forward)" if step.stage == "train" else ""
     return {
         "operations": f"{step.flops_per_clip / 1e9:.1f} GFLOP a clip{forward}, "
         f"{step.flops_per_clip * step.clips / 1e12:.1f} TFLOP a step",
-        "time floor": f"{1000 * floor:.2f} ms a step, at {where.chip.peak_flops / 1e12:.0f} TFLOP/s a chip",
+        "time floor": f"{1000 * floor:.2f} ms a step, "
+        f"at {where.chip.peak_flops / 1e12:.0f} TFLOP/s a {where.unit}",
         "clips to read": f"{step.clips_per_second_and_host:.0f} a second and host at the floor, "
         f"{UTILISATION * step.clips_per_second_and_host:.0f} at {UTILISATION:.0%} of the peak",
     }
@@ -87,15 +91,23 @@ def _speed(step: Step) -> dict[str, str]:
 
 def verdict(step: Step, compiled: Compiled) -> str:
     """Whether the step fits, and what to try where it does not."""
-    if compiled.fits(step.slice):
+    if compiled.fits(step.target):
         return "fits"
     why = f" ({compiled.short_of})" if compiled.short_of else ""
-    return f"does not fit{why}; try {' or '.join(_ways_out(step))}, or let --search find what fits"
+    ways = [*_more_memory(step.target, compiled), *_ways_out(step)]
+    return f"does not fit{why}; try {' or '.join(ways)}, or let --search find what fits"
+
+
+def _more_memory(where: Target, compiled: Compiled) -> list[str]:
+    """The setting that costs nothing, where it is enough: JAX leaves part of a GPU's memory alone."""
+    if isinstance(where, Gpus) and where.fraction < MOST and compiled.peak is not None:
+        return [f"{FRACTION}={MOST} in the environment"] * (compiled.peak <= MOST * where.chip.memory_bytes)
+    return []
 
 
 def _ways_out(step: Step) -> list[str]:
     """Settings that need less memory, the cheapest in time first."""
-    config, chips = step.config, step.slice.chips
+    config, chips = step.config, step.target.chips
     if step.stage == "evaluate":
         return ["a smaller --batch-size"]
     ways = []
@@ -110,7 +122,7 @@ def _ways_out(step: Step) -> list[str]:
     smaller = config.batch_size // (2 * chips) * chips
     if smaller and smaller % config.optim.accumulation_steps == 0:
         ways.append(f"--batch-size {smaller}")
-    return ways or ["a larger slice"]
+    return ways or [f"more {step.target.unit}s"]
 
 
 def flags(step: Step) -> str:

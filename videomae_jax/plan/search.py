@@ -26,7 +26,7 @@ class Found:
 
 def candidates(step: Step) -> Iterator[Step]:
     """Ways to run a step, the cheapest in time first: gathering parameters costs less than recomputing."""
-    chips, config = step.slice.chips, step.config
+    chips, config = step.target.chips, step.config
     splits = sorted({1, min(8, chips), config.mesh.fsdp})
     if step.whole_parameters:
         splits = [config.mesh.fsdp]
@@ -54,7 +54,7 @@ def search(step: Step, compile_step: Compile, tell: Tell) -> tuple[Found, Found]
     while True:
         for each in candidates(asked):
             result = compiled(each)
-            if result.fits(step.slice):
+            if result.fits(step.target):
                 found = Found(each, result)
                 return found, _largest(found, compiled)
         asked = _smaller(asked)
@@ -64,26 +64,27 @@ def _smaller(step: Step) -> Step:
     """The same step with half as many clips at once."""
     config = step.config
     parts = config.optim.accumulation_steps
-    if step.stage == "train" and config.batch_size % (2 * parts * step.slice.chips) == 0:
+    if step.stage == "train" and config.batch_size % (2 * parts * step.target.chips) == 0:
         optim = replace(config.optim, accumulation_steps=2 * parts)
         return replace(step, config=replace(config, optim=optim))
-    if step.stage == "evaluate" and config.batch_size % (2 * step.slice.chips) == 0:
+    if step.stage == "evaluate" and config.batch_size % (2 * step.target.chips) == 0:
         return replace(step, config=replace(config, batch_size=config.batch_size // 2))
+    unit = step.target.unit
     raise RunError(
-        f"nothing that was tried fits {step.slice.topology}, with {config.batch_size // parts} videos at "
-        f"once on {step.slice.chips} chips: take a larger slice, or a batch that can be halved"
+        f"nothing that was tried fits {step.target.topology}, with {config.batch_size // parts} videos at "
+        f"once on {step.target.chips} {unit}s: take more {unit}s, or a batch that can be halved"
     )
 
 
 def _with_videos(step: Step, per_chip: int) -> Step:
     """The same step with so many videos a chip, taken at once."""
-    config = replace(step.config, batch_size=per_chip * step.slice.chips)
+    config = replace(step.config, batch_size=per_chip * step.target.chips)
     return replace(step, config=replace(config, optim=replace(config.optim, accumulation_steps=1)))
 
 
 def _largest(found: Found, compiled: Compile) -> Found:
     """The largest batch that fits as `found` does, to about a sixteenth."""
-    config, chips = found.step.config, found.step.slice.chips
+    config, chips = found.step.config, found.step.target.chips
     first = config.batch_size // config.optim.accumulation_steps // chips
     if config.optim.accumulation_steps > 1:
         found = Found(alone := _with_videos(found.step, first), compiled(alone))
@@ -92,13 +93,13 @@ def _largest(found: Found, compiled: Compile) -> Found:
     per_video, rest = _line((first, found.compiled), (other, second))
     if per_video <= 0:
         return found
-    promised = int((found.step.slice.chip.hbm_bytes - rest) / per_video)
+    promised = int((found.step.target.limit_bytes - rest) / per_video)
     for _ in range(_CHECKS):
         if promised <= first:
             break
         step = _with_videos(found.step, promised)
         result = compiled(step)
-        if result.fits(step.slice):
+        if result.fits(step.target):
             return Found(step, result)
         promised -= max(1, promised // 16)
     return found
