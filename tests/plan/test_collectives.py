@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from videomae_jax.plan.hlo import Collective, read_collectives
+from videomae_jax.plan.workspace import attention_workspace
 
 OWN = 8 * 16 * 4  # Bytes of one device's rows.
 
@@ -57,3 +58,24 @@ def test_the_one_with_most_bytes_comes_first():
 def test_all_branches_count_and_a_loop_of_unknown_length_once():
     unknown = TPU.replace("direction=LT", "direction=NE")
     assert {each.kind: each.count for each in read_collectives(unknown)}["collective-permute"] == 1
+
+
+# Those of the compiler for GPUs: a collective is begun by an instruction whose shape holds the operands, then
+# the results, each a tuple where there are several.
+GPU = Path(__file__).with_name("gpu_forms.hlo").read_text()
+
+
+def test_the_forms_of_the_compiler_for_gpus():
+    layer = 32 * 32 * 2
+    assert set(read_collectives(GPU)) == {
+        Collective("all-gather", 12, 12 * (layer + 64 * 4)),
+        Collective("reduce-scatter", 13, 12 * layer + (8 * 32 + 4) * 2),
+        Collective("all-reduce", 1, 8 * 32 * 2 + 4),
+        Collective("all-to-all", 1, 8 * 32 * 2),
+        Collective("collective-permute", 1, 8 * 32 * 2),
+    }
+
+
+def test_the_largest_backward_pass_of_cudnn_counts():
+    assert attention_workspace(GPU) == 4 * 2 * 6 * 1408 * (64 + 1)
+    assert attention_workspace(TPU) == 0

@@ -117,7 +117,7 @@ def step_on(config: RunConfig, stage: Stage, where: Target) -> Step:
     check_trainable(config)
     model = config.model
     if model.dtype == "auto":
-        model = replace(model, dtype=where.hardware.dtype)
+        model = replace(model, dtype=where.hardware.dtype)  # type: ignore[arg-type]
     if model.attention == "auto" and isinstance(where, Slice):
         model = replace(model, attention="splash")
     config = replace(config, model=model)
