@@ -71,7 +71,8 @@ def object_server(bucket, monkeypatch):
             name = unquote(self.path.split("?")[0]).removeprefix("/storage/v1/b/bucket/o/")
             asked.append(name)
             content = (bucket / name).read_bytes()
-            first, last = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers["Range"]).groups()
+            # array_record 0.8.3 asks for the beginning of a shard without a range.
+            first, last = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "bytes=0-")).groups()
             start = int(first) if first else max(0, len(content) - int(last))
             part = content[start : int(last) + 1 if first and last else None]
             self.send_response(206)

@@ -11,7 +11,7 @@ import pytest
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data import regular_files
 from videomae_jax.data.check import CheckData, check_data
-from videomae_jax.data.regular_files import why_unread
+from videomae_jax.data.regular_files import passing_failure, why_unread
 from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.data.video.images import read_image
 from videomae_jax.data.video.writing import write_video
@@ -109,3 +109,15 @@ def test_names_are_shown_so_that_no_terminal_obeys_them():
     assert printable(os.fsdecode(b"caf\xe9 \xc3\xbc.mp4")) == r"caf\xe9 ü.mp4"
     assert printable("two\nlines", keep="\n") == "two\nlines"
     assert str(VideoError("a\rb.mp4", "empty", "x")) == r"a\rb.mp4: empty: x"
+
+
+@pytest.mark.parametrize(
+    ("said", "passes"),
+    [
+        ("Retry policy exhausted, with a last message of PerformWork() - CURL error [52]=no data", True),
+        ("UNAVAILABLE: the store is busy", True),
+        ("Invalid chunk header", False),
+    ],
+)
+def test_a_store_that_does_not_answer_is_not_damaged(said, passes):
+    assert bool(passing_failure(RuntimeError(said))) == passes

@@ -7,6 +7,7 @@ whole, so a folder that is named by a number is complete.
 
 import logging
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -171,6 +172,15 @@ def restore(step_folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return ocp.load_checkpointables(path, dict(wanted))
 
 
+def _remove_half_written(folder: Path) -> None:
+    """Remove what a failed save has left, though some of its files may still be written for a moment."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
+
+
 class CheckpointWriter:
     """Saves of one run: one at a time, none dropped, old ones removed once a newer one is complete.
 
@@ -238,7 +248,7 @@ class CheckpointWriter:
         """What to tell of a failed save; its half-written folder is removed to give the space back."""
         path = step_folder(self._workdir, step)
         if self._removes:
-            shutil.rmtree(path.with_name(path.name + _HALF_WRITTEN), ignore_errors=True)
+            _remove_half_written(path.with_name(path.name + _HALF_WRITTEN))
         steps = list_steps(self._workdir)
         kept = f"the checkpoint of step {steps[-1]} is intact" if steps else "there is no earlier checkpoint"
         free = shutil.disk_usage(self._workdir).free / 1e9

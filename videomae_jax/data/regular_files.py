@@ -19,7 +19,7 @@ _PASSING = (
     *(errno.ECONNRESET, errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN),
 )
 # What stores say in their own words.
-_PASSING_WORDS = ("DEADLINE_EXCEEDED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "timed out")
+_PASSING_WORDS = ("DEADLINE_EXCEEDED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "timed out", "CURL error")
 
 
 def passing_failure(error: BaseException | str) -> str:
