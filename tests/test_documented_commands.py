@@ -103,7 +103,7 @@ class World:
             CHECKED[program](arguments)
             return
         assert program == "videomae-jax", f"{block}: {' '.join(words)} cannot be run here: mark the block"
-        _needs(arguments[0])
+        _needs(arguments)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
             try:
@@ -125,9 +125,11 @@ def shortened(arguments: list[str]) -> list[str]:
     return [command, *rest]
 
 
-def _needs(command: str) -> None:
-    for name, module, extra in (("plan", "libtpu", "tpu"), ("convert", "torch", "convert")):
-        if command == name and find_spec(module) is None:
+def _needs(arguments: list[str]) -> None:
+    for_gpus = any(re.match(r"(?!v\d)\w+:", word) for word in arguments)
+    planner = ("plan", "jax_plugins", "gpu-plan") if for_gpus else ("plan", "libtpu", "tpu")
+    for name, module, extra in (planner, ("convert", "torch", "convert")):
+        if arguments[0] == name and find_spec(module) is None:
             pytest.skip(f"{module} is not installed (the extra {extra})")
 
 
