@@ -1,12 +1,13 @@
-"""What every model needs on TPU slices: a table of compiled steps, each of which takes a minute or so.
+"""What every model needs on TPU slices and on GPUs: a table of compiled steps, each of a minute or so.
 
     python benchmarks/plan_table.py compile        (stop it at will; the same command continues)
     python benchmarks/plan_table.py show           (writes the page again, from what is there)
 
 Rows go to docs/plan-table.jsonl, or --out; the page beside them is made of those.
 A row tries settings from the quickest to the most thrifty until one fits, and keeps what the compiler said of
-each; on a large slice it begins with what fits on the small one, so that the two can be compared. Rows made
-with other settings are made again, and with --renew those made of other code.
+each; on a large slice it begins with what fits on the small one, so that the two can be compared. A recipe's
+row begins with the recipe as it is. Rows made with other settings are made again, and with --renew those made
+of other code. `compile --only h100:8 base` makes the rows alone that have all of these words.
 """
 
 import ast
@@ -29,20 +30,46 @@ from videomae_jax.config import (
     LabelledDataConfig,
     MeshConfig,
     PretrainConfig,
+    load_config,
 )
 from videomae_jax.hardware import GIB
 from videomae_jax.plan.compile import compile_elsewhere
 from videomae_jax.plan.program import Compiled, Step, step_on
+from videomae_jax.plan.search import candidates
 from videomae_jax.plan.topology import read_target
 from videomae_jax.versions import version_of
 
-Stage = Literal["pre-training", "fine-tuning", "evaluation"]
+Stage = Literal["pre-training", "fine-tuning", "evaluation", "recipe"]
 SLICES = {
     "v5e": ("v5e:2x4", "v5e:16x16"),
     "v5p": ("v5p:2x2x1", "v5p:4x4x8"),
     "v6e": ("v6e:2x4", "v6e:16x16"),
     "v4": ("v4:2x2x1", "v4:4x4x8"),
 }
+GPUS = ("h100:1", "h100:8", "a100:8", "t4:1")
+RECIPES = {
+    "k400_small_1600e": (),
+    "ssv2_small_2400e": (),
+    "k400_base_1600e": ("k400_base_800e", "ssv2_base_2400e", "ssv2_base_800e"),
+    "ucf101_base_3200e": ("hmdb51_base_4800e",),
+    "k400_large_1600e": (),
+    "k400_huge_1600e": (),
+    "k400_small_150e": ("ssv2_small_40e",),
+    "k400_base_75e": ("ssv2_base_30e",),
+    "k400_base_100e": ("ssv2_base_50e",),
+    "ucf101_base_100e": ("hmdb51_base_100e",),
+    "v2_k400_base_90e": ("v2_k710_base_90e",),
+    "v2_ssv2_base_25e": (),
+    "k400_large_35e": (),
+    "v2_k400_large_35e": ("v2_ssv2_large_20e",),
+    "k400_huge_50e": (),
+    "v2_k400_huge_40e": ("v2_k600_huge_40e", "v2_k710_huge_40e", "v2_ssv2_huge_20e"),
+    "v2_k400_giant_30e": (),
+    "v2_k400_giant_3e": ("v2_k600_giant_3e", "v2_k710_giant_35e", "v2_ssv2_giant_20e"),
+    "v2_ucf101_giant_50e": ("v2_hmdb51_giant_15e",),
+}
+"""Published recipes, and those whose step differs in its classes and the strength of augmentation only."""
+RECIPES_ON = "h100:8"
 CLIPS = (32, 16, 8, 4, 2)
 """Clips a chip, the most first."""
 FIRST = (("giant", "pre-training", "v5e"), ("huge", "pre-training", "v5p"))
@@ -50,7 +77,7 @@ FIRST = (("giant", "pre-training", "v5e"), ("huge", "pre-training", "v5p"))
 
 @dataclass(frozen=True)
 class Row:
-    """One model in one stage on one slice."""
+    """One model in one stage, or one recipe, on one slice or on GPUs."""
 
     size: str
     stage: Stage
@@ -58,14 +85,18 @@ class Row:
 
     def steps(self) -> Iterator[Step]:
         """The settings to try, from the quickest to the most thrifty."""
-        kind = self.topology.split(":")[0]
-        split = 4 if kind in ("v4", "v5p") else 8  # The same on both slices of a kind, to compare them.
+        kind, where = self.topology.split(":")[0], read_target(self.topology)
+        if self.stage == "recipe":
+            yield from candidates(step_on(load_config(self.size), "train", where))
+            return
+        # The same on both slices of a kind, to compare them.
+        split = 4 if kind in ("v4", "v5p") else min(8, where.chips)
         if self.stage == "evaluation":
             ways = [(False, 1)]
         elif self.size in ("huge", "giant"):
             ways = [(True, split)]
         else:
-            ways = [(False, 1), (True, 1), (True, split)]
+            ways = [(False, 1), (True, 1), (True, split)][: 3 if split > 1 else 2]
         for remat, fsdp in ways:
             for clips in CLIPS if remat or self.stage == "evaluation" else CLIPS[:2]:
                 yield self._step(clips, remat, fsdp)
@@ -98,6 +129,8 @@ def all_rows() -> list[Row]:
         for size in SIZES
         for topology in topologies
     ]
+    rows += [Row(recipe, "recipe", RECIPES_ON) for recipe in RECIPES]
+    rows += [Row(size, stage, topology) for topology in GPUS for stage in stages for size in SIZES]
     return sorted(rows, key=lambda row: (row.size, row.stage, row.topology.split(":")[0]) not in FIRST)
 
 
@@ -131,7 +164,9 @@ def settings(step: Step) -> dict[str, Any]:
 def compile_row(row: Row, compile_step: Callable[[Step], Compiled], rows: Rows) -> dict[str, Any]:
     """Try a row's settings until one fits; the last attempt is the row's result."""
     attempts: list[dict[str, Any]] = []
-    small = rows.get(replace(row, topology=SLICES[row.topology.split(":")[0]][0]))
+    kind = row.topology.split(":")[0]
+    small = rows.get(replace(row, topology=SLICES[kind][0])) if kind in SLICES else None
+    compiler = "libtpu" if kind in SLICES else "jax-cuda13-plugin"
     steps = list(row.steps())
     first = 0 if small is None else _tried(steps).index(_said(small["attempts"][-1]))
     for step in steps[first:]:
@@ -151,7 +186,7 @@ def compile_row(row: Row, compile_step: Callable[[Step], Compiled], rows: Rows) 
         "clips_per_second_and_host": step.clips_per_second_and_host,
         "attempts": attempts,
         "code": code_digest(),
-        "versions": {name: version_of(name) for name in ("videomae-jax", "jax", "libtpu")},
+        "versions": {name: version_of(name) for name in ("videomae-jax", "jax", compiler)},
     }
 
 
@@ -248,18 +283,41 @@ def write_page(out: Path) -> None:
 
 
 def page(rows: Rows) -> str:
-    """The rows that are there and current, as a table, and what grows from a small slice to a large one."""
-    order = sorted(all_rows(), key=_place)
-    shown = {row: rows[row] for row in order if row in rows and is_current(row, rows[row])}
+    """The rows that are there and current, as tables, and what grows from a small slice to a large one."""
+    tpus, gpus, recipes = [], [], []
+    for row in sorted(all_rows(), key=_place):
+        recipe, on_tpus = row.stage == "recipe", row.topology.split(":")[0] in SLICES
+        (recipes if recipe else tpus if on_tpus else gpus).append(row)
+    parts = [
+        "# What every model needs on TPU slices and on GPUs",
+        f"{_made(rows, tpus)} See [plan.md](plan.md).",
+        markdown(_shown(rows, tpus)),
+        weak_scaling(_shown(rows, tpus)),
+        "## On GPUs",
+        _made(rows, gpus),
+        markdown(_shown(rows, gpus)),
+        "## Published recipes on eight H100",
+        f"Each at its own batch, as it is and where that does not fit with what does. {_made(rows, recipes)}",
+        recipe_table(_shown(rows, recipes)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _shown(rows: Rows, wanted: list[Row]) -> Rows:
+    return {row: rows[row] for row in wanted if row in rows and is_current(row, rows[row])}
+
+
+def _made(rows: Rows, wanted: list[Row]) -> str:
+    """How many rows there are, and by what they were compiled."""
+    shown = _shown(rows, wanted)
     versions = {json.dumps(values["versions"]) for values in shown.values()}
     codes = {values["code"] for values in shown.values()}
     said = "; ".join(
         ", ".join(f"{name} {version}" for name, version in json.loads(each).items())
         for each in sorted(versions)
     )
-    title = f"# What every model needs on TPU slices\n\n{len(shown)} of {len(order)} rows compiled ({said})"
     mixed = f", by {len(codes)} states of the code" if len(codes) > 1 else ""
-    return f"{title}{mixed}. See [plan.md](plan.md).\n\n{markdown(shown)}\n\n{weak_scaling(shown)}\n"
+    return f"{len(shown)} of {len(wanted)} rows compiled ({said}){mixed}."
 
 
 def markdown(shown: Rows) -> str:
@@ -267,6 +325,44 @@ def markdown(shown: Rows) -> str:
     lines = [f"| {' | '.join(HEADER)} |", "|---" * len(HEADER) + "|"]
     lines += [f"| {' | '.join(_cells(row, values))} |" for row, values in shown.items()]
     return "\n".join(lines)
+
+
+def recipe_table(shown: Rows) -> str:
+    """A table of recipes: what each needs as it is, whether that fits, and with what else it does."""
+    header = ("recipe", "others alike", "clips a GPU", "GiB a GPU as it is", "of", "verdict",
+              "collectives, MiB a GPU and step", "floor, ms a step")  # fmt: skip
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for row, values in shown.items():
+        first, last = values["attempts"][0], values["attempts"][-1]
+        limit = read_target(row.topology).limit_bytes
+        way = f"--mesh.fsdp {last['fsdp']}" * (last["fsdp"] != first["fsdp"])
+        way += " --model.remat" * (last["remat"] != first["remat"])
+        peak = (Compiled.from_json(last["compiled"]).peak or 0) / GIB
+        verdict = "fits" if first["fits"] else "does not fit"
+        if last is not first:
+            verdict += f"; {peak:.1f} GiB with {way.strip()}" + ", nor that" * (not last["fits"])
+        cells = [
+            row.size,
+            ", ".join(RECIPES[row.size]),
+            str(first["clips_per_chip"]),
+            _gib(first),
+            f"{limit / GIB:.1f}",
+            verdict,
+            _sent_in_words(last),
+            f"{1000 * values['floor_seconds']:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _gib(attempt: dict[str, Any]) -> str:
+    return f"{(Compiled.from_json(attempt['compiled']).peak or 0) / GIB:.1f}"
+
+
+def _sent_in_words(attempt: dict[str, Any]) -> str:
+    collectives = Compiled.from_json(attempt["compiled"]).collectives
+    said = [f"{each.kind} {each.bytes / 2**20:.0f}" for each in collectives if each.bytes >= 2**19]
+    return ", ".join(said) or "none"
 
 
 def weak_scaling(shown: Rows) -> str:
@@ -302,19 +398,15 @@ def _same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _place(row: Row) -> tuple[int, ...]:
-    stages = ("pre-training", "fine-tuning", "evaluation")
-    kind = row.topology.split(":")[0]
-    place = SLICES[kind].index(row.topology)
-    return stages.index(row.stage), list(SIZES).index(row.size), list(SLICES).index(kind), place
+    stages = ("pre-training", "fine-tuning", "evaluation", "recipe")
+    sizes = list(RECIPES) if row.stage == "recipe" else list(SIZES)
+    topologies = [*(each for both in SLICES.values() for each in both), *GPUS]
+    return stages.index(row.stage), sizes.index(row.size), topologies.index(row.topology)
 
 
 def _cells(row: Row, values: dict[str, Any]) -> list[str]:
     last = values["attempts"][-1]
-    compiled, limit = Compiled.from_json(last["compiled"]), read_target(row.topology).limit_bytes
-    peak = "does not fit" if not last["fits"] else f"{(compiled.peak or 0) / GIB:.1f}"
-    said = ", ".join(
-        f"{each.kind} {each.bytes / 2**20:.0f}" for each in compiled.collectives if each.bytes >= 2**19
-    )
+    limit, peak = read_target(row.topology).limit_bytes, _gib(last) if last["fits"] else "does not fit"
     evaluated = row.stage == "evaluation"
     return [
         row.size,
@@ -325,7 +417,7 @@ def _cells(row: Row, values: dict[str, Any]) -> list[str]:
         "" if evaluated else str(last["fsdp"]),
         peak,
         f"{limit / GIB:.1f}",
-        said or "none",
+        _sent_in_words(last),
         f"{values['gflop_per_clip']:.1f}",
         f"{1000 * values['floor_seconds']:.1f}",
         f"{values['clips_per_second_and_host']:.0f}",
@@ -333,11 +425,19 @@ def _cells(row: Row, values: dict[str, Any]) -> list[str]:
 
 
 def main(
-    do: Literal["compile", "show"], /, out: Path = Path("docs/plan-table.jsonl"), renew: bool = False
+    do: Literal["compile", "show"],
+    /,
+    out: Path = Path("docs/plan-table.jsonl"),
+    renew: bool = False,
+    only: tuple[str, ...] = (),
 ) -> None:
-    """Make the rows that are missing, and with --renew those that other code made, or only write the page."""
+    """Make the rows that are missing, and with --renew those that other code made, or only write the page.
+
+    With --only WORDS, those rows alone whose model, stage and slice hold all of the words.
+    """
     if do == "compile":
-        compile_rows(all_rows(), out, compile_elsewhere, renew)
+        wanted = [row for row in all_rows() if set(only) <= {row.size, row.stage, row.topology}]
+        compile_rows(wanted, out, compile_elsewhere, renew)
     write_page(out)
 
 

@@ -97,11 +97,11 @@ def test_without_the_compiler_for_gpus(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (
-            "RuntimeError: cuDNN is not detected.",
-            "pip install --no-deps nvidia-cudnn-cu13, or set --model.att",
-        ),
+        ("RuntimeError: cuDNN not found.", "pip install --no-deps nvidia-cudnn-cu13, or set --model.att"),
+        ("RuntimeError: cuDNN is not detected.", "pip install --no-deps nvidia-cudnn-cu13"),
         ("UNIMPLEMENTED: No PTX compilation provider is available", "extra gpu-plan"),
+        ("INTERNAL: libdevice not found at ./libdevice.10.bc", "extra gpu-plan"),
+        ("NotImplementedError: topology not implemented for cuda", "version is not that of jax: pip inst"),
     ],
 )
 def test_a_missing_part_of_it_is_named(monkeypatch, words, said):

@@ -2,10 +2,13 @@
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from plan_cases import LinearCompiler
+
+from videomae_jax.config import load_config
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TABLE = runpy.run_path(str(BENCHMARKS / "plan_table.py"))
@@ -29,7 +32,40 @@ def stopping(after):
 
 
 def test_every_model_stage_and_slice_has_a_row():
-    assert len(ROWS) == len(set(ROWS)) == 5 * 3 * 8
+    rows = [row for row in ROWS if row.stage != "recipe"]
+    assert len(rows) == len(set(rows)) == 5 * 3 * (8 + 4)
+
+
+def test_every_published_recipe_is_there_or_beside_one_of_the_same_step():
+    def what_counts(name):
+        config = load_config(name)
+        kept = replace(config.model, num_labels=0, id2label=(), drop_path=0, head_dropout=0)
+        return type(config), config.batch_size, config.data.num_sample, config.optim.accumulation_steps, kept
+
+    named = [row.size for row in ROWS if row.stage == "recipe"]
+    for name in named:
+        for other in TABLE["RECIPES"][name]:
+            assert what_counts(other) == what_counts(name), other
+    named += [other for others in TABLE["RECIPES"].values() for other in others]
+    configs = BENCHMARKS.parent / "configs"
+    assert sorted(named) == sorted(
+        path.stem for part in ("pretrain", "finetune") for path in (configs / part).glob("*.py")
+    )
+
+
+def test_a_recipe_is_shown_as_it_is_and_with_what_fits(tmp_path):
+    out = tmp_path / "table.jsonl"
+    row = TABLE["Row"]("v2_ucf101_giant_50e", "recipe", "h100:8")
+    TABLE["compile_rows"]([row], out, LinearCompiler(state=10, clip=10))  # 3 videos of 2 samples a GPU.
+    last = TABLE["page"](TABLE["read_rows"](out)).splitlines()[-1]
+    assert "| 6 | 70.0 | 59.3 | does not fit; 25.0 GiB with --model.remat |" in last
+
+
+def test_one_gpu_splits_nothing():
+    for size in ("base", "giant"):
+        steps = list(TABLE["Row"](size, "pre-training", "t4:1").steps())
+        assert {step.config.mesh.fsdp for step in steps} == {1}
+        assert len({TABLE["_said"](TABLE["settings"](step)).__repr__() for step in steps}) == len(steps)
 
 
 def test_it_continues_where_it_was_stopped(tmp_path):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,7 @@ def compile_elsewhere(step: Step) -> Compiled:
         what = f"compiling the {step.kind} step for {step.target.topology}"
         code, said = _run(command, what)
         if not result.exists():
-            if missing := next((what for words, what in _MISSING.items() if words in said), None):
+            if missing := next((what for words, what in _MISSING.items() if re.search(words, said)), None):
                 raise InputError(missing)
             said = "\n".join(said.strip().splitlines()[-15:])
             raise RunError(f"{what} ended with exit code {code}:\n{said}")
@@ -49,11 +50,13 @@ _FOR_GPUS = (
     'pip install "jax[cuda13-local]" nvidia-cuda-nvcc'
 )
 _MISSING = {
-    "No PTX compilation provider": _FOR_GPUS,
-    "cuDNN is not detected": "JAX asks for cuDNN's version before it compiles attention: "
+    "topology not implemented for cuda": "JAX does not take the CUDA plugin that is installed, as where its "
+    'version is not that of jax: pip install "jax[cuda13-local]"',
+    "No PTX compilation provider|libdevice not found": _FOR_GPUS,
+    r"cuDNN (?:is )?not (?:found|detected)": "JAX asks for cuDNN's version before it compiles attention: "
     "pip install --no-deps nvidia-cudnn-cu13, or set --model.attention xla",
 }
-"""What to do about a part of the compiler for GPUs that is missing, by words in what it says then."""
+"""What to do about a part of the compiler for GPUs that is missing, by what it says then."""
 
 
 def _check_compiler(where: Target) -> None:
