@@ -42,8 +42,14 @@ class Hardware:
 
     @property
     def dtype(self) -> str:
-        """The dtype that "auto" stands for."""
-        return "float32" if self.platform == "cpu" else "bfloat16"
+        """The dtype that "auto" stands for: one that matrix units multiply, and float32 on a CPU."""
+        return "float32" if self.platform == "cpu" else self.half_precision
+
+    @property
+    def half_precision(self) -> str:
+        """The dtype of 16 bits to compute in: NVIDIA GPUs before Ampere multiply float16 alone quickly."""
+        before_ampere = self.compute_capability is not None and self.compute_capability < 8
+        return "float16" if before_ampere else "bfloat16"
 
     @property
     def widest_cudnn_head(self) -> int:

@@ -13,13 +13,14 @@ from videomae_jax.errors import InputError
 from videomae_jax.files import write_json
 from videomae_jax.transformers_names import from_json, own_names, to_json
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 AttentionBackend = Literal["auto", "xla", "blockwise", "cudnn", "splash"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 ScoreKind = Literal["softmax", "sigmoid", "value"]
 
 T = TypeVar("T")
 _CHOICES: dict[str, tuple[str | None, ...]] = {
-    "dtype": ("auto", "float32", "bfloat16"),
+    "dtype": get_args(Dtype),
     "attention": get_args(AttentionBackend),
     "problem_type": (None, *get_args(ProblemType)),
 }
@@ -93,13 +94,14 @@ class VideoMAEConfig:
     problem_type: ProblemType | None = None
     """What a classifier's outputs mean: exactly one class, independent labels, or plain numbers. None means
     exactly one class, or a number if there is a single output. Only the first kind can be trained here."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
-    """Compute dtype; "auto" is bfloat16 on GPUs and TPUs and float32 on a CPU. Parameters are float32."""
+    dtype: Dtype = "float32"
+    """Compute dtype; "auto" is bfloat16 on GPUs and TPUs, float16 on GPUs without bfloat16 (T4), float32 on
+    a CPU. Parameters are float32; in float16 the loss is scaled while training."""
     remat: bool = False
     """Recompute each block in the backward pass: less memory, about a third more time."""
     attention: AttentionBackend = "auto"
-    """What computes attention over 512 tokens and more: "auto" is cuDNN on NVIDIA GPUs in bfloat16, splash on
-    TPUs and blockwise on CPUs. Shorter sequences always take plain XLA."""
+    """What computes attention over 512 tokens and more: "auto" is cuDNN where an NVIDIA GPU has it for the
+    dtype, splash on TPUs, else blockwise. Shorter sequences always take plain XLA."""
     drop_path: float = 0.0
     """In training, the chance that a clip skips the last block's branches; rising from 0 at the first."""
     head_dropout: float = 0.0

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import jax
 
 from videomae_jax.errors import RunError
+from videomae_jax.models.compiled_for import hardware
 from videomae_jax.training.resolve import ResolvedRun
 
 
@@ -39,7 +40,7 @@ def ways_to_save_memory(run: ResolvedRun) -> str:
     if not config.model.remat:
         ways.append("recompute with --model.remat")
     if used["dtype"] == "float32":
-        ways.append("compute in --model.dtype bfloat16")
+        ways.append(f"compute in --model.dtype {hardware().half_precision}")
     if config.model.attention == "xla":
         ways.append("take --model.attention auto")
     if config.mesh.fsdp < run.mesh.size:

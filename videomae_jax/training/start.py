@@ -4,27 +4,42 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+
 from videomae_jax.checkpoints import orbax
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.checkpoints.trees import compare_trees, params_digest
 from videomae_jax.errors import InputError
 from videomae_jax.processing import Processing
+from videomae_jax.training.loss_scale import first_loss_scale
 from videomae_jax.training.multihost.hosts import Hosts
 from videomae_jax.training.resolve import ResolvedRun
-from videomae_jax.training.state import TrainState, create_state, split_state
+from videomae_jax.training.sharding import replicated
+from videomae_jax.training.state import TrainState, create_state, joined_state, split_state
 
 log = logging.getLogger(__name__)
 
 
 def restored_state(run: ResolvedRun, step_folder: Path) -> TrainState:
-    """The state of a checkpoint, on the run's mesh; raises InputError when it is that of another step."""
-    trees = orbax.restore(step_folder, split_state(run.state_shape))
+    """The state of a checkpoint, on the run's mesh; raises InputError when it is that of another step.
+
+    A run that continues in float16, and was not in it before, starts with the first scale of the loss.
+    """
+    wanted = split_state(run.state_shape)
+    fresh_scale = "loss_scale" in wanted and not (step_folder / "loss_scale").is_dir()
+    if fresh_scale:
+        del wanted["loss_scale"]
+    trees = orbax.restore(step_folder, wanted)
     if (step := int(trees["training"]["step"])) != int(step_folder.name):
         raise InputError(
             f"{step_folder} holds step {step}: it was copied or renamed. Give it its own name back, or move "
             "it out of its work folder"
         )
-    return replace(run.state_shape, params=trees["params"], ema=trees.get("ema"), **trees["training"])
+    state = joined_state(trees)
+    if fresh_scale:
+        everywhere = jax.jit(first_loss_scale, out_shardings=replicated(run.mesh))
+        state = replace(state, loss_scale=everywhere())
+    return state
 
 
 def _warn_of_other_pixels(source: str) -> None:

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from videomae_jax.config import FinetuneConfig, OptimConfig
+from videomae_jax.models.blocks import compute_dtype
+from videomae_jax.training.loss_scale import LossScale, first_loss_scale
 from videomae_jax.training.objectives.objective import Objective, Params
 from videomae_jax.training.optimizer import adamw_direction
 from videomae_jax.training.sharding import state_shardings
@@ -27,11 +29,14 @@ class TrainState:
     params: Any
     opt_state: Any
     nonfinite: Leaf
-    """Steps skipped because the loss or a gradient was not finite."""
+    """Steps skipped because the loss or a gradient was not finite, but for overflows that a smaller
+    `loss_scale` may avoid."""
     streak: Leaf
     """How many of them came last, in a row."""
     ema: Any = None
     """A running average of the parameters, where the run keeps one."""
+    loss_scale: Any = None
+    """The `LossScale` of a run that computes in float16."""
 
     @property
     def evaluated(self) -> Any:
@@ -39,14 +44,18 @@ class TrainState:
         return self.params if self.ema is None else self.ema
 
 
-_REST = tuple(field.name for field in fields(TrainState) if field.name not in ("params", "ema"))
+_BESIDE = ("params", "ema", "loss_scale")
+"""Trees that are saved by themselves: those that are read alone, or that a run may have or not."""
 
 
-def init_state(optim: OptimConfig, params: Params, keep_ema: bool = False) -> TrainState:
+def init_state(
+    optim: OptimConfig, params: Params, keep_ema: bool = False, scale_loss: bool = False
+) -> TrainState:
     """The state at step 0 of a run that starts from `params`."""
     zero = jnp.zeros((), jnp.int32)
     ema = jax.tree.map(jnp.copy, params) if keep_ema else None
-    return TrainState(zero, params, adamw_direction(optim).init(params), zero, zero, ema)
+    scale = first_loss_scale() if scale_loss else None
+    return TrainState(zero, params, adamw_direction(optim).init(params), zero, zero, ema, scale)
 
 
 def ema_decay(objective: Objective) -> float | None:
@@ -55,8 +64,9 @@ def ema_decay(objective: Objective) -> float | None:
 
 
 def _first_state(objective: Objective, key: jax.Array, params: Params = None) -> TrainState:
-    params = objective.init_params(key) if params is None else params
-    return init_state(objective.config.optim, params, keep_ema=ema_decay(objective) is not None)
+    params, config = objective.init_params(key) if params is None else params, objective.config
+    keep_ema, in_float16 = ema_decay(objective) is not None, compute_dtype(config.model) == jnp.float16
+    return init_state(config.optim, params, keep_ema, scale_loss=in_float16)
 
 
 def state_shapes(objective: Objective) -> TrainState:
@@ -72,5 +82,13 @@ def create_state(objective: Objective, mesh: Mesh, key: jax.Array, params: Param
 
 def split_state(state: TrainState) -> dict[str, Any]:
     """The state as the trees that a checkpoint holds, so that the parameters can be read alone."""
-    trees = {"params": state.params, "training": {name: getattr(state, name) for name in _REST}}
-    return trees if state.ema is None else trees | {"ema": state.ema}
+    names = [field.name for field in fields(TrainState) if field.name not in _BESIDE]
+    trees = {"params": state.params, "training": {name: getattr(state, name) for name in names}}
+    trees |= {} if state.ema is None else {"ema": state.ema}
+    return trees | ({} if state.loss_scale is None else {"loss_scale": vars(state.loss_scale)})
+
+
+def joined_state(trees: dict[str, Any]) -> TrainState:
+    """The inverse of `split_state`."""
+    scale = LossScale(**trees["loss_scale"]) if "loss_scale" in trees else None
+    return TrainState(params=trees["params"], ema=trees.get("ema"), loss_scale=scale, **trees["training"])

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from videomae_jax.config import OptimConfig
 from videomae_jax.models.axes import axis_rules
+from videomae_jax.training.loss_scale import adjusted, divided, multiplied
 from videomae_jax.training.objectives.objective import Arrays, Batch, Metrics, Objective, Params
 from videomae_jax.training.optimizer import Schedule, adamw_direction
 from videomae_jax.training.sharding import RULES, OnMesh, batch_sharding, replicated, state_shardings
@@ -54,14 +55,19 @@ def optimizer_step(
     lr_scales: Params = None,
     ema_decay: float | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """One AdamW step; one whose loss or gradient is not finite changes only the counters.
+    """One AdamW step; one whose loss or gradient is not finite changes only the counters, and the scale of
+    the loss, where there is one.
 
     Args:
       key: from which the loss draws; each part of an accumulated batch gets its own.
       lr_scales: a factor on the learning rate of each parameter, as a tree that broadcasts to `params`.
       ema_decay: how much of `state.ema` stays.
     """
-    loss_value, grads = _accumulated(loss, state.params, batch, key, optim.accumulation_steps)
+    scale = state.loss_scale
+    scaled_loss = loss if scale is None else multiplied(loss, scale)
+    loss_value, grads = _accumulated(scaled_loss, state.params, batch, key, optim.accumulation_steps)
+    if scale is not None:
+        loss_value, grads = divided((loss_value, grads), scale)
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss_value) & jnp.isfinite(norm)
     if optim.clip_grad is not None:
@@ -87,10 +93,15 @@ def optimizer_step(
         cpu=lambda: jax.lax.cond(finite, updated, kept),
         default=lambda: jax.tree.map(partial(jnp.where, finite), updated(), kept()),
     )
-    skipped = jnp.logical_not(finite).astype(jnp.int32)
-    nonfinite, streak = state.nonfinite + skipped, (state.streak + 1) * skipped
-    metrics = {"loss": loss_value, "lr": lr, "grad_norm": norm, "nonfinite": nonfinite, "streak": streak}
-    return TrainState(state.step + 1, params, opt_state, nonfinite, streak, ema), metrics
+    metrics, failed = {"loss": loss_value, "lr": lr, "grad_norm": norm}, ~finite
+    if scale is not None:
+        scale, overflowed = adjusted(scale, loss_value, finite)
+        failed = failed & ~overflowed
+        metrics |= {"loss_scale": scale.value, "overflows": scale.overflows}
+    nonfinite = state.nonfinite + failed.astype(jnp.int32)
+    streak = (state.streak + 1) * failed.astype(jnp.int32)
+    metrics |= {"nonfinite": nonfinite, "streak": streak}
+    return TrainState(state.step + 1, params, opt_state, nonfinite, streak, ema, scale), metrics
 
 
 def _accumulated(

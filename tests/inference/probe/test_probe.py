@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import locked_file
 from videomae_jax.inference.probe import command as probe_command
 from videomae_jax.inference.probe import features as probe_features
+from videomae_jax.inference.probe import training
 from videomae_jax.inference.probe.choice import Method, measure, split_rows
 from videomae_jax.inference.probe.command import Probe, probe, run_probe, table
 from videomae_jax.inference.probe.features import ProbeSet
@@ -52,6 +54,24 @@ def test_classes_that_are_apart_are_all_found(kind):
     assert result.val_accuracy == 1
     assert result.train_accuracy == (None if kind == "knn" else 1)
     assert (result.num_train, result.num_held_out, result.num_val) == (48, 8, 16)
+
+
+@pytest.mark.parametrize(
+    "head", [LinearProbe(CLASSES), AttentiveProbe(CLASSES, 2)], ids=["linear", "attentive"]
+)
+def test_products_are_in_full_float32(head):
+    """GPUs would take TF32, and TPUs bfloat16."""
+    tokens = (3,) * isinstance(head, AttentiveProbe)
+    features, labels = np.ones((2, *tokens, WIDTH), np.float32), np.zeros(2, np.int32)
+    state = training._start(jax.random.key(0), features[:1], probe=head, optimizer="sgd", rates=1)
+    step = partial(training._step, probe=head, optimizer="sgd")
+    for program in (
+        jax.make_jaxpr(step)(state, np.ones(1, np.float32), features, labels),
+        jax.make_jaxpr(partial(training._scores, head))(state["variables"], features),
+    ):
+        assert "HIGHEST" in str(program)
+        assert "precision=None" not in str(program)
+    assert jax.config.jax_default_matmul_precision is None
 
 
 @pytest.mark.parametrize("kind", ["linear", "knn"])

@@ -49,7 +49,11 @@ def train_probes(
     rates: tuple[float, ...],
     recipe: Recipe,
 ) -> Variables:
-    """Train a probe with each learning rate on some rows of features, which may lie on disk."""
+    """Train a probe with each learning rate on some rows of features, which may lie on disk.
+
+    In full float32, as are its scores: GPUs and TPUs round the factors of products to fewer bits unless they
+    are asked not to.
+    """
     steps = recipe.steps(len(rows))
     key, optimizer = jax.random.key(recipe.seed), recipe.optimizer
     state = _start(key, jnp.asarray(features[:1]), probe=probe, optimizer=optimizer, rates=len(rates))
@@ -76,6 +80,7 @@ def probe_scores(
     return np.concatenate(scores, axis=1)
 
 
+@jax.default_matmul_precision("highest")
 @partial(jax.jit, static_argnums=0)
 def _scores(
     probe: Head, variables: Variables, features: Float[Array | np.ndarray, "b ..."]
@@ -104,6 +109,7 @@ def _start(
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (rates, *leaf.shape)), state)
 
 
+@jax.default_matmul_precision("highest")
 @partial(jax.jit, static_argnames=("probe", "optimizer"), donate_argnums=0)
 def _step(
     state: State,

@@ -49,11 +49,9 @@ def chosen_backend(
         return "xla"
     where = hardware()
     if backend == "auto":
-        if where.platform == "cpu":
-            return "blockwise"
         if where.platform == "tpu":
             return "splash"
-        return "xla" if _not_by_cudnn(where, dtype, keys, width) else "cudnn"
+        return "blockwise" if _not_by_cudnn(where, dtype, keys, width) else "cudnn"
     if backend == "splash" and where.platform != "tpu":
         raise InputError(
             f"attention 'splash' is a kernel for TPUs, which {where.kind} is not; set --model.attention auto"

@@ -83,7 +83,7 @@ class Journal:
         self._pace.add(taken.clips, taken.waited)
         every, total = self._run.config.log.every_steps, self._run.total_steps
         if taken.step % every == 0 or taken.step == total or validate:
-            values = {name: metrics[name] for name in ("loss", "lr", "grad_norm", "nonfinite")}
+            values = {name: value for name, value in metrics.items() if name != "streak"}
             # Validation is left out of the time, and must not take with it the step that was waited for.
             pace = self._pace.read(time.perf_counter() if validate else taken.at)
             values |= {**pace, **self._run.utilization(pace["clips_per_second"]), "skipped": self.skipped}
@@ -185,6 +185,11 @@ class Journal:
             scores += _validation_in_words(row)
         if row.get("nonfinite"):
             scores.append(f"{row['nonfinite']} steps were not finite and changed nothing")
+        if row.get("overflows"):
+            scores.append(
+                f"{row['overflows']} steps overflowed float16 and changed nothing but the scale of the loss, "
+                f"now {row['loss_scale']:g}"
+            )
         facts = {
             "result": ", ".join(scores) or "no step was logged",
             "time": f"{time.monotonic() - self._began:.1f} s since step {self._first}",
