@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -76,9 +77,7 @@ class TensorBoard:
     """Scalars for TensorBoard; what an earlier, killed run wrote past `first_step` is hidden."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
+        self._writer = _summary_writer()(str(folder), purge_step=first_step + 1)
 
     def write(self, step: int, values: Mapping[str, float | None]) -> None:
         for name, value in values.items():
@@ -87,3 +86,16 @@ class TensorBoard:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _summary_writer() -> Any:
+    """tensorboardX's writer, which would load PyTorch where it is there: seconds and 700 MB for nothing."""
+    loaded = sys.modules.get("torch")
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        del sys.modules["torch"]
+        if loaded:
+            sys.modules["torch"] = loaded
+    return SummaryWriter
