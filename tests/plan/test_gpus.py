@@ -43,9 +43,10 @@ def test_every_kind_has_a_peak_and_a_description(gpu):
     assert f"device_memory_size: {gpu.memory_bytes} " in " ".join(text.split())
 
 
-def test_auto_is_what_the_gpu_has():
-    model = make_step("h100:8", dtype="auto").config.model
-    assert (model.dtype, model.attention) == ("bfloat16", "auto")  # Attention is chosen where it is traced.
+@pytest.mark.parametrize(("kind", "dtype"), [("t4", "float16"), ("a100", "bfloat16"), ("b200", "bfloat16")])
+def test_auto_is_what_the_gpu_has(kind, dtype):
+    model = make_step(f"{kind}:8", dtype="auto").config.model
+    assert (model.dtype, model.attention) == (dtype, "auto")  # Attention is chosen where it is traced.
 
 
 def test_jax_takes_three_quarters_of_the_memory_unless_told(monkeypatch):

@@ -61,6 +61,13 @@ def test_a_recipe_is_shown_as_it_is_and_with_what_fits(tmp_path):
     assert "| 6 | 70.0 | 59.3 | does not fit; 25.0 GiB with --model.remat |" in last
 
 
+def test_a_recipe_that_recomputes_is_tried_so_first():
+    first, *others = TABLE["Row"]("k400_huge_50e", "recipe", "h100:8").steps()
+    assert first.config.model.remat
+    assert first not in others
+    assert len(others) == 3
+
+
 def test_one_gpu_splits_nothing():
     for size in ("base", "giant"):
         steps = list(TABLE["Row"](size, "pre-training", "t4:1").steps())

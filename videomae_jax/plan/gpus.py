@@ -39,11 +39,9 @@ class Gpu:
 
     @property
     def workspace_factor(self) -> int:
-        """What cuDNN's attention needs to go backward, over 4 bytes for each query and value and one more.
-
-        1 was seen on Hopper and 2 on Ampere; all but Hopper are taken to be like Ampere.
-        """
-        return 1 if self.capability[0] == 9 else 2
+        """What cuDNN 9.28's attention asks for to go backward, over 4 bytes for each query and value and one
+        more: 1 of H100 and B200; for A100 and L4, 1.98 to 1.99 of it, which is taken for 2."""
+        return 1 if self.capability[0] >= 9 else 2
 
     def description(self) -> str:
         """The `target_config` of JAX's topologies."""
