@@ -6,20 +6,18 @@ SIGTERM, 130 for Ctrl-C). Modules are imported only by the command that needs th
 
 import importlib.util
 import io
-import logging
 import os
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from videomae_jax.config import FinetuneConfig, HostSettings, PretrainConfig, RunConfig, load_config
-from videomae_jax.errors import InputError, RunError, no_devices, printable
+from videomae_jax.errors import InputError, RunError, logged_on_stderr, no_devices, printable
 from videomae_jax.files import check_paths
 from videomae_jax.model_config import SIZES, are_numbers
 from videomae_jax.recipes import recipe_files
@@ -88,27 +86,6 @@ def _train_here(config: RunConfig, workdir: Path, dry_run: bool, profile_steps: 
     from videomae_jax.inference.evaluation.final_test import final_test
 
     return final_test(config, workdir)
-
-
-def _evaluate(arguments: Arguments) -> int:
-    """Measure a classifier as one of the hosts."""
-    import tyro
-
-    from videomae_jax.inference.evaluation.command import Evaluate, evaluate
-    from videomae_jax.training.compilation import keep_compiled_programs
-    from videomae_jax.training.multihost.hosts import connected
-
-    @dataclass(frozen=True)
-    class EvaluateOnHosts:
-        settings: Annotated[Evaluate, tyro.conf.arg(name="", prefix_name=False)]
-        hosts: Annotated[HostSettings, tyro.conf.arg(name="", prefix_name=False)] = field(
-            default_factory=HostSettings
-        )
-
-    chosen = _parse(EvaluateOnHosts, "evaluate", arguments, Evaluate.__doc__)
-    with connected(**asdict(chosen.hosts)):
-        keep_compiled_programs()
-        return evaluate(chosen.settings)
 
 
 def _show_batch(arguments: Arguments) -> int:
@@ -216,15 +193,40 @@ def _load_config(name: str, kind: Any, command: str) -> RunConfig:
     return config
 
 
-def _command(module: str, settings: str, function: str) -> Callable[[Arguments], int]:
+def _command(
+    module: str, settings: str, function: str, several_hosts: bool = False
+) -> Callable[[Arguments], int]:
     """A command whose settings are a dataclass and whose work is a function of it, giving the exit code."""
 
     def run(arguments: Arguments) -> int:
         found = import_module(module)
         name = next(name for name, (_, command) in COMMANDS.items() if command is run)
-        return getattr(found, function)(_parse(getattr(found, settings), name, arguments))
+        kind, work = getattr(found, settings), getattr(found, function)
+        return (
+            _on_hosts(kind, name, arguments, work) if several_hosts else work(_parse(kind, name, arguments))
+        )
 
     return run
+
+
+def _on_hosts(kind: type[Any], name: str, arguments: Arguments, work: Callable[[Any], int]) -> int:
+    """Do the work of a command as one of the hosts."""
+    import tyro
+
+    from videomae_jax.training.compilation import keep_compiled_programs
+    from videomae_jax.training.multihost.hosts import connected
+
+    @dataclass(frozen=True)
+    class OnHosts:
+        settings: Annotated[kind, tyro.conf.arg(name="", prefix_name=False)]  # type: ignore[valid-type]
+        hosts: Annotated[HostSettings, tyro.conf.arg(name="", prefix_name=False)] = field(
+            default_factory=HostSettings
+        )
+
+    chosen = _parse(OnHosts, name, arguments, kind.__doc__)
+    with connected(**asdict(chosen.hosts)):
+        keep_compiled_programs()
+        return work(chosen.settings)
 
 
 COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
@@ -240,14 +242,22 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
         "say which videos of a list or folder are good, short, odd or bad",
         _command("videomae_jax.data.check", "CheckData", "check_data"),
     ),
-    "evaluate": ("measure the accuracy of a classifier over several views of each video", _evaluate),
+    "evaluate": (
+        "measure the accuracy of a classifier over several views of each video",
+        _command("videomae_jax.inference.evaluation.command", "Evaluate", "evaluate", several_hosts=True),
+    ),
     "classify": (
         "name what a classifier sees in videos",
         _command("videomae_jax.inference.classify", "Classify", "classify"),
     ),
     "features": (
         "turn videos, or windows of a long one, into vectors",
-        _command("videomae_jax.inference.features.command", "ExtractFeatures", "extract_features"),
+        _command(
+            "videomae_jax.inference.features.command",
+            "ExtractFeatures",
+            "extract_features",
+            several_hosts=True,
+        ),
     ),
     "probe": (
         "measure what frozen features are worth: linear, attentive or nearest neighbours",
@@ -307,28 +317,12 @@ def _dispatch(arguments: Arguments) -> int:
     return COMMANDS[arguments[0]][1](arguments[1:])
 
 
-@contextmanager
-def _log_on_stderr() -> Iterator[None]:
-    """What the package logs, such as weights that it draws anew, is a line like any other of a command."""
-    log, handler = logging.getLogger("videomae_jax"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("videomae-jax: %(message)s"))
-    log.addHandler(handler)
-    log.propagate, level = False, log.level
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        log.propagate = True
-        log.removeHandler(handler)
-
-
 def main(arguments: Arguments | None = None) -> int:
     """Run one command and return its exit code; what a user can fix is said in one paragraph on stderr."""
     try:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # File names need not be text.
-        with _log_on_stderr():
+        with logged_on_stderr():
             return _dispatch(sys.argv[1:] if arguments is None else arguments)
     except InputError as error:
         code, failure = 2, str(error)

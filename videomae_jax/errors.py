@@ -1,7 +1,10 @@
 """The two kinds of failure that a user can fix, and how they are shown; all else keeps its stack trace."""
 
+import logging
 import os
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -40,3 +43,19 @@ def printable(text: str, keep: str = "") -> str:
 def in_utf8(text: str) -> str:
     """The text with an escape for each byte of a file name that is none."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def logged_on_stderr() -> Iterator[None]:
+    """What the package logs, such as weights that it draws anew, is a line like any other of a command."""
+    log, handler = logging.getLogger("videomae_jax"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("videomae-jax: %(message)s"))
+    log.addHandler(handler)
+    log.propagate, level = False, log.level
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.propagate = True
+        log.removeHandler(handler)

@@ -157,6 +157,11 @@ def _locked(lock: Path, target: Path, option: str, wait: bool = False) -> Iterat
         held.release()
 
 
+def parts_folder(target: Path) -> Path:
+    """The folder for what is finished of a target that is made in parts."""
+    return target.with_name(f".{_short_name(target)}.parts")
+
+
 def _remove_left_over(target: Path) -> None:
     """Remove what a killed process left half-written; nobody else writes it while the lock is held."""
     for path in target.parent.glob(f"{_PARTIAL}*"):

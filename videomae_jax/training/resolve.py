@@ -1,7 +1,6 @@
 """Settings to a run: everything that is decided before its first step, read and checked."""
 
 import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from videomae_jax.model_config import are_numbers
 from videomae_jax.models.blocks import arithmetic, check_arithmetic
 from videomae_jax.models.flops import flops_per_clip
 from videomae_jax.models.masking import Mask, sample_mask
-from videomae_jax.training.multihost.hosts import Fact
+from videomae_jax.training.multihost.facts import Fact, classes_fact, setting_fact, videos_fact
 from videomae_jax.training.objectives.finetuning import Finetuning
 from videomae_jax.training.objectives.objective import Objective
 from videomae_jax.training.objectives.pretraining import Pretraining
@@ -120,14 +119,16 @@ class ResolvedRun:
     @property
     def facts_of_all_hosts(self) -> dict[str, Fact]:
         """What each host must have like the others, wherever it has it."""
-        facts = {f"videos to {use}": (self._digests[use], str(len(videos))) for use, videos in self._uses}
+        labelled = isinstance(self.config, FinetuneConfig)
+        facts = {
+            f"videos to {use}": videos_fact(videos, self._digests[use], labelled=labelled)
+            for use, videos in self._uses
+        }
         if self.classes:
-            facts["classes"] = (json.dumps(self.classes.names), str(len(self.classes.names)))
+            facts["classes"] = classes_fact(self.classes.names)
         settings = flatten(describe(self.config))
         return facts | {
-            name: (json.dumps(value), str(value))
-            for name, value in settings.items()
-            if name not in _OWN_OF_EACH_HOST
+            name: setting_fact(value) for name, value in settings.items() if name not in _OWN_OF_EACH_HOST
         }
 
     @property

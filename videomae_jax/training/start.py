@@ -12,6 +12,7 @@ from videomae_jax.checkpoints.trees import compare_trees, params_digest
 from videomae_jax.errors import InputError
 from videomae_jax.processing import Processing
 from videomae_jax.training.loss_scale import first_loss_scale
+from videomae_jax.training.multihost.facts import weights_fact
 from videomae_jax.training.multihost.hosts import Hosts
 from videomae_jax.training.resolve import ResolvedRun
 from videomae_jax.training.sharding import replicated
@@ -64,8 +65,7 @@ def initial_state(run: ResolvedRun) -> tuple[TrainState, dict[str, str]]:
     if source is not None:
         params, facts = run.objective.start_params(source, key)
         if (hosts := Hosts()).count > 1:
-            digest = params_digest(params)
-            hosts.compare({"weights of --init-from": (digest, digest[:12])})
+            hosts.compare({"weights of --init-from": weights_fact(params_digest(params))})
         _warn_of_other_pixels(source)
         compare_trees(f"init_from={source}", params, run.state_shape.params)
     return create_state(run.objective, run.mesh, key, params), facts

@@ -73,7 +73,9 @@ def test_processes_with_other_lists_are_refused(seven, tmp_path):
         for process in started:
             process.kill()
     assert [process.returncode for process in started] == [2, 2], ended
-    said = "host 1 does not have the same as host 0: videos (7 on host 0, 6 on host 1). Give all hosts"
+    said = (
+        "host 1 does not have the same as host 0: videos (7 on host 0, 6 on host 1), the first that differs "
+    )
     assert all(said in each for each in ended), ended
     assert not (tmp_path / "out").exists()
 

@@ -21,6 +21,7 @@ from videomae_jax.data.loading.filling import ClipBatch
 from videomae_jax.data.loading.order import Failure, steps_per_epoch
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.training.multihost.facts import classes_fact, setting_fact, videos_fact
 from videomae_jax.training.multihost.hosts import HEARTBEAT_TIMEOUT_SECONDS, HostLost, Hosts, connected, say
 from videomae_jax.training.multihost.lockstep import Lockstep
 from videomae_jax.training.multihost.signals import StopRequest
@@ -95,15 +96,18 @@ def test_what_fails_on_one_host_fails_on_all():
 
 def test_what_differs_between_hosts_is_named_on_all():
     def work(hosts: Hosts) -> None:
-        hosts.compare({"videos": ("a", "8"), "classes": ("run walk", "2")})
-        videos = ("a", "8") if hosts.index < 2 else ("b", "7")
-        classes = ("walk run", "2") if hosts.index == 3 else ("run walk", "2")
-        hosts.compare({"videos": videos, "classes": classes})
+        names = ("walk", "run") if hosts.index == 3 else ("run", "walk")
+        videos = tuple(VideoRecord(f"/{hosts.index}/{n}.mp4", f"{n}.mp4", n) for n in range(8))
+        hosts.compare({"videos": videos_fact(videos), "seed": setting_fact(0)})
+        videos = videos if hosts.index < 2 else videos[:5] + videos[6:]
+        hosts.compare({"videos": videos_fact(videos), "classes": classes_fact(names)})
 
     found, _ = on_hosts(4, work)
     assert [str(each) for each in found] == [
-        "hosts 2 and 3 do not have the same as host 0: videos (8 on host 0, 7 on host 2); classes (2 on host "
-        "0, as many, but others or in another order on host 3). Give all hosts the same lists or folders, "
+        "hosts 2 and 3 do not have the same as host 0: videos (8 on host 0, 7 on host 2), the first that "
+        "differs being number 6: '5.mp4' with the label 5 on host 0, '6.mp4' with the label 6 on host 2; "
+        "classes (2 on host 0, as many, but others or in another order on host 3), the first that differs "
+        "being number 1: 'run' on host 0, 'walk' on host 3. Give all hosts the same lists or folders, "
         "classes, weights and settings"
     ] * 4
     assert {type(each) for each in found} == {InputError}

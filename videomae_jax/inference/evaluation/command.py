@@ -15,7 +15,7 @@ from videomae_jax.checkpoints.orbax import find_evaluated_folder, read_descripti
 from videomae_jax.checkpoints.trees import params_digest
 from videomae_jax.data.labels import Labelled, read_videos_of_model
 from videomae_jax.data.overlap import describe_overlap
-from videomae_jax.data.records import VideoRecord, list_digest
+from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos, split_weights
 from videomae_jax.data.video.decoder import MAX_PIXELS
@@ -26,6 +26,7 @@ from videomae_jax.inference.evaluation.files import FILES, describe_evaluation, 
 from videomae_jax.inference.predictor import Predictor
 from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views
 from videomae_jax.models.ranking import TOP
+from videomae_jax.training.multihost.facts import classes_fact, setting_fact, videos_fact, weights_fact
 from videomae_jax.training.multihost.hosts import Hosts
 
 log = logging.getLogger(__name__)
@@ -126,13 +127,12 @@ def _read_videos(args: Evaluate, predictor: Predictor, hosts: Hosts, settings: M
         lambda: read_videos_of_model(args.lists, predictor.config, args.root, args.classes)
     )
     if hosts.count > 1:
-        weights, labels = params_digest(predictor.params), [video.label for video in videos]
         facts = {
-            "videos": (f"{list_digest(videos)} {labels}", str(len(videos))),
-            "classes": (repr(classes.names), str(len(classes.names))),
-            "weights": (weights, weights[:12]),
+            "videos": videos_fact(videos),
+            "classes": classes_fact(classes.names),
+            "weights": weights_fact(params_digest(predictor.params)),
         }
-        hosts.compare(facts | {name: (str(value), str(value)) for name, value in settings.items()})
+        hosts.compare(facts | {name: setting_fact(value) for name, value in settings.items()})
     return Labelled(videos, classes)
 
 

@@ -1,6 +1,6 @@
-"""A checkpoint of any kind made ready to turn uint8 clips into features, on all devices."""
+"""A checkpoint of any kind made ready to turn uint8 clips into features, on all devices of this host."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
@@ -54,7 +54,7 @@ class ClipEncoder:
         check_rgb("extracting features", model.config)
         model, params, self.what = _cut(model, params, layer, tokens)
         self.config, self.normalization = model.config, normalization
-        mesh = make_mesh()
+        mesh = make_mesh(devices=jax.local_devices())
         self._sharding = batch_sharding(mesh)
         self.batch_size = -(-batch_size // mesh.size) * mesh.size
         self.params = jax.device_put(params, replicated(mesh))
@@ -91,9 +91,13 @@ class ClipEncoder:
         Raises RunError when they are not finite, or memory runs out.
         """
         clips = iter(clips)
+        return self.encode_batches(iter(lambda: list(islice(clips, self.batch_size)), []))
+
+    def encode_batches(self, batches: Iterable[Sequence[Clip]]) -> Iterator[Float32[np.ndarray, "b ..."]]:
+        """The same of batches of at most `batch_size` clips."""
         waiting: tuple[jax.Array, int] | None = None
         with out_of_memory_explained(smaller_batches):
-            while part := list(islice(clips, self.batch_size)):
+            for part in batches:
                 filled = np.zeros((self.batch_size, *part[0].shape), np.uint8)
                 filled[: len(part)] = part
                 started = self._encode(self.params, jax.device_put(filled, self._sharding)), len(part)

@@ -1,27 +1,32 @@
 """The command `videomae-jax features`: videos and a checkpoint in, files of features out."""
 
-import sys
+import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
+from jaxtyping import Float32
 from tqdm import tqdm
 
-from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
 from videomae_jax.data.video import VideoError
-from videomae_jax.errors import InputError, RunError
+from videomae_jax.errors import InputError
+from videomae_jax.files import locked_file, parts_folder, remove, write_json
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
-from videomae_jax.inference.features.files import FORMS, FeatureWriter, read_features
+from videomae_jax.inference.features.files import FORMS, FeatureWriter, open_features, read_features
+from videomae_jax.inference.features.parts import FeatureParts, fingerprint, say_failure
 from videomae_jax.inference.features.video_encoder import VideoEncoder
-from videomae_jax.inference.features.windows import Fit
+from videomae_jax.inference.features.windows import Fit, Windows
 from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views
+from videomae_jax.training.multihost.facts import setting_fact, videos_fact
+from videomae_jax.training.multihost.hosts import Hosts
 
 _TAD_STRIDE = 4
 
@@ -29,7 +34,7 @@ _TAD_STRIDE = 4
 @dataclass(frozen=True)
 class ExtractFeatures:
     """Write the features of videos: one vector for each, all in a file, or one for each window of a video, in
-    a file for each. Finished files are kept as they are."""
+    a file for each. Finished files are kept as they are, and what was stopped is continued."""
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Video files, folders of videos, or list files."""
@@ -59,7 +64,7 @@ class ExtractFeatures:
     form: Literal["npz", "npy", "safetensors"] = "npz"
     """Format of the files in a folder."""
     batch_size: int = 8
-    """Clips encoded at a time, over all devices."""
+    """Clips encoded at a time, over all devices of a host."""
     num_workers: int = 4
     """Decoding processes; windows are decoded in the main one."""
     root: str | None = None
@@ -71,9 +76,10 @@ class ExtractFeatures:
 
 
 def extract_features(args: ExtractFeatures) -> int:
-    """Extract, and say what was written; 1 when a video could not be read, as stderr then says, else 0."""
-    args = _settled(args)
-    videos = read_videos(args.videos, args.root, split=None)
+    """Extract, on all hosts together, and say what was written; 1 when a video could not be read, as stderr
+    then says, else 0."""
+    args, hosts = _settled(args), Hosts()
+    videos = hosts.agree(lambda: read_videos(args.videos, args.root, split=None))
     files = _window_files(args, videos) if args.stride is not None else []
     data, views = choose_views(
         args.checkpoint,
@@ -91,9 +97,18 @@ def extract_features(args: ExtractFeatures) -> int:
         batch_size=args.batch_size,
     )
     encoder = VideoEncoder(clips, data, views.num_segments, args.num_workers)
-    print(f"features: {clips.what}; {' x '.join(map(str, clips.row))} values each")
-    failed = _windows(args, encoder, videos, files) if files else _list(args, encoder, videos)
-    return int(failed > 0)
+    about = encoder.encoder.about()
+    about |= (
+        _window_settings(args, encoder) if files else encoder.sampling() | {"videos": list_digest(videos)}
+    )
+    hosts.compare(
+        {"videos": videos_fact(videos)} | {name: setting_fact(each) for name, each in about.items()}
+    )
+    if hosts.first:
+        print(f"features: {clips.what}; {' x '.join(map(str, clips.row))} values each")
+    if files:
+        return int(_windows(args, encoder, dict(zip(files, videos, strict=True)), about, hosts) > 0)
+    return int(_list(args, encoder, videos, about, hosts) > 0)
 
 
 def _settled(args: ExtractFeatures) -> ExtractFeatures:
@@ -127,45 +142,81 @@ def _finished(path: Path, about: dict[str, Any], overwrite: bool) -> dict[str, A
         there = read_features(path).about
     except InputError as error:
         raise InputError(f"{error}; do it again with --overwrite") from error
+    _check_same(path, there, about)
+    return there
+
+
+def _check_same(path: Path, there: dict[str, Any], about: dict[str, Any]) -> None:
+    """Raise InputError where what is there was made with other settings."""
     for name, value in about.items():
         if name != "version" and there.get(name) != value:
             raise InputError(
                 f"{path} was made otherwise ({name} {there.get(name)!r}, now {value!r}): choose another "
                 "--out, or replace it with --overwrite"
             )
-    return there
 
 
-def _list(args: ExtractFeatures, encoder: VideoEncoder, videos: Sequence[VideoRecord]) -> int:
+def _list(
+    args: ExtractFeatures,
+    encoder: VideoEncoder,
+    videos: Sequence[VideoRecord],
+    about: dict[str, Any],
+    hosts: Hosts,
+) -> int:
     """One row for each video, in one file; returns how many could not be read."""
-    about = encoder.encoder.about() | encoder.sampling() | {"videos": list_digest(videos)}
-    if there := _finished(args.out, about, args.overwrite):
-        print(f"{args.out} is finished already; --overwrite does it again")
-        for error in there["failures"]:
-            _complain(error)
-        return len(there["failures"])
+    folder = parts_folder(args.out)
+    with ExitStack() as held:
+        # Before any looks, and held by the host that writes the file.
+        hosts.agree(lambda: held.enter_context(locked_file(args.out, "--out")) if hosts.first else None)
+        there = hosts.agree(lambda: _finished(args.out, about, args.overwrite))
+        if there is None:
+            parts = FeatureParts(folder, videos, encoder, _mean, "--out")
+            hosts.agree(lambda: _begin(parts, about, args.overwrite) if hosts.first else None)
+            parts.make(hosts)
+            hosts.agree(lambda: _put_together(args, parts, about) if hosts.first else None)
+            there = open_features(args.out).about
+        elif hosts.first:
+            print(f"{args.out} is finished already; --overwrite does it again")
+            for error in there["failures"]:
+                say_failure(error)
+        if hosts.first:
+            remove(folder)
+    return len(there["failures"])
+
+
+def _mean(clips: Float32[np.ndarray, "s ..."]) -> Float32[np.ndarray, "..."]:
+    return clips.mean(axis=0)
+
+
+def _begin(parts: FeatureParts, about: dict[str, Any], overwrite: bool) -> None:
+    """Write down what is made here; raises InputError where what was begun here is something else."""
+    file, what = parts.folder / "about.json", about | {"files": fingerprint(parts.videos)}
+    if file.exists():
+        begun = json.loads(file.read_text("utf-8"))
+        if not overwrite:
+            _check_same(parts.folder, begun, what)
+        elif begun != what:
+            remove(parts.folder)
+    write_json(file, what)
+
+
+def _put_together(args: ExtractFeatures, parts: FeatureParts, about: dict[str, Any]) -> None:
     kept, seconds, failures = [], [], []
-    with FeatureWriter(args.out) as writer, tqdm(total=len(videos), unit="video") as bar:
-        for found in encoder.each(videos):
-            bar.update()
-            if isinstance(found, Failure):
-                failures.append(found.error)
-                bar.write(f"videomae-jax: {found.error}", file=sys.stderr)
-                continue
-            writer.append(found.clips.mean(axis=0, keepdims=True))
-            kept.append(videos[found.record_id])
-            seconds.append(found.seconds)
-        if not kept:
-            raise RunError(f"none of the {len(videos)} videos could be read, the first being {failures[0]}")
+    with FeatureWriter(args.out) as writer:
+        for part in parts.read():
+            failures += part.about["failures"]
+            if len(part.features):
+                writer.append(part.features)
+                kept += [parts.videos[position] for position in part.columns["videos"].tolist()]
+                seconds.append(part.columns["seconds"])
         labels = np.array([-1 if video.label is None else video.label for video in kept], np.int64)
-        columns = {"labels": labels, "seconds": np.stack(seconds)}
+        columns = {"labels": labels, "seconds": np.concatenate(seconds)}
         writer.finish(
             [video.name for video in kept],
             columns,
             about | {"checkpoint": args.checkpoint, "failures": failures},
         )
     print(f"wrote {args.out}: {len(kept)} videos")
-    return len(failures)
 
 
 def _window_files(args: ExtractFeatures, videos: Sequence[VideoRecord]) -> list[Path]:
@@ -188,22 +239,34 @@ def _window_files(args: ExtractFeatures, videos: Sequence[VideoRecord]) -> list[
     return list(files)
 
 
-def _windows(
-    args: ExtractFeatures, encoder: VideoEncoder, videos: Sequence[VideoRecord], files: list[Path]
-) -> int:
-    """A file for each video; returns how many could not be read."""
+def _window_settings(args: ExtractFeatures, encoder: VideoEncoder) -> dict[str, Any]:
+    """What decides the windows of a video, for JSON."""
+    windows, fit = _choose_windows(args, encoder)
+    return {"windows": asdict(windows), "fit": fit} | encoder.decoding()
+
+
+def _choose_windows(args: ExtractFeatures, encoder: VideoEncoder) -> tuple[Windows, Fit]:
     assert args.stride is not None
     chunk = encoder.encoder.config.num_frames if args.layout else args.chunk
-    windows = encoder.make_windows(args.stride, chunk)
-    fit: Fit = "squash" if args.layout else "centre"
-    about = encoder.encoder.about() | {"windows": asdict(windows), "fit": fit} | encoder.decoding()
-    failed = finished = 0
-    for video, file in zip(videos, files, strict=True):
-        if _finished(file, about, args.overwrite):
-            finished += 1
-            continue
+    return encoder.make_windows(args.stride, chunk), "squash" if args.layout else "centre"
+
+
+def _windows(
+    args: ExtractFeatures,
+    encoder: VideoEncoder,
+    videos: dict[Path, VideoRecord],
+    about: dict[str, Any],
+    hosts: Hosts,
+) -> int:
+    """A file for each video, made by the hosts in turn; returns how many could not be read."""
+    windows, fit = _choose_windows(args, encoder)
+    mine = list(videos)[hosts.index :: hosts.count]
+    missing = hosts.agree(lambda: [file for file in mine if not _finished(file, about, args.overwrite)])
+    failed = 0
+    for file in missing:
+        video = videos[file]
         try:
-            with FeatureWriter(file) as writer:
+            with locked_file(file, "--out"), FeatureWriter(file) as writer:
                 seconds = []
                 for part in _with_progress(encoder.each_window(video, windows, fit), video.name):
                     writer.append(part.features)
@@ -212,11 +275,12 @@ def _windows(
                 writer.finish((), {"seconds": np.concatenate(seconds)}, about | told)
         except VideoError as error:
             failed += 1
-            _complain(str(error))
-    written = len(videos) - failed - finished
-    print(
-        f"wrote {written} files to {args.out}" + (f"; {finished} were finished already" if finished else "")
-    )
+            say_failure(str(error))
+    failed, made = (sum(counts) for counts in zip(*hosts.share([failed, len(missing)]), strict=True))
+    if hosts.first:
+        written, finished = made - failed, len(videos) - made
+        before = f"; {finished} were finished already"
+        print(f"wrote {written} files to {args.out}" + before * (finished > 0))
     return failed
 
 
@@ -231,7 +295,3 @@ def _with_progress(parts: Iterator[Any], name: str) -> Iterator[Any]:
             bar.set_postfix_str(f"{windows / (time.monotonic() - began):.1f} windows/s", refresh=False)
             bar.update(part.seconds[-1, 1] - bar.n)
             yield part
-
-
-def _complain(error: str) -> None:
-    print(f"videomae-jax: {error}", file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from videomae_jax.checkpoints.hugging_face import write_safetensors
 from videomae_jax.errors import InputError
-from videomae_jax.files import beside, flush, locked_file
+from videomae_jax.files import beside, flush
 
 FORMS = (".npz", ".npy", ".safetensors")
 
@@ -44,18 +44,16 @@ class FeatureWriter:
     """Takes rows of features, keeps them on disk, and makes a file of them when all are there.
 
     A context manager: what is half-written is removed at its end, and until `finish` nothing is under the
-    file's own name. Raises InputError where another process is writing the same file.
+    file's own name. Whoever writes holds the file's lock.
     """
 
-    def __init__(self, path: Path, option: str = "--out") -> None:
-        """`option` is what the user names the place by."""
-        self._path, self._option = path, option
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._shape: tuple[int, ...] | None = None
         self._digest = hashlib.sha256()
 
     def __enter__(self) -> "FeatureWriter":
         with ExitStack() as held:
-            held.enter_context(locked_file(self._path, self._option))
             self._folder = held.enter_context(beside(self._path))
             self._folder.mkdir()
             self._rows: IO[bytes] = held.enter_context((self._folder / "rows").open("wb"))
@@ -83,7 +81,10 @@ class FeatureWriter:
         described = json.dumps({**about, "sha256": self._digest.hexdigest()})
         write = {".npz": self._npz, ".npy": self._npy, ".safetensors": self._safetensors}[self._path.suffix]
         # Read from the disk as they are written, however many there are.
-        features = np.memmap(self._folder / "rows", np.float32, "r", shape=self._shape)
+        rows, empty = self._folder / "rows", not all(self._shape)
+        features = (
+            np.zeros(self._shape, np.float32) if empty else np.memmap(rows, np.float32, "r", 0, self._shape)
+        )
         write(features, columns, list(names), described)
         flush(self._partial)
         self._partial.replace(self._path)
@@ -109,7 +110,7 @@ class FeatureWriter:
 
 def read_features(path: Path) -> FeatureFile:
     """Read a file written here; raises InputError if it is not one, or its features were changed."""
-    found = _read(path)
+    found = open_features(path)
     digest = hashlib.sha256()
     for row in found.features:
         digest.update(np.ascontiguousarray(row).data)
@@ -120,7 +121,8 @@ def read_features(path: Path) -> FeatureFile:
     return found
 
 
-def _read(path: Path) -> FeatureFile:
+def open_features(path: Path) -> FeatureFile:
+    """As `read_features`, for a file whose features are known to be those that were written."""
     with _understood(path):
         if path.suffix == ".npy":
             described = json.loads(path.with_suffix(".json").read_text())

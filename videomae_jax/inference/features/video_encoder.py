@@ -4,9 +4,11 @@
 """
 
 import os
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +58,7 @@ class VideoEncoder:
         """`data` says which frames a clip takes, by its `sampling` and `sampling_rate`."""
         self.encoder, self.data = encoder, data
         self._read = TestViews(encoder.config, data, ViewsConfig(num_segments, 1), times=True)
-        self._num_workers = num_workers
+        self.num_segments, self._num_workers = num_segments, num_workers
 
     @classmethod
     def from_pretrained(
@@ -126,7 +128,7 @@ class VideoEncoder:
         """Which clips are taken of a video, for JSON."""
         settings = {name: getattr(self.data, name) for name in ("sampling", "sampling_rate")}
         # Features of frames that were scaled in another way are others.
-        settings |= {"num_segments": self._read.views.num_segments, "scaling": "bilinear samples"}
+        settings |= {"num_segments": self.num_segments, "scaling": "bilinear samples"}
         return settings | self.decoding()
 
     def decoding(self) -> dict[str, str]:
@@ -142,37 +144,49 @@ class VideoEncoder:
             raise InputError(f"--chunk {chunk} is less than the {frames} frames that the model takes")
         return Windows(frames, chunk, stride)
 
-    def each(self, videos: Iterable[VideoLike]) -> Iterator[VideoFeatures | Failure]:
-        """The features of each video's clips, or why it could not be read, as they come."""
-        records = as_records(videos)
-        per_video = self._read.views.num_segments
-        read: list[tuple[int, np.ndarray]] = []
-        failures: list[Failure] = []
+    def each(
+        self, videos: Iterable[VideoLike], start_anew_after: int | None = None
+    ) -> Generator[VideoFeatures | Failure, None, None]:
+        """The features of each video's clips, or why it could not be read, as they come.
 
-        def clips() -> Generator[UInt8[np.ndarray, "T S S 3"], None, None]:
-            slots = max(1, self.encoder.batch_size // per_video)
-            batches = each_video(records, self._read, batch_size=slots, num_workers=self._num_workers)
-            with closing(batches):
-                for batch in batches:
-                    failures.extend(batch.failures)
+        After every `start_anew_after` videos a new batch begins on the devices, so that features depend on
+        nothing before; the results of these videos come before those of any later one.
+        """
+        records = as_records(videos)
+        size, per_video = self.encoder.batch_size, self.num_segments
+        most, whole = max(1, size // per_video), start_anew_after or len(records)
+        slots = most if start_anew_after is None else max(n for n in range(1, most + 1) if whole % n == 0)
+        due = deque[tuple[int, np.ndarray] | Failure]()
+
+        def batches() -> Generator[list[UInt8[np.ndarray, "T S S 3"]], None, None]:
+            clips: list[UInt8[np.ndarray, "T S S 3"]] = []
+            read = each_video(records, self._read, batch_size=slots, num_workers=self._num_workers)
+            with closing(read):
+                for number, batch in enumerate(read, 1):
+                    due.extend(batch.failures)
                     for first in range(0, len(batch.record_ids), per_video):
                         part = slice(first, first + per_video)
                         if (record_id := int(batch.record_ids[first])) >= 0:
-                            read.append((record_id, batch.arrays["seconds"][part]))
-                            yield from batch.arrays["video"][part]
+                            due.append((record_id, batch.arrays["seconds"][part]))
+                            clips.extend(batch.arrays["video"][part])
+                    while len(clips) >= size or (clips and number * slots % whole == 0):
+                        yield clips[:size]
+                        del clips[:size]
+            if clips:
+                yield clips
 
-        source = clips()
+        source = batches()
         rows = np.zeros((0, *self.encoder.row), np.float32)
         with closing(source):
-            for encoded in self.encoder.encode(source):
+            for encoded in chain(self.encoder.encode_batches(source), [rows]):
                 rows = np.concatenate([rows, encoded])
-                while len(rows) >= per_video:
-                    record_id, seconds = read.pop(0)
-                    yield VideoFeatures(record_id, rows[:per_video], seconds)
+                while due and (isinstance(due[0], Failure) or len(rows) >= per_video):
+                    found = due.popleft()
+                    if isinstance(found, Failure):
+                        yield found
+                        continue
+                    yield VideoFeatures(found[0], rows[:per_video], found[1])
                     rows = rows[per_video:]
-                while failures:
-                    yield failures.pop(0)
-        yield from failures
 
     def each_window(
         self, record: VideoRecord, windows: Windows, fit: Fit = "centre"

@@ -17,6 +17,7 @@ from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import stored_set
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.files import locked_file
 from videomae_jax.inference.features.files import FeatureFile, FeatureWriter, read_features
 from videomae_jax.inference.features.video_encoder import VideoEncoder
 
@@ -110,7 +111,7 @@ def _extract(
 ) -> None:
     read, failures = [], []
     bar = tqdm(total=len(videos), desc=title, unit="video")
-    with FeatureWriter(path, "--features") as writer, bar:
+    with locked_file(path, "--features"), FeatureWriter(path) as writer, bar:
         for found in encoder.each(videos):
             bar.update()
             if isinstance(found, Failure):

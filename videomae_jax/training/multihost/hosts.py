@@ -22,14 +22,15 @@ import jax
 from jax._src import distributed  # Its key-value store has no public name; Orbax uses it as well.
 
 from videomae_jax.errors import InputError, RunError, no_devices
+from videomae_jax.training.multihost.facts import Fact
 
 HEARTBEAT_TIMEOUT_SECONDS = 30
 """JAX ends every host when one has been silent for this long (100 by its own default)."""
 _MILLISECONDS_BETWEEN_LOOKS = 1000
 _MILLISECONDS_TO_LEAVE = 5000
 _START_AGAIN = (
-    "Start all hosts again with the same command: training continues from its newest checkpoint, on this "
-    "or another number of hosts."
+    "Start all hosts again with the same command: training continues from its newest checkpoint, features "
+    "from what is finished of them, on this or another number of hosts."
 )
 _LOST = re.compile(
     r"\b(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED)\b|CoordinationService"
@@ -201,10 +202,6 @@ def _lost(error: BaseException) -> str:
     return f"{_another()} of {jax.process_count()} is gone, or out of reach ({said}). {_START_AGAIN}"
 
 
-Fact = tuple[str, str]
-"""What must be the same on all hosts, or a digest of it, and what is shown of it where it is not."""
-
-
 def _shown(notes: list[Any], name: str, host: int) -> str:
     """What a host says of a fact, unlike what host 0 says."""
     shown = notes[host][name][1]
@@ -283,7 +280,7 @@ class Hosts:
 
         Facts by their names, which all hosts know in the same order.
         """
-        notes = self.share(facts)
+        notes = self.share({name: [fact.digest, fact.shown] for name, fact in facts.items()})
         apart = {
             name: [host for host, note in enumerate(notes) if note[name][0] != first[0]]
             for name, first in notes[0].items()
@@ -293,6 +290,7 @@ class Hosts:
             return
         said = [
             f"{name} ({notes[0][name][1]} on host 0, {_shown(notes, name, hosts[0])} on host {hosts[0]})"
+            f"{self._first_apart(facts[name])}"
             for name, hosts in apart.items()
             if hosts
         ]
@@ -301,6 +299,21 @@ class Hosts:
             f"{who} not have the same as host 0: {'; '.join(said)}. Give all hosts the same lists or "
             "folders, classes, weights and settings"
         )
+
+    def _first_apart(self, fact: Fact) -> str:
+        """In words, the first item of a fact that is not the same on all hosts; empty where it has none."""
+        low, high = 0, max(self.share(fact.length))
+        while high - low > 1:
+            middle = (low + high) // 2
+            same = len(set(self.share(fact.digest_of(low, middle)))) == 1
+            low, high = (middle, high) if same else (low, middle)
+        items = self.share(fact.item(low) if low < fact.length else "nothing")
+        apart = (
+            f", the first that differs being number {low + 1}: {items[0]} on host 0, {item} on host {host}"
+            for host, item in enumerate(items)
+            if high and item != items[0]
+        )
+        return next(apart, "")
 
     def _key(self, name: str) -> str:
         return f"{self._place}/{name}"

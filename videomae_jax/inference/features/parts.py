@@ -1,0 +1,142 @@
+"""Features of many videos in files of some videos each: a stop costs little, and hosts share the work.
+
+A part is there whole or not at all, and what is in it depends on its videos alone, not on the number of hosts
+or on how often the work was stopped. Parts of n hosts are made in turn: those of host 0 are 0, n, 2n, ...
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import lru_cache
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float32
+from tqdm import tqdm
+
+from videomae_jax.data.loading.order import Failure
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sets import stored_set
+from videomae_jax.errors import InputError, RunError
+from videomae_jax.files import locked_file
+from videomae_jax.inference.features.files import FeatureFile, FeatureWriter, open_features, read_features
+from videomae_jax.inference.features.video_encoder import VideoEncoder, VideoFeatures
+from videomae_jax.training.multihost.hosts import Hosts
+
+# Of a part, whichever is reached first.
+_MOST_BYTES, _MOST_VIDEOS = 2**28, 256
+
+Rows = Callable[[Float32[np.ndarray, "s ..."]], Float32[np.ndarray, "..."]]
+"""What is kept of the features of a video's clips."""
+
+
+class FeatureParts:
+    """The features of `videos` in a folder; `option` is what a user names its place by."""
+
+    def __init__(
+        self, folder: Path, videos: Sequence[VideoRecord], encoder: VideoEncoder, keep: Rows, option: str
+    ) -> None:
+        self.folder, self.videos = folder, videos
+        self._encoder, self._keep, self._option = encoder, keep, option
+        self.row = keep(np.zeros((encoder.num_segments, *encoder.encoder.row), np.float32)).shape
+        """The shape of what is kept of a video."""
+        self.bytes_per_video = 4 * int(np.prod(self.row))
+        most = max(1, min(_MOST_VIDEOS, _MOST_BYTES // self.bytes_per_video))
+        self.size = 1 << (most.bit_length() - 1)
+        """Videos in a part."""
+
+    def __len__(self) -> int:
+        return -(-len(self.videos) // self.size)
+
+    def make(self, hosts: Hosts, title: str | None = None) -> None:
+        """Make the parts that are missing, on all hosts together; raises RunError where no video can be read.
+
+        Why videos of this host's parts could not be read is said on stderr.
+        """
+        mine = range(hosts.index, len(self), hosts.count)
+        there = {number: found for number in mine if (found := self._whole(number))}
+        for found in there.values():
+            for error in found.about["failures"]:
+                say_failure(error)
+        missing = [number for number in mine if number not in there]
+        total = sum(len(self._videos_of(number)) for number in mine)
+        done = total - sum(len(self._videos_of(number)) for number in missing)
+        videos = tuple(chain.from_iterable(map(self._videos_of, missing)))
+        results = self._encoder.each(videos, start_anew_after=self.size)
+        with closing(results), tqdm(desc=title, total=total, initial=done, unit="video") as bar:
+            for number in missing:
+                self._write(number, islice(results, len(self._videos_of(number))), bar)
+        hosts.share(None)
+        if not any(len(part.features) for part in self.read()):
+            errors = chain.from_iterable(part.about["failures"] for part in self.read())
+            raise RunError(
+                f"none of the {len(self.videos)} videos could be read, the first being {next(errors)}"
+            )
+
+    def read(self) -> Iterator[FeatureFile]:
+        """The parts in order, with the positions of their videos as `videos` and why others failed."""
+        return (open_features(self._path(number)) for number in range(len(self)))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.npy"
+
+    def _videos_of(self, number: int) -> Sequence[VideoRecord]:
+        return self.videos[number * self.size : (number + 1) * self.size]
+
+    def _whole(self, number: int) -> FeatureFile | None:
+        """A part whose content is what was written, or None."""
+        if not self._path(number).exists():
+            return None
+        try:
+            return read_features(self._path(number))
+        except InputError as error:
+            print(f"{error}: extracting again")
+            return None
+
+    def _write(self, number: int, results: Iterable[VideoFeatures | Failure], bar: tqdm) -> None:
+        """Write a part of the results of its videos."""
+        path, positions, seconds, failures = self._path(number), [], [], []
+        with locked_file(path, self._option), FeatureWriter(path) as writer:
+            writer.append(np.zeros((0, *self.row), np.float32))
+            for found in results:
+                bar.update()
+                if isinstance(found, Failure):
+                    failures.append(found.error)
+                    bar.write(f"videomae-jax: {found.error}", file=sys.stderr)
+                    continue
+                writer.append(self._keep(found.clips)[None])
+                # Only the last of all parts can have fewer videos, and it comes last.
+                positions.append(number * self.size + found.record_id % self.size)
+                seconds.append(found.seconds)
+            columns = {"videos": np.array(positions, np.int64), "seconds": np.array(seconds)}
+            writer.finish((), columns, {"failures": failures})
+
+
+def say_failure(error: str) -> None:
+    """Say on stderr why a video could not be read."""
+    print(f"videomae-jax: {error}", file=sys.stderr, flush=True)
+
+
+def fingerprint(videos: Iterable[VideoRecord]) -> str:
+    """Of the files, folders or sets by name, size and time of change, and of the segments, in their order."""
+    digest = hashlib.sha256()
+    set_facts = lru_cache(_set_facts)
+    for video in videos:
+        facts: tuple[int, ...] = ()
+        if os.path.exists(video.path):
+            status = os.stat(video.path)
+            facts = (status.st_size, status.st_mtime_ns)
+        elif stored := stored_set(video):
+            facts = set_facts(stored)
+        digest.update(repr((os.path.abspath(video.path), video.start, video.total, facts)).encode())
+    return digest.hexdigest()
+
+
+def _set_facts(folder: str) -> tuple[int, ...]:
+    """Size and time of change of what is written last of a set."""
+    status = (epath.Path(folder) / "dataset_info.json").stat()
+    return status.length, int(status.mtime or 0)
