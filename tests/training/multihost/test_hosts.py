@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 from jax._src import distributed
+from jax._src.clusters import ClusterEnv, cloud_tpu_cluster
 
 from videomae_jax.checkpoints.orbax import list_steps
 from videomae_jax.data.loading.batches import batches
@@ -227,6 +228,22 @@ def test_one_host_alone_joins_nobody(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NODELIST", "node1")
     monkeypatch.setenv("SLURM_NTASKS", "1")
     monkeypatch.setattr(jax.distributed, "initialize", lambda *arguments, **settings: pytest.fail("joined"))
+    with connected(None, None, None):
+        assert jax.process_count() == 1
+
+
+def test_a_tpu_outside_of_googles_network_is_one_host(monkeypatch):
+    """As of a notebook: JAX asks Google's metadata for others, and there is nobody to ask."""
+    monkeypatch.setattr("videomae_jax.training.multihost.hosts._started_by_a_cluster", lambda: True)
+    monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
+    monkeypatch.delenv("TPU_SKIP_MDS_QUERY", raising=False)
+    monkeypatch.setenv("GCE_METADATA_IP", "metadata.google.internal")
+    detect = ClusterEnv.auto_detect_unset_distributed_params
+    monkeypatch.setattr(
+        jax.distributed, "initialize", lambda *_, **__: detect(None, None, None, None, None, 5)
+    )
+    unknown = socket.gaierror(-2, "Name or service not known")
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(unknown))
     with connected(None, None, None):
         assert jax.process_count() == 1
 

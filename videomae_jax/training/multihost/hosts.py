@@ -38,6 +38,7 @@ _LOST = re.compile(
 )
 """What the runtime says when another host does not answer; the libraries' names come in all their errors."""
 _NOT_LOST = re.compile(r"RESOURCE_EXHAUSTED|INVALID_ARGUMENT|(?i:out of memory)")
+_NO_METADATA = "Failed to resolve 'metadata.google.internal'"
 _SAID_BY_ORBAX = "Timeout waiting at barrier"
 _PRINT_LAST_LINE = (
     "import signal, sys; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)]; "
@@ -132,13 +133,15 @@ def _join(coordinator: str | None, num_hosts: int | None, host_index: int | None
         jax.distributed.initialize(
             coordinator, num_hosts, host_index, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS
         )
-    except ValueError as error:
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and _NO_METADATA not in str(error):
+            raise
         if coordinator or _tasks_of_a_job() > 1:
             raise InputError(
                 f"JAX could not join this job ({error}); name the hosts with --coordinator HOST:PORT "
                 "--num-hosts N --host-index K"
             ) from error
-        return  # A TPU machine that knows of no others.
+        return  # A TPU machine that knows of no others, such as a notebook's.
     jax.devices()  # All hosts tell each other of their devices here, so that none waits for one that failed.
 
 
