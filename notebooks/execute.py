@@ -12,6 +12,7 @@ import argparse
 import base64
 import importlib.util
 import io
+import os
 import resource
 import sys
 import tempfile
@@ -144,6 +145,7 @@ def main() -> int:
     parser.add_argument("--save", action="store_true")
     parser.add_argument("--keep", type=Path, metavar="FOLDER")
     args = parser.parse_args()
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # A kernel's debugger would warn of itself.
     package = importlib.util.find_spec("videomae_jax")
     print(f"with {package.origin if package else 'no videomae_jax'}", flush=True)
     paths = [FOLDER / f"{name}.ipynb" for name in args.names] or sorted(FOLDER.glob("*.ipynb"))
