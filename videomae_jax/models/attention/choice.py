@@ -1,5 +1,7 @@
 """Scaled dot-product attention, computed in the way that suits the platform and the length."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -117,8 +119,35 @@ def xla_attention(
 
     The division by the softmax's sum comes after the product with v, on e instead of n values per query.
     """
-    scores = jnp.einsum("bmke,bnke->bkmn", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+    scores = _product("bmke,bnke->bkmn", q * q.shape[-1] ** -0.5, k)
     weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
     total = weights.sum(axis=-1)
-    mixed = jnp.einsum("bkmn,bnke->bmke", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    mixed = _product("bkmn,bnke->bmke", weights.astype(v.dtype), v)
     return (mixed / total.transpose(0, 2, 1)[..., None]).astype(v.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _product(form: str, one: jax.Array, other: jax.Array) -> jax.Array:
+    """A product of two arrays of one dtype, with sums in float32; so are those of its gradient.
+
+    By itself JAX would multiply the gradient, which is float32, in float32.
+    """
+    return jnp.einsum(form, one, other, preferred_element_type=jnp.float32)
+
+
+def _product_forward(form: str, one: jax.Array, other: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    return _product(form, one, other), (one, other)
+
+
+def _product_backward(
+    form: str, saved: tuple[jax.Array, jax.Array], grad: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    (one, other), (factors, result) = saved, form.split("->")
+    left, right = factors.split(",")
+    grad = grad.astype(one.dtype)
+    by_one = jnp.einsum(f"{result},{right}->{left}", grad, other, preferred_element_type=jnp.float32)
+    by_other = jnp.einsum(f"{left},{result}->{right}", one, grad, preferred_element_type=jnp.float32)
+    return by_one.astype(one.dtype), by_other.astype(other.dtype)
+
+
+_product.defvjp(_product_forward, _product_backward)
