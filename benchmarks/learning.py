@@ -231,7 +231,7 @@ SETTINGS = {
     "frame 0.5, decoder 1": ("frame", 0.5, 1),
     "frame 0.5, decoder 4": ("frame", 0.5, 4),
 }
-"""Kind of mask, share hidden, layers of the decoder."""
+"""Kind of mask, share masked, layers of the decoder."""
 BUDGETS = (2, 4, 8, 40)
 LONGER = 4
 """How much longer learning from scratch also gets: as many clips as pre-training and fine-tuning see."""

@@ -17,7 +17,7 @@ from videomae_jax.checkpoints.architecture import (
     published_size,
     two_columns,
 )
-from videomae_jax.checkpoints.comparison import size_change
+from videomae_jax.checkpoints.comparison import resized_here_alone, size_change
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import SIZES, VideoMAEConfig
 
@@ -76,6 +76,7 @@ def configure(source: Source, flags: Architecture) -> Configured:
         values |= {"num_labels": 0, "id2label": ()} if kind == "classification" else {}
     try:
         config = replace(stated or VideoMAEConfig(), **values)
+        config = config.following(stated) if stated else config
     except ValueError as error:
         raise InputError(f"{source.name}: {error} (--num-heads, --image-size, --num-frames)") from error
     check_tensors(source.name, source.tensors, config)
@@ -231,6 +232,8 @@ def _explain(source: Source, config: VideoMAEConfig, kind: Kind) -> list[str]:
             f"{source.name} has neither a decoder nor a head (as the published V1 ViT-H pre-training file): "
             "it becomes a bare encoder."
         )
+    if resized := resized_here_alone(source.name, config):
+        said.append(resized)
     with np.errstate(invalid="ignore"):
         sums = {name: tensor.sum(dtype=np.float64) for name, tensor in source.tensors.items()}
     if bad := [name for name, total in sums.items() if not np.isfinite(total)]:

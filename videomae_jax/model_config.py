@@ -18,6 +18,9 @@ AttentionBackend = Literal["auto", "xla", "blockwise", "cudnn", "splash"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 ScoreKind = Literal["softmax", "sigmoid", "value"]
 
+Grid = tuple[int, int, int]
+"""Tokens along time, height and width: (t, h, w)."""
+
 T = TypeVar("T")
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "dtype": get_args(Dtype),
@@ -57,6 +60,10 @@ class VideoMAEConfig:
     """Frames of a clip; a multiple of the tubelet size."""
     tubelet_size: int = 2
     """Frames of a tubelet."""
+    position_grid: Grid | None = None
+    """Tokens along time, height and width for which the table of positions is made; for clips of another size
+    it is resized, linearly in time and cubically in space. By default that of the weights started from, or
+    else of the model's own clips; given as that of its own clips, the table is a fresh one."""
     hidden_size: int = 768
     """Width of the encoder; a multiple of its heads."""
     num_hidden_layers: int = 12
@@ -117,6 +124,7 @@ class VideoMAEConfig:
                     f"{name}={getattr(self, name)!r} must be one of {', '.join(map(str, known))}"
                 )
         self._settle_labels()
+        self._settle_positions()
         for name, part in (
             ("image_size", "patch_size"),
             ("num_frames", "tubelet_size"),
@@ -124,9 +132,11 @@ class VideoMAEConfig:
             ("decoder_hidden_size", "decoder_num_attention_heads"),
         ):
             value, divisor = getattr(self, name), getattr(self, part)
-            if value % divisor:
+            if rest := value % divisor:
+                near = [each for each in (value - rest, value - rest + divisor) if each]
                 raise ValueError(
-                    f"{name}={value} is not a multiple of {part}={divisor}; change one of the two"
+                    f"{name}={value} is not a multiple of {part}={divisor}; change one of the two: the "
+                    f"nearest {'is' if len(near) == 1 else 'are'} {' and '.join(map(str, near))}"
                 )
 
     def _settle_labels(self) -> None:
@@ -140,6 +150,15 @@ class VideoMAEConfig:
             )
         object.__setattr__(self, "id2label", names)
         object.__setattr__(self, "num_labels", len(names))
+
+    def _settle_positions(self) -> None:
+        """A list of JSON as a tuple; raises ValueError for what is not three whole numbers."""
+        if (given := self.position_grid) is None:
+            return
+        counts = tuple(given) if isinstance(given, Sequence) else ()
+        if len(counts) != 3 or not all(type(count) is int and count > 0 for count in counts):
+            raise ValueError(f"position_grid={given!r} must be three whole numbers of 1 or more: (t, h, w)")
+        object.__setattr__(self, "position_grid", counts)
 
     @property
     def label2id(self) -> dict[str, int]:
@@ -156,10 +175,22 @@ class VideoMAEConfig:
         return "softmax"
 
     @property
-    def grid(self) -> tuple[int, int, int]:
-        """Tokens along time, height and width: (t, h, w)."""
+    def grid(self) -> Grid:
+        """Tokens of a clip along time, height and width: (t, h, w)."""
         side = self.image_size // self.patch_size
         return self.num_frames // self.tubelet_size, side, side
+
+    @property
+    def learned_grid(self) -> Grid:
+        """The grid of the table of positions before it is resized to `grid`."""
+        return self.position_grid or self.grid
+
+    def following(self, weights: "VideoMAEConfig") -> "VideoMAEConfig":
+        """With the positions that these weights learned, unless a grid was given or tubelets are others."""
+        alike = (weights.patch_size, weights.tubelet_size) == (self.patch_size, self.tubelet_size)
+        if self.position_grid or weights.learned_grid == self.grid or not alike:
+            return self
+        return replace(self, position_grid=weights.learned_grid)
 
     @property
     def num_tokens(self) -> int:
@@ -216,7 +247,8 @@ class VideoMAEConfig:
         """
         # By name, as the package's own names are found: reading folders is above this module.
         reader = import_module("videomae_jax.checkpoints.source")
-        return reader.read_config_of(str(source), revision, subfolder, local_files_only).changed(**changes)
+        config = reader.read_config_of(str(source), revision, subfolder, local_files_only)
+        return config.changed(**changes).following(config)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json alone; a model's `save_pretrained` writes it beside its weights."""

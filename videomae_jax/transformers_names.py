@@ -69,13 +69,14 @@ def to_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     mean nothing to transformers, which uses 1e-5.
     """
     names: Sequence[str] = settings["id2label"]
+    left_out = _NOT_IN_JSON | ({"position_grid"} if settings["position_grid"] is None else set())
     labels = {
         "id2label": {str(number): name for number, name in enumerate(names)},
         "label2id": {name: number for number, name in enumerate(names)},
     }
     return {
         "model_type": "videomae",
-        **{name: value for name, value in settings.items() if name not in _NOT_IN_JSON},
+        **{name: value for name, value in settings.items() if name not in left_out},
         "qkv_bias": settings["qv_bias"],
         "hidden_act": EXACT_GELU[0],
         **_FIXED,

@@ -75,7 +75,7 @@ def _same_kind(reference: Source, ours: Source) -> Kind:
 def _architecture(source: Source) -> dict[str, Any]:
     """What must be equal before outputs can be; epsilons may differ and show in the table."""
     kind = kind_of(source.tensors)
-    unseen = ["num_attention_heads", "image_size", "num_frames"]
+    unseen = ["num_attention_heads", "image_size", "num_frames", "learned_grid"]
     if kind == "pretraining":
         unseen += ["decoder_num_attention_heads", "norm_pix_loss"]
     seen = infer_fields(source.name, source.tensors)

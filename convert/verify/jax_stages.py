@@ -15,7 +15,7 @@ from videomae_jax.models.blocks import Block
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import VideoMAEModel
 from videomae_jax.models.masking import mask_indices
-from videomae_jax.models.position import sinusoid_table
+from videomae_jax.models.position import position_table
 from videomae_jax.models.pretraining import VideoMAEForPreTraining
 from videomae_jax.models.stack import apply_block
 
@@ -72,7 +72,7 @@ def _decoder_blocks(
 ) -> dict[str, jax.Array]:
     """The decoder's blocks one by one; the last on masked places only, as the model applies it."""
     visible, masked = mask_indices(mask)
-    positions = jnp.asarray(sinusoid_table(config.num_tokens, config.decoder_hidden_size))
+    positions = jnp.asarray(position_table(config, config.decoder_hidden_size))
     tokens = params["mask_token"] + positions[masked]
     x = jnp.concatenate([projected + positions[visible], tokens], axis=1)
     plain = replace(config, dtype="float32", attention="auto")

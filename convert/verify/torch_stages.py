@@ -11,6 +11,7 @@ from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.checkpoints.config_json import CLASSES, config_json
 from videomae_jax.checkpoints.names import hugging_face_from_original
 from videomae_jax.model_config import VideoMAEConfig
+from videomae_jax.models.position import position_table
 
 from ..pickles import to_torch
 
@@ -50,10 +51,20 @@ def build_reference(config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], k
     # transformers 5.5.4 to 5.17 have biases on keys too.
     state |= {name: torch.zeros_like(wanted[name]) for name in wanted if name.endswith("key.bias")}
     model.load_state_dict(state, strict=True)
+    encoder = model if kind == "encoder" else model.videomae
+    _resize_positions(encoder.embeddings, config, config.hidden_size)
+    if kind == "pretraining":
+        _resize_positions(model, config, config.decoder_hidden_size)
     for name, eps in (("decoder", config.decoder_norm_eps), ("fc_norm", config.fc_norm_eps)):
         if (module := getattr(model, name, None)) is not None:
             getattr(module, "norm", module).eps = eps
     return model
+
+
+def _resize_positions(module: Any, config: VideoMAEConfig, width: int) -> None:
+    """Give transformers, which builds its table anew for the size of the clips, the one that was learned."""
+    if config.learned_grid != config.grid:
+        module.position_embeddings = torch.from_numpy(position_table(config, width)[None].copy())
 
 
 def _in_memory(name: str) -> str:

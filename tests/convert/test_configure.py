@@ -102,9 +102,10 @@ def test_what_flags_change_of_a_description_is_said(convert, tmp_path):
     code, said = convert(tmp_path / "b", tmp_path / "c", "--to", "orbax", *flags)
     assert code == 0, said
     assert "says num_attention_heads = 4, and --num-heads makes it 2" in said
-    assert "ANOTHER SIZE" in said
-    assert "8 frames of 24x24" in said
-    assert "ANOTHER SIZE" in json.loads((tmp_path / "c/conversion.json").read_text())["warnings"][-1]
+    assert "and is run on 8 frames of 24x24. Its table of positions, for 2 x 2 x 2 tokens" in said
+    warnings = json.loads((tmp_path / "c/conversion.json").read_text())["warnings"]
+    assert "transformers and the original code build one anew" in warnings[-1]
+    assert read_params(tmp_path / "c")[0].position_grid == (2, 2, 2)
 
 
 @pytest.fixture

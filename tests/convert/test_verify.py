@@ -68,6 +68,18 @@ def test_products_are_in_full_float32(convert, tmp_path, monkeypatch, command):
     assert jax.config.jax_default_matmul_precision is None
 
 
+@pytest.mark.parametrize("kind", ["pretraining", "classification"])
+def test_resized_positions_are_verified_with_those_that_were_learned(convert, tmp_path, kind):
+    """transformers builds its table anew; given the one of the weights, it computes the same."""
+    source, flags = checkpoint(tmp_path, kind)
+    assert convert(source, tmp_path / "a", "--to", "hf", *flags)[0] == 0
+    size = ("--num-frames", 8, "--image-size", 24)
+    code, said = convert(tmp_path / "a", tmp_path / "b", "--to", "hf", *size, "--verify")
+    assert code == 0, said
+    assert "transformers and the original code build one anew" in said
+    assert convert("verify", tmp_path / "b", tmp_path / "b")[0] == 0
+
+
 def test_half_precision_is_verified_as_it_was_cast(convert, tmp_path):
     source, flags = checkpoint(tmp_path, "pretraining")
     code, said = convert(source, tmp_path / "b", "--to", "hf", *flags, "--dtype", "bfloat16", "--verify")

@@ -222,7 +222,8 @@ def test_from_pretrained_with_other_settings(tmp_path, pretrained, caplog):
     larger, _ = VideoMAEModel.from_pretrained(tmp_path / "a", subfolder="inner", image_size=32, num_frames=8)
     assert larger.config.grid == (4, 4, 4)
     assert larger.processing.size == {"shortest_edge": 32}
-    assert "ANOTHER SIZE" in caplog.text
+    assert larger.config.position_grid == (2, 2, 2)
+    assert "for 2 x 2 x 2 tokens (time, height, width), is resized to 4 x 4 x 4" in caplog.text
     assert "trained on 4 frames of 16x16" in caplog.text
     assert "run on 8 frames of 32x32" in caplog.text
     tuned, _ = VideoMAEForVideoClassification.from_pretrained(

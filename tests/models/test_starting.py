@@ -99,15 +99,18 @@ def test_epsilons_of_transformers_are_a_remark(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("changes", "now"),
     [
-        ({"num_frames": 8}, "8 frames of 16x16 (4 x 2 x 2 tokens)"),
-        ({"image_size": 24}, "4 frames of 24x24 (2 x 3 x 3 tokens)"),
+        ({"num_frames": 8}, "8 frames of 16x16"),
+        ({"image_size": 24}, "4 frames of 24x24"),
     ],
 )
-def test_another_size_is_said_loudly(weights, caplog, kind, changes, now):
+def test_another_size_is_said(weights, caplog, kind, changes, now):
+    start(weights, kind, **changes, position_grid=(2, 2, 2))
+    assert f"was trained on 4 frames of 16x16, and is run on {now}. Its table of positions" in caplog.text
+    assert "OTHER POSITIONS" not in caplog.text
+    caplog.clear()
     start(weights, kind, **changes)
-    assert "ANOTHER SIZE" in caplog.text
-    assert "4 frames of 16x16 (2 x 2 x 2 tokens)" in caplog.text
-    assert now in caplog.text
+    assert f"OTHER POSITIONS: {weights} was trained on 4 frames of 16x16, and is run on {now}" in caplog.text
+    assert "Leave position_grid out" in caplog.text
 
 
 def test_the_configuration_alone_is_read_of_a_folder(weights):
@@ -118,4 +121,4 @@ def test_the_configuration_alone_is_read_of_a_folder(weights):
 @pytest.mark.parametrize("kind", ["pretrain", "finetune"])
 def test_the_same_size_is_no_remark(weights, caplog, kind):
     start(weights, kind)
-    assert "ANOTHER SIZE" not in caplog.text
+    assert "positions" not in caplog.text

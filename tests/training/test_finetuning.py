@@ -137,10 +137,30 @@ def test_a_classifier_starts_from_a_pre_trained_encoder(tiny, tiny_finetune, tmp
     longer = replace(
         tiny_finetune, init_from=str(tmp_path), model=replace(tiny_finetune.model, num_frames=16)
     )
-    assert "positions  ANOTHER SIZE" in describe_run(resolve_run(longer), 0)
-    assert "ANOTHER SIZE" not in describe_run(resolve_run(longer), 5), "it has been trained on since"
+    assert "is resized to 8 x 4 x 4: linearly in time" in describe_run(resolve_run(longer), 0)
+    assert "resized" not in describe_run(resolve_run(longer), 5), "it has been trained on since"
     same = replace(tiny_finetune, init_from=str(tmp_path))
-    assert "ANOTHER SIZE" not in describe_run(resolve_run(same), 0)
+    assert " positions  " not in describe_run(resolve_run(same), 0)
+
+
+def test_resized_positions_outlive_the_weights_that_they_came_with(tiny, tiny_finetune, tmp_path):
+    train(tiny, tmp_path / "weights")
+    longer = replace(
+        tiny_finetune,
+        init_from=str(tmp_path / "weights"),
+        model=replace(tiny_finetune.model, num_frames=16),
+    )
+    train(longer, tmp_path / "run")
+    grid = tiny.model.grid
+    assert resolve_run(longer).config.model.position_grid == grid != longer.model.grid
+    shutil.rmtree(tmp_path / "weights")
+    assert resolve_run(longer, tmp_path / "run").config.model.position_grid == grid
+    assert train(longer, tmp_path / "run").step > 0, "it continues"
+    classifier, _ = VideoMAEForVideoClassification.from_pretrained(tmp_path / "run", num_frames=8)
+    assert classifier.config.learned_grid == grid
+    fresh = replace(longer, model=replace(longer.model, position_grid=longer.model.grid))
+    with pytest.raises(InputError, match=r"model.position_grid: \[4, 4, 4\] -> \[8, 4, 4\]"):
+        train(fresh, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from videomae_jax.checkpoints.architecture import Kind, two_columns
 from videomae_jax.errors import InputError
-from videomae_jax.model_config import VideoMAEConfig
+from videomae_jax.model_config import Grid, VideoMAEConfig
 
 _ENCODER = (
     "num_channels",
@@ -69,15 +69,41 @@ def compare_architectures(
 
 def size_change(source: str, theirs: VideoMAEConfig, ours: VideoMAEConfig) -> str | None:
     """What to say where clips are of another size or length than the weights were trained on."""
-    if (theirs.image_size, theirs.num_frames) == (ours.image_size, ours.num_frames):
+    learned, table = theirs.learned_grid, ours.learned_grid
+    if (theirs.grid, learned) == (ours.grid, table):
         return None
-    before, now = (
-        f"{each.num_frames} frames of {each.image_size}x{each.image_size} "
-        f"({' x '.join(map(str, each.grid))} tokens)"
-        for each in (theirs, ours)
-    )
+    clips = f"{source} was trained on {_clips(theirs)}"
+    if _clips(ours) != _clips(theirs):
+        clips += f", and is run on {_clips(ours)}"
+    if table == learned == ours.grid:
+        return f"{clips}. Its table of positions is that for these clips again, without resizing."
+    if table == learned:
+        return (
+            f"{clips}. Its table of positions, for {_tokens(learned)} tokens (time, height, width), is "
+            f"resized to {_tokens(ours.grid)}: linearly in time, cubically in space."
+        )
     return (
-        f"ANOTHER SIZE: {source} was trained on {before}, and is run on {now}. The table of positions is "
-        "built anew for these, so positions no longer mean what the weights have learned: expect worse "
-        "results, at least until they are trained on."
+        f"OTHER POSITIONS: {clips}. It learned with a table for {_tokens(learned)} tokens (time, height, "
+        f"width), and position_grid asks for one for {_tokens(table)}: positions no longer mean what was "
+        "learned, so expect worse results, at least until it is trained on. Leave position_grid out to have "
+        "its own table resized."
     )
+
+
+def resized_here_alone(name: str, config: VideoMAEConfig) -> str | None:
+    """What to say of weights that are written for programs that build the table of positions anew."""
+    if config.learned_grid == config.grid:
+        return None
+    return (
+        f"{name} runs with a table of positions for {_tokens(config.learned_grid)} tokens, resized to "
+        f"{_tokens(config.grid)}. transformers and the original code build one anew for the size of clips, "
+        "so their outputs differ. Here it is resized again, by position_grid in config.json."
+    )
+
+
+def _clips(config: VideoMAEConfig) -> str:
+    return f"{config.num_frames} frames of {config.image_size}x{config.image_size}"
+
+
+def _tokens(grid: Grid) -> str:
+    return " x ".join(map(str, grid))

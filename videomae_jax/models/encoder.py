@@ -14,7 +14,7 @@ from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.blocks import Block, Initializer, Params, compute_dtype
 from videomae_jax.models.patches import check_bound, check_video, patchify
-from videomae_jax.models.position import sinusoid_table
+from videomae_jax.models.position import position_table
 from videomae_jax.models.pretrained import Pretrained, fit, load
 from videomae_jax.models.stack import apply_stack, drop_path_scales, init_stack
 from videomae_jax.processing import Processing
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
         """
         config, dtype = self.config, compute_dtype(self.config)
         width = config.hidden_size
-        positions = jnp.asarray(sinusoid_table(config.num_tokens, width), dtype)
+        positions = jnp.asarray(position_table(config, width), dtype)
         x = PatchEmbed(width, dtype, name="patch_embed")(tubelets)
         x = x + (positions if ids is None else positions[ids])
         heads, hidden = config.num_attention_heads, config.intermediate_size

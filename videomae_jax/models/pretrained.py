@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from videomae_jax.checkpoints.architecture import Kind, Shape, compare_tensors, correct_heads, expected_shapes
-from videomae_jax.checkpoints.comparison import compare_architectures
+from videomae_jax.checkpoints.comparison import compare_architectures, resized_here_alone
 from videomae_jax.checkpoints.hugging_face import write_folder
 from videomae_jax.checkpoints.names import (
     hugging_face_from_original,
@@ -69,6 +69,8 @@ class Pretrained:
         """
         tensors = original_from_tree(jax.tree.map(np.asarray, params), self.config)
         _check("the tree of parameters given", self, tensors, expected_shapes(self.config, self.kind))
+        if resized := resized_here_alone(str(folder), self.config):
+            log.warning(resized)
         named = hugging_face_from_original(tensors)
         write_folder(Path(folder), self.config, self.kind, named, self.processing)
 
@@ -168,7 +170,7 @@ def changed(config: VideoMAEConfig, changes: Mapping[str, Any]) -> VideoMAEConfi
     if changes.get("dtype", "") is None:  # As transformers says: as it is.
         changes = {name: value for name, value in changes.items() if name != "dtype"}
     try:
-        return config.changed(**changes)
+        return config.changed(**changes).following(config)
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
 

@@ -19,7 +19,7 @@ from videomae_jax.models.encoder import Encoder, torch_linear_init
 from videomae_jax.models.masking import Mask, check_rows, mask_indices
 from videomae_jax.models.patches import check_bound, check_video, gather, patchify
 from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
-from videomae_jax.models.position import sinusoid_table
+from videomae_jax.models.position import position_table
 from videomae_jax.models.pretrained import Pretrained, Tensors, compare_for_training, fit, load, load_weights
 from videomae_jax.models.stack import apply_stack_to_last, init_stack
 from videomae_jax.processing import Processing
@@ -96,7 +96,7 @@ class VideoMAEForPreTraining(Pretrained, nn.Module):
         self, encoded: Float[Array, "b v d"], visible: Int[Array, "b v"], masked: Int[Array, "b m"]
     ) -> Float[Array, "b m p"]:
         tokens = self.encoder_to_decoder(encoded)
-        table = sinusoid_table(self.config.num_tokens, self.config.decoder_hidden_size)
+        table = position_table(self.config, self.config.decoder_hidden_size)
         positions = jnp.asarray(table, tokens.dtype)
         hidden = self.mask_token.astype(tokens.dtype) + positions[masked]
         return self.decoder(jnp.concatenate([tokens + positions[visible], hidden], axis=1), masked.shape[1])

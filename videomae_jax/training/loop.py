@@ -74,7 +74,7 @@ def train(
     folder do not allow it, RunError when it had to stop.
     """
     hosts, profile = Hosts(), Profile(profile_steps, workdir)
-    run = hosts.agree(partial(resolve_run, config))
+    run = hosts.agree(partial(resolve_run, config, workdir))
     hosts.compare(run.facts_of_all_hosts)
     if dry_run:
         first_step = hosts.agree(partial(_first_step, run, workdir, hosts))
@@ -242,7 +242,7 @@ class _Training:
             make_train_step(run.objective, run.mesh, run.schedule), partial(_say, self.hosts)
         )
         key = run.key("training")
-        if self.step and self._held_out_due() and not self.scores:  # A stop had come in between.
+        if self.step and self._validation_due() and not self.scores:  # A stop had come in between.
             self.journal.complete(self._validate())
         with ExitStack() as held:
             if run.config.data.num_workers and self.step < run.total_steps:
@@ -268,17 +268,17 @@ class _Training:
 
     def _pause(self, taken: TakenStep) -> TakenStep | None:
         """Evaluate and save where due; None when the step was recorded on the way."""
-        best, held_out = self.best, self._held_out_due()
+        best, due = self.best, self._validation_due()
         save = self.step % self.run.config.checkpoint.every_steps == 0
         self.writer.wait(timeout=0)
-        if not (held_out or save):
+        if not (due or save):
             return taken
-        self.journal.record(taken, self._validate if held_out else None)
+        self.journal.record(taken, self._validate if due else None)
         if save or self.best != best:  # After the rows, so that a run that continues from here has them all.
             self._save()
         return None
 
-    def _held_out_due(self) -> bool:
+    def _validation_due(self) -> bool:
         run = self.run
         last = self.step == run.total_steps
         return bool(run.val_videos) and (last or self.step % run.val_every_steps == 0)

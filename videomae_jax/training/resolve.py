@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
 from jax.sharding import Mesh
 
+from videomae_jax.checkpoints import orbax
+from videomae_jax.checkpoints.source import read_model
 from videomae_jax.checkpoints.trees import flatten
 from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig, check_trainable
 from videomae_jax.data.labels import Classes, read_classes, read_labelled
@@ -169,13 +172,17 @@ def _settings_checked() -> Iterator[None]:
         raise InputError(str(error)) from error
 
 
-def resolve_run(config: RunConfig) -> ResolvedRun:
-    """Read the lists and check the settings; raises InputError for what a user can fix."""
+def resolve_run(config: RunConfig, workdir: Path | None = None) -> ResolvedRun:
+    """Read the lists and check the settings, of a run that may be found in `workdir`.
+
+    Raises InputError for what a user can fix.
+    """
     if not config.data.train:
         raise InputError("no videos to train on; name folders or lists with --data.train LIST [LIST ...]")
     _check_counts(config)
     check_trainable(config)
     check_arithmetic(config.model)
+    config = _with_positions(config, workdir)
     with _settings_checked():
         sources, weights = split_weights(config.data.train)
         if isinstance(config, FinetuneConfig):
@@ -210,6 +217,19 @@ def resolve_run(config: RunConfig) -> ResolvedRun:
     if run.overlap and jax.process_index() == 0:
         log.warning("%s", run.overlap)
     return run
+
+
+def _with_positions(config: RunConfig, workdir: Path | None) -> RunConfig:
+    """With the grid of positions: as given, as in the run that continues, or as `init_from` learned them."""
+    model = config.model
+    if model.position_grid:
+        return config
+    if workdir and orbax.list_steps(workdir):
+        saved = orbax.read_model(orbax.find_step_folder(workdir))
+        model = replace(model, position_grid=saved.position_grid)
+    elif config.init_from:
+        model = model.following(read_model(config.init_from))
+    return replace(config, model=model)
 
 
 def _read_labelled(
