@@ -23,6 +23,13 @@ PUBLISHED = {
     "ucf101_base_3200e": (3200, 192, 0.75, 4, 2.25e-4, False),
     "hmdb51_base_4800e": (4800, 192, 0.75, 2, 2.25e-4, False),
 }
+# VideoMAE V2: epochs, batch, warm-up, effective rate, clipping, recomputed blocks.
+DUAL_MASKED = {
+    "v2_hybrid_base_200e": (200, 1024, 20, 4e-3, None, False),
+    "v2_hybrid_large_300e": (300, 1536, 30, 6e-3, None, False),
+    "v2_hybrid_huge_300e": (300, 2048, 30, 8e-3, None, True),
+    "v2_hybrid_giant_300e": (300, 2048, 30, 4.8e-3, 0.02, True),
+}
 # Recipe: batch, clips per video, effective rate, least rate, layer decay, drop path, head dropout, decay,
 # recomputed blocks.
 FINE_TUNED = {
@@ -57,7 +64,7 @@ CLASSES = {"k400": 400, "k600": 600, "k710": 710, "ssv2": 174, "ucf101": 101, "h
 
 
 def test_every_published_run_has_a_file():
-    assert {path.stem for path in (CONFIGS / "pretrain").glob("*.py")} == set(PUBLISHED)
+    assert {path.stem for path in (CONFIGS / "pretrain").glob("*.py")} == PUBLISHED.keys() | DUAL_MASKED
     assert {path.stem for path in (CONFIGS / "finetune").glob("*.py")} == set(FINE_TUNED)
 
 
@@ -101,6 +108,27 @@ def test_settings_are_the_published_ones(name):
     assert config.optim.clip_grad is None
     assert config.model.norm_pix_loss
     assert config.model.dtype == "auto"
+
+
+@pytest.mark.parametrize("name", DUAL_MASKED)
+def test_settings_of_dual_masking_are_the_published_ones(name):
+    config = load_config(name)
+    assert isinstance(config, PretrainConfig)
+    epochs, batch, warmup, lr, clip, remat = DUAL_MASKED[name]
+    assert (config.epochs, config.batch_size, config.optim.warmup_epochs) == (epochs, batch, warmup)
+    assert (config.mask_type, config.mask_ratio, config.decoder_mask_ratio) == ("tube", 0.9, 0.5)
+    assert (config.data.num_sample, config.data.sampling_rate) == (4, 4)
+    assert effective_lr(config.optim.base_lr, batch) == pytest.approx(lr)
+    assert (config.optim.clip_grad, config.model.remat, config.optim.betas) == (clip, remat, (0.9, 0.95))
+    _, _, size, length = name.split("_")
+    assert (int(length.removesuffix("e")), SIZES[size].hidden_size) == (epochs, config.model.hidden_size)
+    decoder = (384, 4, 6) if size == "base" else (512, 4, 8)
+    model = config.model
+    assert decoder == (
+        model.decoder_hidden_size,
+        model.decoder_num_hidden_layers,
+        model.decoder_num_attention_heads,
+    )
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -204,6 +204,8 @@ class PretrainConfig(RunConfig):
     """What is masked: tubes (one spatial mask for all frames), random tubelets, or whole frames."""
     mask_ratio: float = 0.9
     """Share of the tokens that is masked."""
+    decoder_mask_ratio: float = 0.0
+    """Share of the tokens that is not decoded, by a running cell of 2 x 2: 0.5 in VideoMAE V2, 0 in V1."""
     num_masks: int = 1
     """Masks drawn for each clip, each with its own loss: more training for each clip that is read."""
 

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from videomae_jax.models.masking import frame_mask, mask_indices, random_mask, sample_mask, tube_mask
+from videomae_jax.models.masking import (
+    dual_mask,
+    frame_mask,
+    mask_indices,
+    random_mask,
+    running_cells,
+    sample_mask,
+    tube_mask,
+)
 
 GRID = (8, 14, 14)
 
@@ -87,3 +95,32 @@ def test_boolean_masks_that_do_not_fit_are_refused():
         mask_indices(np.zeros((2, 8), bool))
     with pytest.raises(ValueError, match="num_visible=2, but bool_masked_pos leaves 5"):
         mask_indices(uneven[:1], num_visible=2)
+
+
+@pytest.mark.parametrize(("grid", "ratio", "decoded"), [
+    (GRID, 0.5, 784), (GRID, 0.25, 1176), (GRID, 0.75, 392), ((8, 16, 16), 0.5, 1024),
+    ((8, 15, 15), 0.5, 900), ((8, 7, 9), 0.25, 378), ((3, 4, 4), 0.5, 24), ((1, 3, 3), 0.5, 3),
+])  # fmt: skip
+def test_running_cells_leave_as_many_places_from_every_beginning(grid, ratio, decoded):
+    cells = running_cells(grid, ratio)
+    assert cells.shape == (4, decoded)
+    assert (np.diff(cells) > 0).all()
+    if grid[0] % 4 == 0:
+        share = np.bincount(cells.ravel(), minlength=np.prod(grid))
+        assert set(share) == {4 - int(4 * ratio)}, "every place is left equally often"
+
+
+@pytest.mark.parametrize("ratio", [0.3, 1.0, -0.25])
+def test_cells_are_hidden_by_quarters(ratio):
+    with pytest.raises(ValueError, match=r"must be 0\.25, 0\.5 or 0\.75"):
+        running_cells(GRID, ratio)
+
+
+def test_a_dual_mask_has_static_shapes_and_counts_what_is_decoded_and_masked():
+    draw = jax.jit(lambda key: dual_mask(key, tube_mask(key, 50, GRID, 0.9), GRID, 0.5))
+    visible, decoded, counted = map(np.asarray, draw(jax.random.key(0)))
+    assert (visible.shape, decoded.shape) == ((50, 160), (50, 784))
+    assert (counted.sum(axis=1) == 704).all()
+    for row in range(50):
+        assert (counted[row] == ~np.isin(decoded[row], visible[row])).all()
+    assert len({tuple(row) for row in decoded}) == 4, "each clip draws its own beginning"

@@ -11,21 +11,24 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 EVERY, LARGE = 7, 1000
-INPUTS = {"videos_uint8", "video_uint8", "masks", "soft_targets"}
-WHOLE = ("pretrain_init", "classify_mean_init")
+INPUTS = {"videos_uint8", "video_uint8", "masks", "encoder_mask", "decoder_mask", "soft_targets"}
+WHOLE = ("golden_v1/pretrain_init", "golden_v1/classify_mean_init", "golden_v2/v2_pretrain_init")
 OUTPUTS = (
-    "pretrain_io",
-    "pretrain_grads_step0",
-    "pretrain_after_6_steps",
-    "classify_mean_io",
-    "classify_mean_after_6_steps",
-    "classify_first_token_io",
-    "classify_first_token_after_6_steps",
+    "golden_v1/pretrain_io",
+    "golden_v1/pretrain_grads_step0",
+    "golden_v1/pretrain_after_6_steps",
+    "golden_v1/classify_mean_io",
+    "golden_v1/classify_mean_after_6_steps",
+    "golden_v1/classify_first_token_io",
+    "golden_v1/classify_first_token_after_6_steps",
+    "golden_v2/v2_pretrain_io",
+    "golden_v2/v2_pretrain_grads",
 )
 COPIED = (
     "sampling.json",
     *(f"golden_v1/{name}.json" for name in ("pretrain", "classify_mean", "classify_first_token")),
-    *(f"golden_v1/{name}.safetensors" for name in WHOLE),
+    "golden_v2/v2_pretrain.json",
+    *(f"{name}.safetensors" for name in WHOLE),
     *(f"golden_v2/v2_classify{rest}" for rest in (".json", "_init.safetensors", "_io.safetensors")),
 )
 
@@ -46,11 +49,11 @@ def make(full: Path, folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes((full / name).read_bytes())
     for name in OUTPUTS:
-        tensors = load_file(full / f"golden_v1/{name}.safetensors")
-        if name.startswith("classify"):
+        tensors = load_file(full / f"{name}.safetensors")
+        if name.startswith("golden_v1/classify"):
             tensors.pop("videos_uint8", None)
         kept = {each: thinned(each, tensor) for each, tensor in tensors.items()}
-        save_file(kept, folder / f"golden_v1/{name}.safetensors")
+        save_file(kept, folder / f"{name}.safetensors")
 
 
 if __name__ == "__main__":

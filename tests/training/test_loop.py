@@ -12,7 +12,7 @@ import pytest
 
 from videomae_jax.checkpoints.orbax import list_steps, read_params
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.models.flops import pretraining_flops
+from videomae_jax.models.flops import flops_per_clip, pretraining_flops
 from videomae_jax.training import loop
 from videomae_jax.training.loop import train
 from videomae_jax.training.reporting import journal
@@ -32,6 +32,20 @@ def held_out(tiny, video_list):
         data=replace(tiny.data, val=(str(video_list),)),
         log=replace(tiny.log, val_every_steps=4, tensorboard=True),
     )
+
+
+def test_a_dual_masked_run_learns_and_keeps_its_cells(tiny, tmp_path, capsys):
+    config = replace(tiny, decoder_mask_ratio=0.5, epochs=4)
+    train(config, tmp_path / "whole")
+    assert "running cell, 50% of the tokens" in capsys.readouterr().out
+    rows = read_rows(tmp_path / "whole/metrics.jsonl")
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    whole, plain = (resolve_run(each).config for each in (config, tiny))
+    assert flops_per_clip(whole).train < flops_per_clip(plain).train
+    with pytest.raises(InputError, match=r"decoder_mask_ratio: 0.5 -> 0.0"):
+        train(replace(config, decoder_mask_ratio=0.0), tmp_path / "whole")
+    with pytest.raises(InputError, match=r"decoder_mask_ratio=0.4 must be 0.25"):
+        train(replace(config, decoder_mask_ratio=0.4), tmp_path / "other")
 
 
 def test_a_run_writes_its_rows_scores_settings_and_checkpoints(held_out, tmp_path, capsys):

@@ -12,6 +12,7 @@ from math import prod
 
 from videomae_jax.config import MaskType, PretrainConfig, RunConfig
 from videomae_jax.model_config import VideoMAEConfig
+from videomae_jax.models.masking import running_cells
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,25 @@ def masked_tokens(config: VideoMAEConfig, mask_ratio: float, mask_type: MaskType
     return int(mask_ratio * places) * (prod(config.grid) // places)
 
 
-def pretraining_flops(config: VideoMAEConfig, mask_ratio: float = 0.9, mask_type: MaskType = "tube") -> Flops:
+def pretraining_flops(
+    config: VideoMAEConfig,
+    mask_ratio: float = 0.9,
+    mask_type: MaskType = "tube",
+    decoder_mask_ratio: float = 0.0,
+) -> Flops:
     """Of masked pre-training: only visible tubelets are embedded and encoded, and the decoder's last block
-    and head are applied to masked places only."""
-    masked = masked_tokens(config, mask_ratio, mask_type)
-    tokens, visible = config.num_tokens, config.num_tokens - masked
+    and head are applied to decoded places only, which are the masked ones or what a running cell leaves."""
+    decoded = masked_tokens(config, mask_ratio, mask_type)
+    visible = config.num_tokens - decoded
+    if decoder_mask_ratio:
+        decoded = running_cells(config.grid, decoder_mask_ratio).shape[1]
+    tokens = visible + decoded
     width, hidden = config.decoder_hidden_size, config.decoder_intermediate_size
     rest = _encoder_layers(config, visible)
     rest += 2 * visible * config.hidden_size * width  # encoder_to_decoder
     rest += (config.decoder_num_hidden_layers - 1) * _layer(width, hidden, tokens, tokens)
-    rest += _layer(width, hidden, tokens, masked)
-    rest += 2 * masked * width * config.values_per_tubelet  # the decoder's head
+    rest += _layer(width, hidden, tokens, decoded)
+    rest += 2 * decoded * width * config.values_per_tubelet  # the decoder's head
     return _with_backward(_embedding(config, visible), rest)
 
 
@@ -76,6 +85,8 @@ def classification_flops(config: VideoMAEConfig) -> Flops:
 def flops_per_clip(config: RunConfig) -> Flops:
     """Of a run, for each clip that is read: in pre-training, `train` is of all of its masks."""
     if isinstance(config, PretrainConfig):
-        one_mask = pretraining_flops(config.model, config.mask_ratio, config.mask_type)
+        one_mask = pretraining_flops(
+            config.model, config.mask_ratio, config.mask_type, config.decoder_mask_ratio
+        )
         return Flops(one_mask.forward, config.num_masks * one_mask.train)
     return classification_flops(config.model)

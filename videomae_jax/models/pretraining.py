@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Float, Int, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.blocks import Block, Params, compute_dtype
 from videomae_jax.models.encoder import Encoder, torch_linear_init
-from videomae_jax.models.masking import Mask, check_rows, mask_indices
+from videomae_jax.models.masking import DualMask, Mask, check_rows, mask_indices
 from videomae_jax.models.patches import check_bound, check_video, gather, patchify
 from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
 from videomae_jax.models.position import position_table
@@ -204,20 +204,33 @@ def _squared_error(logits: Float[Array, "b m p"], targets: Float[Array, "b m x c
 
 
 def masked_losses(
-    model: VideoMAEForPreTraining, params: Params, video: UInt8[Array, "b T H W c"], mask: Mask
+    model: VideoMAEForPreTraining,
+    params: Params,
+    video: UInt8[Array, "b T H W c"],
+    mask: Mask | DualMask,
 ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
     """The loss of each clip, straight from uint8, and what predicting zero everywhere would score.
+
+    Of a dual mask, the places that count are decoded and masked.
 
     Tubelets are gathered before anything is computed of their pixels, so that only the visible ones are
     normalised and embedded.
     """
-    visible, masked = mask
+    visible, decoded = mask[:2]
+    counted = mask.counted if isinstance(mask, DualMask) else None
     tubelets = rearrange(patchify(video, model.config), "b n (x c) -> b n x c", c=model.config.num_channels)
     shown, hidden = (
-        jnp.take_along_axis(tubelets, ids[:, :, None, None], axis=1) for ids in (visible, masked)
+        jnp.take_along_axis(tubelets, ids[:, :, None, None], axis=1) for ids in (visible, decoded)
     )
     inputs = rearrange(normalize(shown), "b v x c -> b v (x c)")
-    logits = cast(jax.Array, model.apply({"params": params}, inputs, visible, masked, method="predict"))
+    logits = cast(jax.Array, model.apply({"params": params}, inputs, visible, decoded, method="predict"))
     targets = tubelet_targets(hidden, model.config.norm_pix_loss)
-    error = _squared_error(logits, targets).mean(axis=(1, 2))
-    return error, jnp.mean(targets**2, axis=(1, 2, 3))
+    zero = rearrange(targets**2, "b m x c -> b m (x c)")
+    return _mean_of_clips(_squared_error(logits, targets), counted), _mean_of_clips(zero, counted)
+
+
+def _mean_of_clips(values: Float[Array, "b m p"], counted: Bool[Array, "b m"] | None) -> Float[Array, " b"]:
+    """The mean of each clip, over the places that count."""
+    if counted is None:
+        return values.mean(axis=(1, 2))
+    return jnp.sum(values.mean(axis=2) * counted, axis=1) / jnp.maximum(1, counted.sum(axis=1))

@@ -28,7 +28,7 @@ from videomae_jax.hardware import peak_flops
 from videomae_jax.model_config import are_numbers
 from videomae_jax.models.blocks import arithmetic, check_arithmetic
 from videomae_jax.models.flops import flops_per_clip
-from videomae_jax.models.masking import Mask, sample_mask
+from videomae_jax.models.masking import Mask, running_cells, sample_mask
 from videomae_jax.training.multihost.facts import Fact, classes_fact, setting_fact, videos_fact
 from videomae_jax.training.objectives.finetuning import Finetuning
 from videomae_jax.training.objectives.objective import Objective
@@ -276,12 +276,14 @@ def _check_parts(config: RunConfig, mesh: Mesh) -> None:
 
 
 def _check_mask(config: PretrainConfig) -> None:
-    """Raise ValueError for a mask of no token or of all."""
+    """Raise ValueError for masks of no token or of all, and cells that are not made."""
 
     def draw(key: jax.Array) -> Mask:
         return sample_mask(config.mask_type, key, 1, config.model.grid, config.mask_ratio)
 
     jax.eval_shape(draw, jax.random.key(0))
+    if config.decoder_mask_ratio:
+        running_cells(config.model.grid, config.decoder_mask_ratio)
 
 
 def _check_counts(config: RunConfig) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from videomae_jax.config import PretrainConfig
 from videomae_jax.data.clips.readers import PretrainClips
-from videomae_jax.models.masking import Mask, sample_mask
+from videomae_jax.models.masking import DualMask, Mask, dual_mask, sample_mask
 from videomae_jax.models.pretraining import VideoMAEForPreTraining, masked_losses
 from videomae_jax.training.objectives.objective import Arrays, Metrics, Objective, Params
 
@@ -33,11 +33,13 @@ class Pretraining(Objective):
     def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
         return self.model.start_from(source), {}
 
-    def draw(self, arrays: Arrays, key: jax.Array) -> tuple[jax.Array, Mask]:
+    def draw(self, arrays: Arrays, key: jax.Array) -> tuple[jax.Array, Mask | DualMask]:
         video = repeat(arrays["video"], "b ... -> (b copies) ...", copies=self.config.num_masks)
         return video, self._mask(key, len(video))
 
-    def loss(self, params: Params, batch: tuple[jax.Array, Mask], key: jax.Array) -> Float[Array, ""]:
+    def loss(
+        self, params: Params, batch: tuple[jax.Array, Mask | DualMask], key: jax.Array
+    ) -> Float[Array, ""]:
         return masked_losses(self.model, params, *batch)[0].mean()
 
     def validation_sums(
@@ -52,5 +54,9 @@ class Pretraining(Objective):
             "count": jnp.sum(weights),
         }
 
-    def _mask(self, key: jax.Array, batch: int) -> Mask:
-        return sample_mask(self.config.mask_type, key, batch, self.config.model.grid, self.config.mask_ratio)
+    def _mask(self, key: jax.Array, batch: int) -> Mask | DualMask:
+        config, grid = self.config, self.config.model.grid
+        mask = sample_mask(config.mask_type, key, batch, grid, config.mask_ratio)
+        if not config.decoder_mask_ratio:
+            return mask
+        return dual_mask(jax.random.fold_in(key, 1), mask, grid, config.decoder_mask_ratio)

@@ -108,6 +108,8 @@ def _objective(config: RunConfig) -> dict[str, str]:
     if isinstance(config, PretrainConfig):
         masked = f"{config.mask_ratio:.0%} of {config.model.num_tokens} tokens"
         decoder = f"{config.model.decoder_num_hidden_layers} layers of {config.model.decoder_hidden_size}"
+        if config.decoder_mask_ratio:
+            decoder += f", running cell, {1 - config.decoder_mask_ratio:.0%} of the tokens"
         return {"decoder": decoder, "mask": f"{config.mask_type}, {masked}"}
     assert isinstance(config, FinetuneConfig)
     augment = config.augment
