@@ -1,9 +1,11 @@
 """Worker processes: what their owner sees of a failure, under which scripts they run, and how they end."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 
@@ -176,6 +178,35 @@ def die_once(path):
 def test_an_item_whose_process_dies_once_is_tried_again(tmp_path):
     (found,) = map_in_processes(die_once, [tmp_path / "died"], 0, lambda item: None)
     assert found.shape == (3,)
+
+
+def stop_and_double(item):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return 2 * item
+
+
+def test_a_process_that_is_stopped_is_named_until_it_goes_on(monkeypatch, capsys):
+    monkeypatch.setattr("videomae_jax.data.loading.process.SECONDS_BEFORE_A_WORD", 0.4)
+
+    def go_on_once_named():
+        while not (named := re.search(r"process (\d+) has sent nothing", capsys.readouterr().err)):
+            time.sleep(0.1)
+        os.kill(int(named[1]), signal.SIGCONT)
+
+    going_on = threading.Thread(target=go_on_once_named)
+    going_on.start()
+    assert list(map_in_processes(stop_and_double, [4], 1, print)) == [8]
+    going_on.join()
+
+
+def eat_memory(item):
+    if item == 1:
+        raise MemoryError
+    return item
+
+
+def test_an_item_that_takes_all_memory_is_found():
+    assert list(map_in_processes(eat_memory, range(3), 2, lambda item: "crashed")) == [0, "crashed", 2]
 
 
 def test_a_worker_that_never_starts_is_no_verdict_on_an_item(monkeypatch):

@@ -57,6 +57,11 @@ class ReadNumber:
                     raise RunError("the reason")
                 case "exit":
                     os._exit(3)
+                case "no memory":
+                    raise MemoryError
+                case "lost pipe":
+                    os.close(int(sys.argv[1]))
+                    time.sleep(600)
                 case "half a message":
                     os.write(int(sys.argv[1]), struct.pack("!i", 1000))
                     os._exit(6)
@@ -219,6 +224,28 @@ def test_a_worker_that_dies_in_the_middle_of_a_message_is_no_hang():
         list(read(pool, ReadNumber("half a message", 1)))
 
 
+def test_a_worker_that_has_lost_its_pipe_and_goes_on_is_no_hang(started):
+    with closing(Workers(2)) as pool, pytest.raises(WorkerDied):
+        list(read(pool, ReadNumber("lost pipe", 1)))
+
+
+def test_a_worker_without_memory_is_one_sentence(capfd):
+    said = r"^a worker process died \(exit code 12\), because memory ran out: use fewer worker processes with"
+    with closing(Workers(2)) as pool, pytest.raises(WorkerDied, match=said) as caught:
+        list(read(pool, ReadNumber("no memory", 1)))
+    assert caught.value.__cause__ is None
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("executable", "said"), [("/bin/false", "exit code 1"), ("/nowhere", "No such file")]
+)
+def test_an_interpreter_that_does_not_run_is_one_sentence(monkeypatch, executable, said):
+    monkeypatch.setattr(sys, "executable", executable)
+    with pytest.raises(RunError, match=said), closing(Workers(3)) as pool:
+        list(read(pool))
+
+
 class DiesUnpickled(ReadNumber):
     """A reader that ends the worker that gets it; larger than any pipe."""
 
@@ -261,7 +288,7 @@ def test_a_large_reader_reaches_every_worker(three):
 
 
 def test_a_worker_that_is_stopped_is_named_until_it_goes_on(monkeypatch, capsys, started):
-    monkeypatch.setattr(workers, "SECONDS_BEFORE_A_WORD", 0.4)
+    monkeypatch.setattr(process, "SECONDS_BEFORE_A_WORD", 0.4)
     with closing(Workers(2)) as pool:
         list(read(pool))
         going_on = threading.Timer(2, lambda: [os.kill(each.pid, signal.SIGCONT) for each in started])

@@ -85,6 +85,7 @@ class _Pool:
             self._wait()
         process = self.idle.pop()
         self.busy[process] = position
+        process.expect()
         process.send(item)
 
     def take(self) -> Iterator[tuple[int, Any]]:
@@ -114,6 +115,8 @@ class _Pool:
             process.receive()
             self._starting.remove(process)
             self.idle.append(process)
+        for process in (*self.busy, *self._starting):
+            process.say_if_silent()
         return [process for process in ready if process in self.busy]
 
     def close(self) -> None:

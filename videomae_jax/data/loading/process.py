@@ -5,12 +5,14 @@ task and all else through a pipe that nobody else holds, so that its death, at a
 pipe. Its standard input is the owner's life: when that ends, however it ended, the worker goes too.
 """
 
+import errno
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -23,18 +25,29 @@ from typing import Any, NamedTuple
 
 from videomae_jax.errors import InputError, RunError
 
+SECONDS_BEFORE_A_WORD = 60
+"""A worker that has work and has sent nothing for this long is named on stderr."""
 _START = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import run; run(sys.argv[1])"
+_SECONDS_TO_END = 2
+"""Time that a worker whose pipe has ended has to end itself."""
+_NO_MEMORY = errno.ENOMEM
+"""Exit code of a worker that was refused memory."""
+_FEWER = "use fewer worker processes with --num-workers (--data.num-workers in training)"
 
 
 class WorkerDied(RunError):
     """A worker process ended by itself; `exit_code` is minus the signal that killed it, where one did."""
 
     def __init__(self, exit_code: int) -> None:
-        super().__init__(
-            f"a worker process died (exit code {exit_code}). Exit code -9 mostly means that memory ran out: "
-            "use fewer with --num-workers (--data.num-workers in training). Exit code -11 is a crash, "
-            "perhaps of the decoder: videomae-jax check-data LIST says over which video."
-        )
+        if exit_code == -signal.SIGKILL:
+            why = f"mostly because memory ran out: {_FEWER}"
+        elif exit_code == _NO_MEMORY:
+            why = f"because memory ran out: {_FEWER}"
+        elif exit_code < 0:
+            why = "a crash, perhaps of the decoder: videomae-jax check-data LIST says over which video"
+        else:
+            why = "where it had anything to say, it stands above"
+        super().__init__(f"a worker process died (exit code {exit_code}), {why}")
         self.exit_code = exit_code
 
 
@@ -82,7 +95,14 @@ class Process:
     """A worker process, from its start on; it waits for a task. Close it in any case."""
 
     def __init__(self, *files: int) -> None:
-        """Start it, with these file descriptors open in it too."""
+        """Start it, with these file descriptors open in it too; raises RunError where the system refuses."""
+        try:
+            self._start(files)
+        except OSError as error:
+            raise RunError(f"a worker process could not be started ({error}): {_FEWER}") from error
+        self.expect()
+
+    def _start(self, files: tuple[int, ...]) -> None:
         self.pipe, its_end = Pipe()
         command = [sys.executable, "-c", _START, str(its_end.fileno()), *sys.path]
         # It inherits blocked signals, so that Ctrl-C and SIGTERM reach only the owner, which then closes it.
@@ -115,12 +135,29 @@ class Process:
         with suppress(ConnectionError):
             self.pipe.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 
+    def expect(self) -> None:
+        """From now on it has work; see `say_if_silent`."""
+        self._heard, self._told = time.monotonic(), 0.0
+
+    def say_if_silent(self) -> None:
+        """Name it on stderr where it has work and has sent nothing for long, at most once in that time."""
+        silent = time.monotonic() - self._heard
+        if silent - self._told >= SECONDS_BEFORE_A_WORD:
+            self._told = silent
+            print(
+                f"videomae-jax: data worker process {self.pid} has sent nothing for {silent:.3g} s; is the "
+                "storage stuck, or the process stopped? Still waiting for it.",
+                file=sys.stderr,
+                flush=True,
+            )
+
     def receive(self) -> Any:
         """What the task sends next; raises what it raised, or WorkerDied."""
         try:
             received = self.pipe.recv()
         except (EOFError, ConnectionError):
-            raise WorkerDied(self._process.wait()) from None
+            raise WorkerDied(self._exit_code()) from None
+        self.expect()
         if not isinstance(received, _Raised):
             return received
         if received.error is None:
@@ -128,6 +165,14 @@ class Process:
         if isinstance(received.error, InputError | RunError):
             raise received.error
         raise received.error from _WorkerTraceback(received.text)
+
+    def _exit_code(self) -> int:
+        """That of a worker whose pipe has ended, which a crash in a library may do to one that goes on."""
+        try:
+            return self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
     def kill(self) -> None:
         """End it, whatever it does: it holds nothing that anybody else needs."""
@@ -162,6 +207,8 @@ def run(pipe_number: str) -> None:
             work, arguments = pipe.recv()
             work(pipe, *arguments)
         except Exception as error:
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+                os._exit(_NO_MEMORY)  # To say more would take memory.
             _send_failure(pipe, error)
         while True:  # What it has sent could be lost if it went first.
             pipe.recv()

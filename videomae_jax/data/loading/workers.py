@@ -8,9 +8,7 @@ worker, or of the trainer, is the end of a pipe.
 
 import pickle
 import socket
-import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -28,8 +26,6 @@ from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.video.frames import VideoError
 from videomae_jax.errors import RunError
 
-SECONDS_BEFORE_A_WORD = 60
-"""A worker that has work and has sent nothing for this long is named on stderr."""
 _SECONDS_BETWEEN_LOOKS = 0.2
 # Slots that a worker has at a time: one that it reads, and one that waits in its pipe.
 _HELD = 2
@@ -71,12 +67,10 @@ class _Worker:
         self.process = process
         self.given: deque[_Given] = deque()
         self.readers: set[int] = set()
-        self.heard, self.told = time.monotonic(), 0.0
-        """When it last sent something or was given work, and at which length of silence that was said."""
 
     def give(self, given: _Given) -> None:
         if not self.given:
-            self.heard, self.told = time.monotonic(), 0.0
+            self.process.expect()
         self.given.append(given)
 
 
@@ -210,21 +204,11 @@ class Workers:
                     raise problem
                 # Looked at again and again: an endless wait would miss a Ctrl-C that comes before it begins.
                 self._lock.wait(_SECONDS_BETWEEN_LOOKS)
-                self._say_who_is_silent()
+                for worker in self._workers:
+                    if worker.given:
+                        worker.process.say_if_silent()
         self._ring()
         return filling
-
-    def _say_who_is_silent(self) -> None:
-        for worker in self._workers:
-            silent = time.monotonic() - worker.heard
-            if worker.given and silent - worker.told >= SECONDS_BEFORE_A_WORD:
-                worker.told = silent
-                print(
-                    f"videomae-jax: data worker process {worker.process.pid} has sent nothing for "
-                    f"{silent:.3g} s; is the storage stuck, or the process stopped? Still waiting for it.",
-                    file=sys.stderr,
-                    flush=True,
-                )
 
     def _ring(self) -> None:
         """Wake the thread, which checks what there is to do."""
@@ -285,7 +269,6 @@ class Workers:
                 self._lock.notify_all()
             return
         with self._lock:
-            worker.heard, worker.told = time.monotonic(), 0.0
             given = worker.given.popleft()
             given.filling.repeats += repeats
             given.stream.note(given, failure)
