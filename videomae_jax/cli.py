@@ -11,6 +11,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -69,23 +70,25 @@ def _train(command: str, default: RunConfig, example: str) -> Callable[[Argument
 
 def _train_here(config: RunConfig, workdir: Path, dry_run: bool, profile_steps: str | None) -> int:
     """Train as one of the hosts, draw what came of it, and test a finished classifier."""
+    from videomae_jax.data.loading.workers import Workers
     from videomae_jax.training.compilation import keep_compiled_programs
     from videomae_jax.training.loop import train
     from videomae_jax.training.multihost.hosts import Hosts
     from videomae_jax.training.reporting.curve import draw_curves
 
     keep_compiled_programs()
-    outcome = train(config, workdir, dry_run=dry_run, profile_steps=profile_steps)
-    if dry_run:
-        return 0
-    if Hosts().first:
-        draw_curves(workdir)
-    if outcome.exit_code or not isinstance(config, FinetuneConfig) or not config.data.test:
-        return outcome.exit_code
+    with closing(Workers(config.data.num_workers)) as workers:
+        outcome = train(config, workdir, dry_run, profile_steps, workers)
+        if dry_run:
+            return 0
+        if Hosts().first:
+            draw_curves(workdir)
+        if outcome.exit_code or not isinstance(config, FinetuneConfig) or not config.data.test:
+            return outcome.exit_code
 
-    from videomae_jax.inference.evaluation.final_test import final_test
+        from videomae_jax.inference.evaluation.final_test import final_test
 
-    return final_test(config, workdir)
+        return final_test(config, workdir, workers)
 
 
 def _show_batch(arguments: Arguments) -> int:

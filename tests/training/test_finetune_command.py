@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from videomae_jax import cli
+from videomae_jax.data.loading.process import Process
 from videomae_jax.training import loop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,13 +15,18 @@ RECIPE = str(ROOT / "configs/test/tiny_finetune.py")
 
 @pytest.mark.usefixtures("compilation_cache")
 @pytest.mark.parametrize("which", ["best", "last"])
-def test_the_final_test_says_which_checkpoint_it_used(video_list, tmp_path, capsys, which):
+def test_the_final_test_says_which_checkpoint_it_used(video_list, tmp_path, capsys, monkeypatch, which):
+    started = []
+    start = Process._start
+    monkeypatch.setattr(Process, "_start", lambda *args: [started.append(args), start(*args)])
     labelled, held_out = (str(video_list.with_name(f"{name}.txt")) for name in ("labelled", "held_out"))
     arguments = ["--data.train", labelled, "--data.val", held_out, "--data.test", held_out]
     arguments += ["--workdir", str(tmp_path), "--test.num-segments", "2", "--test.num-crops", "3"]
     arguments += ["--epochs", "3", "--data.max-failed-share", "0.9", "--test-checkpoint", which]
-    arguments += ["--test-batch-size", "5"] if which == "last" else []
+    arguments += ["--test-batch-size", "5"] if which == "last" else ["--data.num-workers", "2"]
     assert cli.main(["finetune", RECIPE, *arguments]) == 0
+    # Training, three looks at validation videos and the test share them.
+    assert len(started) == {"best": 2, "last": 0}[which]
     said, warned = capsys.readouterr()
     assert "6 of the 6 evaluated videos are among those to train on" in warned
     # By default as many views at a time as clips are trained on: 4 videos of 2 clips each.

@@ -21,6 +21,7 @@ from videomae_jax.data.clips.readers import TestViews
 from videomae_jax.data.loading.batches import each_video
 from videomae_jax.data.loading.filling import ClipBatch
 from videomae_jax.data.loading.order import Failure
+from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder
 from videomae_jax.errors import InputError, RunError
@@ -84,6 +85,7 @@ def score_videos(
     *,
     batch_size: int,
     num_workers: int,
+    workers: Workers | None = None,
 ) -> Generator[Scored, None, None]:
     """Every video exactly once, some at a time and in order; with several processes, this one's share.
 
@@ -105,6 +107,7 @@ def score_videos(
         TestViews(predictor.config, data, views),
         batch_size=slots * processes,
         num_workers=num_workers,
+        workers=workers,
         process_index=jax.process_index(),
         process_count=processes,
     )

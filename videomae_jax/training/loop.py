@@ -66,12 +66,17 @@ class Outcome:
 
 
 def train(
-    config: RunConfig, workdir: Path, dry_run: bool = False, profile_steps: str | None = None
+    config: RunConfig,
+    workdir: Path,
+    dry_run: bool = False,
+    profile_steps: str | None = None,
+    workers: Workers | None = None,
 ) -> Outcome:
     """Pre-train or fine-tune, or continue the run found in `workdir`, to the end or to SIGTERM or Ctrl-C.
 
-    `profile_steps` such as "10:15" are traced by host 0. Raises InputError when settings, lists or the work
-    folder do not allow it, RunError when it had to stop.
+    `profile_steps` such as "10:15" are traced by host 0. `workers` stay open; by default the run has some of
+    its own. Raises InputError when settings, lists or the work folder do not allow it, RunError when it had
+    to stop.
     """
     hosts, profile = Hosts(), Profile(profile_steps, workdir)
     run = hosts.agree(partial(resolve_run, config, workdir))
@@ -84,12 +89,13 @@ def train(
         return Outcome(0, run.total_steps)
     with ExitStack() as held:
         request = held.enter_context(stop_on_signals())
+        workers = workers or held.enter_context(closing(Workers(config.data.num_workers)))
         first_step = _open(run, workdir, hosts, held)
         _say(hosts, describe_run(run, first_step))
         profile.check(first_step, run.total_steps)
         lockstep = Lockstep(hosts, request)
         with (
-            closing(_Training(run, workdir, first_step, hosts, lockstep, profile)) as training,
+            closing(_Training(run, workdir, first_step, hosts, lockstep, profile, workers)) as training,
             out_of_memory_explained(partial(ways_to_save_memory, run)),
         ):
             training.train()
@@ -211,9 +217,10 @@ class _Training:
         hosts: Hosts,
         lockstep: Lockstep,
         profile: Profile,
+        workers: Workers,
     ) -> None:
         self.run, self.step, self.hosts = run, first_step, hosts
-        self.lockstep, self.profile = lockstep, profile
+        self.lockstep, self.profile, self.workers = lockstep, profile, workers
         self.best: dict[str, Any] | None = None
         """The best validation score so far: `step`, `score`, and `videos`, a digest of those it is from."""
         self.scores: dict[str, float] = {}
@@ -227,7 +234,6 @@ class _Training:
             self.state, facts = initial_state(run)
             if facts:
                 _say(hosts, fact_lines(facts))
-        self.workers: Workers | None = None
         self.writer = CheckpointWriter(workdir, run.config.checkpoint)
         self.journal: Journal | SilentJournal = SilentJournal()
         if hosts.first:
@@ -244,11 +250,7 @@ class _Training:
         key = run.key("training")
         if self.step and self._validation_due() and not self.scores:  # A stop had come in between.
             self.journal.complete(self._validate())
-        with ExitStack() as held:
-            if run.config.data.num_workers and self.step < run.total_steps:
-                self.workers = held.enter_context(closing(Workers(run.config.data.num_workers)))
-            made = _training_batches(run, self.hosts, self.step, run.total_steps, self.workers)
-            read = held.enter_context(closing(made))
+        with closing(_training_batches(run, self.hosts, self.step, run.total_steps, self.workers)) as read:
             for shared in lockstep.take(read, lambda: self.journal.problem):
                 if self.hosts.first:
                     self.profile.reach(self.step + 1, self.state)

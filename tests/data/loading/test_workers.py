@@ -160,6 +160,28 @@ def test_pages_are_used_again_but_never_while_somebody_holds_their_arrays(three)
     assert taken // mmap.ALLOCATIONGRANULARITY < 40
 
 
+@pytest.mark.skipif(not hasattr(mmap, "MADV_REMOVE"), reason="needs Linux")
+def test_pages_that_nobody_reads_into_any_more_have_no_memory(three):
+    def shared():
+        gc.collect()
+        return os.fstat(three._pages.fileno).st_blocks * 512
+
+    training = read(three, ReadNumber(), 40_000, 1)
+    next(training)
+    held = []
+    for turn in range(3):
+        validation = read(three, ReadNumber(), 6_000, 2000)
+        held.append(next(validation))
+        del validation
+        assert shared() > 80_000
+        check(held.pop(), np.arange(2000))
+        held.clear()
+        check(next(training), [turn + 1])
+        while shared() > 80_000:  # Workers may have one of its videos left.
+            time.sleep(0.05)
+    training.close()
+
+
 @dataclass(frozen=True)
 class ReadLarge:
     """Arrays that JAX takes as they are, on a CPU: their page is the device's memory."""

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import ExitStack, closing
 from inspect import GEN_RUNNING, getgeneratorstate
 
 import numpy as np
@@ -85,14 +85,14 @@ def _read(
     slots: Slots, read: Reader, steps: range, per_host: int, num_workers: int, workers: Workers | None
 ) -> Generator[ClipBatch, None, None]:
     """The batches of these steps, from worker processes when there are any."""
-    if workers:
-        yield from workers.read(slots, read, steps, per_host)
-    elif num_workers := min(num_workers, len(steps) * per_host):
-        with closing(Workers(num_workers)) as own:
-            yield from own.read(slots, read, steps, per_host)
-    else:
-        stop = threading.Event()
-        yield from _one_ahead(_read_here(slots, read, steps, per_host, stop), stop)
+    with ExitStack() as held:
+        if workers is None:
+            workers = held.enter_context(closing(Workers(min(num_workers, len(steps) * per_host))))
+        if workers.count:
+            yield from workers.read(slots, read, steps, per_host)
+        else:
+            stop = threading.Event()
+            yield from _one_ahead(_read_here(slots, read, steps, per_host, stop), stop)
 
 
 def _read_here(

@@ -1,7 +1,8 @@
 """Memory that a trainer shares with its workers, in pages of one batch each.
 
 A page is taken again once the last array over it is gone, whoever held it: a batch, or a device that works in
-place. So nobody says when he is done, and what is read can never be overwritten.
+place. So nobody says when he is done, and what is read can never be overwritten. Pages of a size that nobody
+reads into keep their addresses, but no memory.
 """
 
 import math
@@ -9,7 +10,9 @@ import mmap
 import os
 import tempfile
 import weakref
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 import numpy as np
@@ -40,47 +43,77 @@ def map_page(file: int, offset: int, layout: Layout) -> Arrays:
     return _arrays(np.frombuffer(mmap.mmap(file, page_size(layout), offset=offset), np.uint8), layout)
 
 
+_Page = tuple[int, mmap.mmap]
+"""Its offset, and the memory."""
+
+
 class Pages:
     """Pages as the trainer sees them."""
 
     def __init__(self) -> None:
         self._file, self._end = _shared_file(), 0
-        self._unused: defaultdict[int, deque[tuple[int, mmap.mmap]]] = defaultdict(deque)
+        self._unused: defaultdict[int, deque[_Page]] = defaultdict(deque)
+        self._emptied: defaultdict[int, deque[_Page]] = defaultdict(deque)
+        self._wanted: Counter[int] = Counter()
 
     @property
     def fileno(self) -> int:
         return self._file.fileno()
 
+    @contextmanager
+    def kept(self, layout: Layout) -> Iterator[None]:
+        """While batches of this layout are read, their pages keep their memory."""
+        size = page_size(layout)
+        self._wanted[size] += 1
+        try:
+            yield
+        finally:
+            self._wanted[size] -= 1
+            if not self._wanted[size]:
+                for _ in range(len(self._unused[size])):
+                    self._return(size, self._unused[size].popleft())
+
     def take(self, layout: Layout) -> tuple[int, Arrays]:
         """The offset of a page and its arrays, which hold anything; raises RunError where memory is short."""
         size = page_size(layout)
         try:
-            page = self._unused[size].popleft()
-        except IndexError:
-            page = self._new(size)
+            page = self._unused[size].popleft() if self._unused[size] else self._with_memory(size)
+        except OSError as error:
+            shared = self._end - sum(each * len(pages) for each, pages in self._emptied.items())
+            raise RunError(
+                f"no memory for one more batch of {size / 1e6:,.0f} MB, beside the {shared / 1e6:,.0f} MB "
+                f"that are shared with the workers ({error.strerror}): use a smaller --batch-size"
+            ) from error
         offset, memory = page
         whole = np.frombuffer(memory, np.uint8)  # All arrays of the page are views of this one.
-        weakref.finalize(whole, self._unused[size].append, page).atexit = False
+        weakref.finalize(whole, self._return, size, page).atexit = False
         return offset, _arrays(whole, layout)
 
     def close(self) -> None:
         """Make no more pages; those in use stay until they are released."""
         self._file.close()
 
-    def _new(self, size: int) -> tuple[int, mmap.mmap]:
-        try:
-            if hasattr(os, "posix_fallocate"):  # Without it a lack of memory would end whoever writes.
-                os.posix_fallocate(self.fileno, self._end, size)
-            else:
-                self._file.truncate(self._end + size)
-            memory = mmap.mmap(self.fileno, size, offset=self._end)
-        except OSError as error:
-            raise RunError(
-                f"no memory for one more batch of {size / 1e6:,.0f} MB, beside the {self._end / 1e6:,.0f} MB "
-                f"that are shared with the workers ({error.strerror}): use a smaller --batch-size"
-            ) from error
+    def _return(self, size: int, page: _Page) -> None:
+        """Take a page back, from any thread, in the middle of anything."""
+        if self._wanted[size] or not hasattr(mmap, "MADV_REMOVE"):
+            self._unused[size].append(page)
+        else:
+            page[1].madvise(mmap.MADV_REMOVE)
+            self._emptied[size].append(page)
+
+    def _with_memory(self, size: int) -> _Page:
+        """A page that was emptied, or a new one."""
+        emptied = self._emptied[size]
+        offset = emptied[0][0] if emptied else self._end
+        if hasattr(os, "posix_fallocate"):  # Without it a lack of memory would end whoever writes.
+            os.posix_fallocate(self.fileno, offset, size)
+        else:
+            self._file.truncate(offset + size)
+        if emptied:
+            return emptied.popleft()
+        memory = mmap.mmap(self.fileno, size, offset=offset)
         self._end += size
-        return self._end - size, memory
+        return offset, memory
 
 
 def _shared_file() -> IO[bytes]:

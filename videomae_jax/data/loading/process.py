@@ -164,7 +164,10 @@ class Process:
             raise RunError(f"a worker process failed:\n{received.text.rstrip()}")
         if isinstance(received.error, InputError | RunError):
             raise received.error
-        raise received.error from _WorkerTraceback(received.text)
+        traceback_ = _WorkerTraceback(received.text)
+        if isinstance(received.error, ImportError):
+            raise RunError(f"a worker process could not start: {received.error}") from traceback_
+        raise received.error from traceback_
 
     def _exit_code(self) -> int:
         """That of a worker whose pipe has ended, which a crash in a library may do to one that goes on."""

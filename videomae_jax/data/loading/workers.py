@@ -132,10 +132,11 @@ class _Stream:
 
 
 class Workers:
-    """Worker processes, for as long as they are needed; close them in any case."""
+    """Worker processes, from the first time that they are needed on; close them in any case."""
 
     def __init__(self, count: int) -> None:
-        self._pages = Pages()
+        """So many; with 0, batches are read in this process."""
+        self.count, self._pages = count, Pages()
         self._lock = threading.Condition()
         self._streams: list[_Stream] = []
         self._readers: dict[bytes, int] = {}
@@ -147,16 +148,18 @@ class Workers:
         self._selector.register(self._ear, EVENT_READ)
         self._workers: list[_Worker] = []
         self._thread = threading.Thread(target=self._serve, name="workers", daemon=True)
+
+    def _start(self) -> None:
         try:
             task = make_task(_work, self._pages.fileno)
-            for _ in range(count):
+            for _ in range(self.count):
                 self._workers.append(_Worker(Process(self._pages.fileno)))
             for worker in self._workers:
                 self._selector.register(worker.process.pipe, EVENT_READ, worker)
                 worker.process.begin(task)
             self._thread.start()
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self._broken = error
             raise
 
     def read(self, slots: Slots, read: Reader, steps: range, places: int) -> Generator[ClipBatch, None, None]:
@@ -166,17 +169,20 @@ class Workers:
         """
         layout = layout_of(read.blank(), places)
         reader = pickle_for_workers((read, layout))
-        ahead = 1 + max(1, -(-_HELD * len(self._workers) // places))
-        with self._lock:
-            number = self._readers.setdefault(reader, len(self._readers))
-            self._streams.append(stream := _Stream(slots, steps, layout, number, ahead))
-        self._ring()
-        try:
-            for _ in steps:
-                yield self._take(stream).batch()
-        finally:
+        ahead = 1 + max(1, -(-_HELD * self.count // places))
+        if not self._workers:
+            self._start()
+        with self._pages.kept(layout):
             with self._lock:
-                self._streams.remove(stream)
+                number = self._readers.setdefault(reader, len(self._readers))
+                self._streams.append(stream := _Stream(slots, steps, layout, number, ahead))
+            self._ring()
+            try:
+                for _ in steps:
+                    yield self._take(stream).batch()
+            finally:
+                with self._lock:
+                    self._streams.remove(stream)
 
     def close(self) -> None:
         """End them, whatever they do."""

@@ -14,6 +14,7 @@ import tyro
 from videomae_jax.checkpoints.orbax import find_evaluated_folder, read_description
 from videomae_jax.checkpoints.trees import params_digest
 from videomae_jax.data.labels import Labelled, read_videos_of_model
+from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder
@@ -65,9 +66,9 @@ class Evaluate:
     """Folder for evaluation.json, predictions.csv, confusion.png and failures.csv."""
 
 
-def evaluate(args: Evaluate) -> int:
+def evaluate(args: Evaluate, workers: Workers | None = None) -> int:
     """Evaluate, write the files and print a summary; returns the exit code."""
-    evaluation = evaluate_checkpoint(args)
+    evaluation = evaluate_checkpoint(args, workers)
     if jax.process_index() == 0:
         print(
             "\n".join([*summary(evaluation), f"files: {', '.join(str(args.out / name) for name in FILES)}"])
@@ -75,8 +76,8 @@ def evaluate(args: Evaluate) -> int:
     return 0
 
 
-def evaluate_checkpoint(args: Evaluate) -> Evaluation:
-    """Evaluate as the command does, and write its files.
+def evaluate_checkpoint(args: Evaluate, workers: Workers | None = None) -> Evaluation:
+    """Evaluate as the command does, and write its files; `workers` read, or some of its own.
 
     Raises InputError when lists, checkpoint or settings will not do, RunError when no video could be read.
     """
@@ -113,6 +114,7 @@ def evaluate_checkpoint(args: Evaluate) -> Evaluation:
             views,
             batch_size=args.batch_size,
             num_workers=args.num_workers,
+            workers=workers,
         )
         if first:
             write_evaluation(

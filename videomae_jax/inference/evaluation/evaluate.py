@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.loading.order import Failure
+from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import RunError
 from videomae_jax.inference.evaluation.accuracy import Accuracy, ClassAccuracy, accuracy, class_accuracies
@@ -76,13 +77,16 @@ def evaluate_videos(
     *,
     batch_size: int = 32,
     num_workers: int = 4,
+    workers: Workers | None = None,
 ) -> Evaluation:
     """Score labelled videos, on all processes together; the result is the same on each of them.
 
     Args: see `score_videos`. Raises RunError when no video could be read, and as `score_videos` does.
     """
     parts = []
-    scored = score_videos(predictor, videos, data, views, batch_size=batch_size, num_workers=num_workers)
+    scored = score_videos(
+        predictor, videos, data, views, batch_size=batch_size, num_workers=num_workers, workers=workers
+    )
     with tqdm(total=len(videos), desc="evaluating", unit="video", disable=jax.process_index() > 0) as bar:
         for part in scored:
             parts.append(part)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from videomae_jax.checkpoints.orbax import find_evaluated_folder, find_step_folder
 from videomae_jax.config import FinetuneConfig
+from videomae_jax.data.loading.workers import Workers
 from videomae_jax.inference.evaluation.command import Evaluate, evaluate
 from videomae_jax.training.multihost.hosts import Hosts
 
 
-def final_test(config: FinetuneConfig, workdir: Path) -> int:
+def final_test(config: FinetuneConfig, workdir: Path, workers: Workers | None = None) -> int:
     """Test the checkpoint that `config` names into `workdir`/test; returns the exit code."""
     find = find_evaluated_folder if config.test_checkpoint == "best" else find_step_folder
     folder, data, views = find(workdir), config.data, config.test
@@ -33,5 +34,6 @@ def final_test(config: FinetuneConfig, workdir: Path) -> int:
             decoder=data.decoder,
             max_pixels=data.max_pixels,
             out=workdir / "test",
-        )
+        ),
+        workers,
     )
