@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -97,11 +98,8 @@ COMMANDS = ("pretrain", "evaluate", "features", "script", "prepare", "check-data
 EVENTS = ("kill", "memory", "stop", "false")
 QUICK = {
     ("pretrain", "kill", "middle"),
-    ("evaluate", "memory", "middle"),
     ("features", "stop", "middle"),
     ("script", "memory", "start"),
-    ("prepare", "stop", "start"),
-    ("check-data", "false", "middle"),
 }
 CASES = [
     pytest.param(*case, marks=() if case in QUICK else pytest.mark.chaos)
@@ -138,15 +136,16 @@ def arguments_of(name, videos, run):
 
 
 def go_on(errors, process):
-    """Let workers go on once they are named, until the command ends: what it said, and who was named."""
-    named = set()
+    """Let workers go on once they are named, until the command ends; whether any was named."""
+    named = []
     give_up = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < give_up:
-        for pid in set(re.findall(r"process (\d+) has sent nothing for", errors.read_text())) - named:
-            named.add(pid)
-            os.kill(int(pid), signal.SIGCONT)
-        time.sleep(0.05)
-    return named
+        named = re.findall(r"process (\d+) has sent nothing for", errors.read_text())
+        for pid in set(map(int, named)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        time.sleep(0.1)
+    return bool(named)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc and limits of memory")
@@ -175,9 +174,12 @@ def test_a_command_ends_or_says_for_whom_it_waits(videos, run, compiled, tmp_pat
             name, event, when, f"ended after {time.time() - float(happened.read_text()):.1f} s: {said[-400:]}"
         )
     if event == "stop":
-        assert (process.returncode, bool(named)) == (0, True), said
+        assert (process.returncode, named) == (0, True), said
     elif name in ("prepare", "check-data") and when == "middle" and event != "false":
         assert process.returncode == 0, said  # The video is read again, in another process.
+    elif event == "memory" and process.returncode == 0:
+        # The decoder itself was refused memory: its videos are named as ones that do not decode.
+        assert re.search(r"val/\w+\.mp4: no-frames", said), said
     else:
         assert process.returncode == 1, said
         assert re.search(r"a worker process (died \(exit code -?\d+\)|could not start)", said), said
