@@ -188,15 +188,22 @@ def stop_and_double(item):
 def test_a_process_that_is_stopped_is_named_until_it_goes_on(monkeypatch, capsys):
     monkeypatch.setattr("videomae_jax.data.loading.process.SECONDS_BEFORE_A_WORD", 0.4)
 
+    said, done = [], threading.Event()
+
     def go_on_once_named():
-        while not (named := re.search(r"process (\d+) has sent nothing", capsys.readouterr().err)):
-            time.sleep(0.1)
-        os.kill(int(named[1]), signal.SIGCONT)
+        while not done.wait(0.1):  # One may be named while it starts, before it is stopped.
+            said.append(capsys.readouterr().err)
+            for pid in re.findall(r"process (\d+) has sent nothing", said[-1]):
+                os.kill(int(pid), signal.SIGCONT)
 
     going_on = threading.Thread(target=go_on_once_named)
     going_on.start()
-    assert list(map_in_processes(stop_and_double, [4], 1, print)) == [8]
-    going_on.join()
+    try:
+        assert list(map_in_processes(stop_and_double, [4], 1, print)) == [8]
+    finally:
+        done.set()
+        going_on.join()
+    assert "has sent nothing for" in "".join(said)
 
 
 def eat_memory(item):

@@ -313,10 +313,20 @@ def test_a_worker_that_is_stopped_is_named_until_it_goes_on(monkeypatch, capsys,
     monkeypatch.setattr(process, "SECONDS_BEFORE_A_WORD", 0.4)
     with closing(Workers(2)) as pool:
         list(read(pool))
-        going_on = threading.Timer(2, lambda: [os.kill(each.pid, signal.SIGCONT) for each in started])
+        stopped = threading.Event()
+
+        def go_on():
+            while not stopped.wait(1):
+                for each in started:
+                    os.kill(each.pid, signal.SIGCONT)
+
+        going_on = threading.Thread(target=go_on)
         going_on.start()
-        assert len(list(read(pool, ReadNumber("stop", 3)))) == 5
-        going_on.join()
+        try:
+            assert len(list(read(pool, ReadNumber("stop", 3)))) == 5
+        finally:
+            stopped.set()
+            going_on.join()
     said = capsys.readouterr().err
     named = re.findall(r"process (\d+) has sent nothing for [\d.]+ s; is the storage stuck", said)
     assert {int(pid) for pid in named} & {each.pid for each in started}, said
