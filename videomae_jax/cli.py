@@ -264,7 +264,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
     ),
     "probe": (
         "measure what frozen features are worth: linear, attentive or nearest neighbours",
-        _command("videomae_jax.inference.probe.command", "Probe", "probe"),
+        _command("videomae_jax.inference.probe.command", "Probe", "probe", several_hosts=True),
     ),
     "show-batch": ("draw what a run would train on, augmented and mixed or masked", _show_batch),
     "plan": ("say what a run would need on a TPU slice or on GPUs, without having them", _plan),

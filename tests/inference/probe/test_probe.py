@@ -11,13 +11,14 @@ from random_classifier import write_run
 
 from videomae_jax.data.synthetic import write_synthetic_videos
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.files import locked_file
+from videomae_jax.files import locked_folder
+from videomae_jax.inference.features import parts as in_parts
+from videomae_jax.inference.features.parts import FeatureParts
 from videomae_jax.inference.probe import command as probe_command
-from videomae_jax.inference.probe import features as probe_features
 from videomae_jax.inference.probe import training
 from videomae_jax.inference.probe.choice import Method, measure, split_rows
 from videomae_jax.inference.probe.command import Probe, probe, run_probe, table
-from videomae_jax.inference.probe.features import ProbeSet
+from videomae_jax.inference.probe.features import HeldFeatures, ProbeSet
 from videomae_jax.inference.probe.neighbours import TEMPERATURE, neighbour_scores
 from videomae_jax.inference.probe.training import Recipe, _schedule, probe_scores, train_probes
 from videomae_jax.models.probes import AttentiveProbe, LinearProbe
@@ -38,7 +39,11 @@ def features_of(labels, seed, noise=0.3, clips=1, tokens=None):
         places = rng.integers(tokens, size=shape[:2])
         rows, columns = np.indices(places.shape)
         features[rows, columns, places] += 3 * told
-    return ProbeSet(features, labels, np.arange(len(labels)))
+    return ProbeSet(HeldFeatures(features), labels, np.arange(len(labels)))
+
+
+def scores_of(head, trained, data, rows, batch_size):
+    return np.concatenate(list(probe_scores(head, trained, data.features, rows, batch_size)), axis=1)
 
 
 def labels_of(count, seed=0):
@@ -78,7 +83,11 @@ def test_products_are_in_full_float32(head):
 def test_random_labels_are_not_learned(kind):
     rng = np.random.default_rng(0)
     train, val = (
-        ProbeSet(rng.standard_normal((count, 1, WIDTH), np.float32), labels_of(count), np.arange(count))
+        ProbeSet(
+            HeldFeatures(rng.standard_normal((count, 1, WIDTH), np.float32)),
+            labels_of(count),
+            np.arange(count),
+        )
         for count in (200, 800)
     )
     result = measure(Method(kind, CLASSES), train, val)
@@ -92,7 +101,10 @@ def test_random_labels_are_not_learned(kind):
 def test_a_mean_and_scale_of_features_far_from_0_and_1_do_no_harm():
     train, val = features_of(labels_of(64), 1), features_of(labels_of(40), 2)
     stretch = np.logspace(-3, 3, WIDTH).astype(np.float32)
-    moved = [replace(each, features=each.features * stretch + 100 * stretch) for each in (train, val)]
+    moved = [
+        replace(each, features=HeldFeatures(each.features.features * stretch + 100 * stretch))
+        for each in (train, val)
+    ]
     assert measure(Method("linear", CLASSES), *moved).val_accuracy == 1
 
 
@@ -105,9 +117,9 @@ def test_a_mean_and_scale_of_features_far_from_0_and_1_do_no_harm():
 )
 def test_a_sweep_is_the_single_runs(head, recipe, rates):
     data = features_of(labels_of(40), 1, noise=2, tokens=3 if isinstance(head, AttentiveProbe) else None)
-    inputs = data.clips, data.clip_rows, data.clip_labels
+    inputs = data.features, data.clip_rows, data.clip_labels
     together = train_probes(head, *inputs, rates, recipe)
-    scores = probe_scores(head, together, data.clips, data.clip_rows, 16)
+    scores = scores_of(head, together, data, data.clip_rows, 16)
     assert np.abs(scores[0] - scores[2]).max() > 0.05
     for number, rate in list(enumerate(rates))[1:]:
         alone = train_probes(head, *inputs, (rate,), recipe)
@@ -117,7 +129,7 @@ def test_a_sweep_is_the_single_runs(head, recipe, rates):
             together,
         )
         np.testing.assert_allclose(
-            probe_scores(head, alone, data.clips, data.clip_rows, 16)[0], scores[number], atol=1e-4
+            scores_of(head, alone, data, data.clip_rows, 16)[0], scores[number], atol=1e-4
         )
 
 
@@ -132,10 +144,15 @@ def test_the_rate_rises_and_falls_over_however_few_steps():
 def test_scores_do_not_depend_on_the_batch_they_are_in():
     data = features_of(labels_of(40), 1)
     trained = train_probes(
-        LinearProbe(CLASSES), data.clips, data.clip_rows, data.clip_labels, (0.1,), Recipe("sgd", 5, 30, 16)
+        LinearProbe(CLASSES),
+        data.features,
+        data.clip_rows,
+        data.clip_labels,
+        (0.1,),
+        Recipe("sgd", 5, 30, 16),
     )
-    whole = probe_scores(LinearProbe(CLASSES), trained, data.clips, data.clip_rows, 40)
-    single = probe_scores(LinearProbe(CLASSES), trained, data.clips, data.clip_rows[7:8], 3)
+    whole = scores_of(LinearProbe(CLASSES), trained, data, data.clip_rows, 40)
+    single = scores_of(LinearProbe(CLASSES), trained, data, data.clip_rows[7:8], 3)
     np.testing.assert_allclose(whole[:, 7:8], single, atol=1e-6)
 
 
@@ -201,7 +218,7 @@ def test_all_kinds_from_the_same_features(settings, folder, tmp_path, capsys, mo
     def extract(*_):
         raise AssertionError("extracted again")
 
-    monkeypatch.setattr(probe_features, "_extract", extract)
+    monkeypatch.setattr(FeatureParts, "_write", extract)
     _, result = run_probe(replace(settings, kind="knn", out=tmp_path / "b", features=tmp_path / "features"))
     assert [trial.value for trial in result.trials] == [1, 5, 10]
     assert [trial.fit for trial in result.trials] == [None] * 3
@@ -213,13 +230,22 @@ def test_all_kinds_from_the_same_features(settings, folder, tmp_path, capsys, mo
         run_probe(replace(settings, layer=1))
 
 
+def tokens_of(data):
+    (clips,) = data.features.batches([np.arange(np.prod(data.features.shape[:2]))])
+    return clips.reshape(data.features.shape)
+
+
+def mean_tokens(data):
+    return HeldFeatures(tokens_of(data).mean(2))
+
+
 def test_attentive_probe_gets_all_tokens_and_the_encoders_heads(settings, monkeypatch):
     given = []
 
     def pooled(method, *sets):
         given.extend([method, *sets])
         return measure(
-            replace(method, kind="knn"), *(replace(each, features=each.features.mean(2)) for each in sets)
+            replace(method, kind="knn"), *(replace(each, features=mean_tokens(each)) for each in sets)
         )
 
     monkeypatch.setattr(probe_command, "measure", pooled)
@@ -227,9 +253,33 @@ def test_attentive_probe_gets_all_tokens_and_the_encoders_heads(settings, monkey
     assert what == "the last block's tokens without a norm"
     method, train, val = given
     assert train.features.shape == (24, 2, 64, 48)
-    assert val.clips[val.clip_rows].shape == (16, 64, 48)
+    assert tokens_of(val).shape == (8, 2, 64, 48)
     assert method.num_heads == 4
     assert method.values(0) == (1e-3,)
+
+
+@pytest.mark.parametrize("share", [0, 0.4])
+def test_clips_beyond_the_cache_are_encoded_at_each_use(settings, tmp_path, monkeypatch, share):
+    monkeypatch.setattr(in_parts, "_MOST_VIDEOS", 4)
+    whole = replace(settings, kind="attentive", num_segments=2, learning_rates=(1e-3, 3e-3), batch_size=8)
+    given = []
+    measured = probe_command.measure
+    monkeypatch.setattr(probe_command, "measure", lambda *sets: given.append(sets) or measured(*sets))
+    _, kept = run_probe(whole)
+    room = share * 24 * 2 * 64 * 48 * 4 / 1e9
+    out = tmp_path / "bounded"
+    _, result = run_probe(replace(whole, out=out, max_cache_gb=room, num_workers=2))
+    files = sum(file.stat().st_size for file in out.rglob("*.npy"))
+    assert (0 if share else -1) < files <= 1.02 * room * 1e9
+    for (_, *all_kept), (_, *some) in [given]:
+        for one, other in zip(all_kept, some, strict=True):
+            np.testing.assert_allclose(tokens_of(one), tokens_of(other), atol=1e-5)
+    assert result.failures == kept.failures
+    assert (result.chosen, result.val_accuracy) == (kept.chosen, kept.val_accuracy)
+    for one, other in zip(kept.trials, result.trials, strict=True):
+        assert other.held_out_loss == pytest.approx(one.held_out_loss, abs=1e-4)
+    _, again = run_probe(replace(whole, out=out, max_cache_gb=room))
+    assert again.trials == result.trials
 
 
 def test_a_rate_that_ends_in_nan_is_not_chosen():
@@ -242,7 +292,7 @@ def test_a_rate_that_ends_in_nan_is_not_chosen():
 
 def test_damaged_features_are_extracted_again(settings, tmp_path, capsys):
     run_probe(replace(settings, kind="knn"))
-    for number, path in enumerate(sorted((tmp_path / "features").glob("*.npy"))):
+    for number, path in enumerate(sorted((tmp_path / "features").rglob("*.npy"))):
         content = bytearray(path.read_bytes())
         content[-5] ^= 1
         path.write_bytes(content if number else b"cut short")
@@ -252,8 +302,10 @@ def test_damaged_features_are_extracted_again(settings, tmp_path, capsys):
     assert "is damaged: its features are not those" in said
     assert "is not a file of features" in said
     assert run_probe(replace(settings, kind="knn")) == first
-    path.unlink()  # As if another probe were about to write it.
-    with locked_file(path, "--features"), pytest.raises(InputError, match=r"or choose another --features$"):
+    with (  # As if another probe were writing there.
+        locked_folder(path.parent, "--features"),
+        pytest.raises(InputError, match=r"or choose another --features$"),
+    ):
         run_probe(replace(settings, kind="knn"))
 
 

@@ -24,6 +24,7 @@ from videomae_jax.data.clips.sampling import (
 from videomae_jax.data.cropping import (
     Box,
     Frame,
+    centre_square,
     draw_box,
     fit_canvas,
     scale_short_side,
@@ -157,6 +158,29 @@ class TestViews:
 
     def _choose(self, count: int) -> Int64[np.ndarray, "segments T"]:
         return segment_indices(count, self.model.num_frames, self.data, self.views.num_segments)
+
+
+@dataclass(frozen=True)
+class OneSegment:
+    """The centre crop of one of `segments` temporal segments, which the key says: `video` (1 T S S 3)."""
+
+    model: VideoMAEConfig
+    data: VideosConfig
+    segments: int
+
+    def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
+        assert key is not None, "the key says which"
+        (segment,), arrays = key, self.blank()
+
+        def choose(count: int) -> Int64[np.ndarray, "1 T"]:
+            return segment_indices(count, self.model.num_frames, self.data, self.segments)[segment][None]
+
+        for frame, wanted in _read_frames(record, choose, self.data):
+            arrays["video"][0][wanted[0]] = centre_square(frame.rgb(), self.model.image_size)
+        return arrays
+
+    def blank(self) -> Arrays:
+        return {"video": _black(1, self.model)}
 
 
 def centre_view(model: VideoMAEConfig, data: VideosConfig) -> TestViews:

@@ -14,7 +14,14 @@ import numpy as np
 
 from videomae_jax.data.clips.readers import Reader
 from videomae_jax.data.loading.filling import ClipBatch, Filling
-from videomae_jax.data.loading.order import EachVideoSlots, Failure, Share, Slots, TrainingSlots
+from videomae_jax.data.loading.order import (
+    ChosenClipSlots,
+    EachVideoSlots,
+    Failure,
+    Share,
+    Slots,
+    TrainingSlots,
+)
 from videomae_jax.data.loading.patience import read_patiently, tell_repeats
 from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.records import VideoRecord
@@ -71,6 +78,17 @@ def each_video(
     slots = EachVideoSlots(videos, batch_size, first, per_host)
     steps = range(-(-len(videos) // batch_size))
     yield from tell_repeats(_read(slots, read, steps, per_host, num_workers, workers))
+
+
+def chosen_clips(
+    slots: ChosenClipSlots, read: Reader, *, batch_size: int, num_workers: int
+) -> Generator[ClipBatch, None, None]:
+    """These clips in order; weight 0 marks what fills up the last batch. Closing: see `batches`.
+
+    Raises RunError when a clip cannot be read.
+    """
+    steps = range(-(-len(slots.positions) // batch_size))
+    yield from tell_repeats(_read(slots, read, steps, batch_size, num_workers, None))
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:

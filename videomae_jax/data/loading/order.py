@@ -155,6 +155,24 @@ class TrainingSlots:
 
 
 @dataclass(frozen=True)
+class ChosenClipSlots:
+    """Slots of single clips, any number of times each; the key is the number of the clip in its video."""
+
+    videos: Sequence[VideoRecord]
+    positions: Int64[np.ndarray, " n"]
+    """Of the clips' videos."""
+    clips: Int64[np.ndarray, " n"]
+
+    def request(self, n: int, failed: Mapping[int, Failure]) -> Request | None:
+        for failure in failed.values():
+            raise RunError(f"{failure.error}; it could be read when the command was started")
+        if n >= len(self.positions):
+            return None
+        position = int(self.positions[n])
+        return Request(position, self.videos[position], (int(self.clips[n]),))
+
+
+@dataclass(frozen=True)
 class EachVideoSlots:
     """Slots of a pass over all videos."""
 

@@ -5,6 +5,7 @@ or on how often the work was stopped. Parts of n hosts are made in turn: those o
 """
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,17 +13,18 @@ from contextlib import closing
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from tqdm import tqdm
 
 from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import stored_set
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.files import locked_file
+from videomae_jax.files import locked_file, write_json
 from videomae_jax.inference.features.files import FeatureFile, FeatureWriter, open_features, read_features
 from videomae_jax.inference.features.video_encoder import VideoEncoder, VideoFeatures
 from videomae_jax.training.multihost.hosts import Hosts
@@ -32,6 +34,15 @@ _MOST_BYTES, _MOST_VIDEOS = 2**28, 256
 
 Rows = Callable[[Float32[np.ndarray, "s ..."]], Float32[np.ndarray, "..."]]
 """What is kept of the features of a video's clips."""
+
+
+class Readable(NamedTuple):
+    """Which videos of a part can be read."""
+
+    videos: Int64[np.ndarray, " n"]
+    """By their positions."""
+    failures: tuple[str, ...]
+    """Why others cannot."""
 
 
 class FeatureParts:
@@ -48,38 +59,64 @@ class FeatureParts:
         most = max(1, min(_MOST_VIDEOS, _MOST_BYTES // self.bytes_per_video))
         self.size = 1 << (most.bit_length() - 1)
         """Videos in a part."""
+        self.kept = len(self)
+        """So many parts, from the first, have features; of others is known only what can be read."""
 
     def __len__(self) -> int:
         return -(-len(self.videos) // self.size)
 
-    def make(self, hosts: Hosts, title: str | None = None) -> None:
+    def make(self, hosts: Hosts, title: str | None = None) -> int:
         """Make the parts that are missing, on all hosts together; raises RunError where no video can be read.
 
-        Why videos of this host's parts could not be read is said on stderr.
+        Returns how many this host has made. Why videos of its parts could not be read is said on stderr.
         """
         mine = range(hosts.index, len(self), hosts.count)
         there = {number: found for number in mine if (found := self._whole(number))}
         for found in there.values():
-            for error in found.about["failures"]:
+            for error in found.failures:
                 say_failure(error)
-        missing = [number for number in mine if number not in there]
+        missing = [number for number in mine if number not in there and number < self.kept]
+        unread = [number for number in mine if number not in there and number >= self.kept]
         total = sum(len(self._videos_of(number)) for number in mine)
-        done = total - sum(len(self._videos_of(number)) for number in missing)
-        videos = tuple(chain.from_iterable(map(self._videos_of, missing)))
-        results = self._encoder.each(videos, start_anew_after=self.size)
-        with closing(results), tqdm(desc=title, total=total, initial=done, unit="video") as bar:
-            for number in missing:
-                self._write(number, islice(results, len(self._videos_of(number))), bar)
+        done = total - sum(len(self._videos_of(number)) for number in missing + unread)
+        with tqdm(desc=title, total=total, initial=done, unit="video") as bar:
+            with closing(self._encoder.each(self._videos_in(missing), self.size)) as results:
+                for number in missing:
+                    self._write(number, islice(results, len(self._videos_of(number))), bar)
+            with closing(self._encoder.each_readable(self._videos_in(unread), self.size)) as readable:
+                for number in unread:
+                    self._write_readable(number, islice(readable, len(self._videos_of(number))), bar)
         hosts.share(None)
-        if not any(len(part.features) for part in self.read()):
-            errors = chain.from_iterable(part.about["failures"] for part in self.read())
+        if not any(len(part.videos) for part in self.readable()):
+            errors = chain.from_iterable(part.failures for part in self.readable())
             raise RunError(
                 f"none of the {len(self.videos)} videos could be read, the first being {next(errors)}"
             )
+        return len(missing) + len(unread)
 
     def read(self) -> Iterator[FeatureFile]:
-        """The parts in order, with the positions of their videos as `videos` and why others failed."""
-        return (open_features(self._path(number)) for number in range(len(self)))
+        """The parts that are kept, in order, with the positions of their videos as `videos`."""
+        return (open_features(self._path(number)) for number in range(self.kept))
+
+    def readable(self) -> Iterator[Readable]:
+        """Which videos of each part can be read."""
+        return map(self._readable, range(len(self)))
+
+    def open(self, number: int) -> Float32[np.ndarray, "n ..."]:
+        """The features of a part that is kept, on disk."""
+        return np.load(self._path(number), mmap_mode="r")
+
+    def _readable(self, number: int) -> Readable:
+        if number < self.kept:
+            return _readable_of(open_features(self._path(number)))
+        told = json.loads(self._readable_path(number).read_text("utf-8"))
+        return Readable(np.array(told["videos"], np.int64), tuple(told["failures"]))
+
+    def _readable_path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.readable.json"
+
+    def _videos_in(self, numbers: Iterable[int]) -> tuple[VideoRecord, ...]:
+        return tuple(chain.from_iterable(map(self._videos_of, numbers)))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06d}.npy"
@@ -87,15 +124,27 @@ class FeatureParts:
     def _videos_of(self, number: int) -> Sequence[VideoRecord]:
         return self.videos[number * self.size : (number + 1) * self.size]
 
-    def _whole(self, number: int) -> FeatureFile | None:
-        """A part whose content is what was written, or None."""
+    def _whole(self, number: int) -> Readable | None:
+        """Of a part whose content is what was written, or None."""
+        if number >= self.kept:
+            return self._readable(number) if self._readable_path(number).exists() else None
         if not self._path(number).exists():
             return None
         try:
-            return read_features(self._path(number))
+            return _readable_of(read_features(self._path(number)))
         except InputError as error:
             print(f"{error}: extracting again")
             return None
+
+    def _write_readable(self, number: int, results: Iterable[int | Failure], bar: tqdm) -> None:
+        """Write which videos of a part can be read."""
+        found = list(results)
+        bar.update(len(found))
+        failures = [each.error for each in found if isinstance(each, Failure)]
+        for error in failures:
+            bar.write(f"videomae-jax: {error}", file=sys.stderr)
+        videos = [number * self.size + each % self.size for each in found if not isinstance(each, Failure)]
+        write_json(self._readable_path(number), {"videos": videos, "failures": failures})
 
     def _write(self, number: int, results: Iterable[VideoFeatures | Failure], bar: tqdm) -> None:
         """Write a part of the results of its videos."""
@@ -114,6 +163,10 @@ class FeatureParts:
                 seconds.append(found.seconds)
             columns = {"videos": np.array(positions, np.int64), "seconds": np.array(seconds)}
             writer.finish((), columns, {"failures": failures})
+
+
+def _readable_of(part: FeatureFile) -> Readable:
+    return Readable(part.columns["videos"].astype(np.int64), tuple(part.about["failures"]))
 
 
 def say_failure(error: str) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
-from videomae_jax.data.clips.readers import TestViews
-from videomae_jax.data.loading.batches import each_video
-from videomae_jax.data.loading.order import Failure
+from videomae_jax.data.clips.readers import OneSegment, TestViews
+from videomae_jax.data.loading.batches import chosen_clips, each_video
+from videomae_jax.data.loading.order import ChosenClipSlots, Failure
 from videomae_jax.data.records import VideoLike, VideoRecord, as_records
 from videomae_jax.data.sets import Decoder, find_segment, open_record
 from videomae_jax.data.video import VideoError
@@ -154,8 +154,7 @@ class VideoEncoder:
         """
         records = as_records(videos)
         size, per_video = self.encoder.batch_size, self.num_segments
-        most, whole = max(1, size // per_video), start_anew_after or len(records)
-        slots = most if start_anew_after is None else max(n for n in range(1, most + 1) if whole % n == 0)
+        whole, slots = start_anew_after or len(records), self._videos_at_a_time(start_anew_after)
         due = deque[tuple[int, np.ndarray] | Failure]()
 
         def batches() -> Generator[list[UInt8[np.ndarray, "T S S 3"]], None, None]:
@@ -187,6 +186,38 @@ class VideoEncoder:
                         continue
                     yield VideoFeatures(found[0], rows[:per_video], found[1])
                     rows = rows[per_video:]
+
+    def each_readable(
+        self, videos: Sequence[VideoRecord], start_anew_after: int
+    ) -> Generator[int | Failure, None, None]:
+        """The position of each video whose clips can be read, or why they cannot; order: see `each`."""
+        slots = self._videos_at_a_time(start_anew_after)
+        for batch in each_video(videos, self._read, batch_size=slots, num_workers=self._num_workers):
+            yield from batch.failures
+            ids = batch.record_ids[:: self.num_segments]
+            yield from ids[ids >= 0].tolist()
+
+    def chosen(
+        self, slots: ChosenClipSlots, counts: Iterable[int]
+    ) -> Generator[Float32[np.ndarray, "_ ..."], None, None]:
+        """The features of chosen clips, so many at a time as `counts` says (all above 0).
+
+        Raises RunError when a clip cannot be read.
+        """
+        size, counts = self.encoder.batch_size, tuple(counts)
+        reader = OneSegment(self.config, self.data, self.num_segments)
+        read = chosen_clips(slots, reader, batch_size=size, num_workers=self._num_workers)
+        clips = (clip for batch in read for clip in batch.arrays["video"])
+        sizes = (min(size, count - first) for count in counts for first in range(0, count, size))
+        with closing(read):
+            encoded = self.encoder.encode_batches(list(islice(clips, each)) for each in sizes)
+            for count in counts:
+                yield np.concatenate([next(encoded) for _ in range(0, count, size)])
+
+    def _videos_at_a_time(self, divides: int | None) -> int:
+        """How many videos are read at a time, which divides a number where one is given."""
+        most = max(1, self.encoder.batch_size // self.num_segments)
+        return most if divides is None else max(n for n in range(1, most + 1) if divides % n == 0)
 
     def each_window(
         self, record: VideoRecord, windows: Windows, fit: Fit = "centre"

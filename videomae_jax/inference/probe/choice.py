@@ -1,21 +1,21 @@
 """Choosing a probe's learning rate or k on a part of the training videos, and measuring the choice."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64
 
 from videomae_jax.errors import InputError
-from videomae_jax.inference.evaluation.accuracy import accuracy
+from videomae_jax.inference.evaluation.accuracy import Accuracy
 from videomae_jax.inference.probe.features import ProbeSet
 from videomae_jax.inference.probe.neighbours import neighbour_scores
 from videomae_jax.inference.probe.training import Recipe, probe_scores, train_probes
 from videomae_jax.models.probes import AttentiveProbe, LinearProbe
+from videomae_jax.models.ranking import classes_ahead
 
 Kind = Literal["linear", "attentive", "knn"]
-Scores = Float[np.ndarray, "values n y"]
-"""Of n videos, by probes with each learning rate or k."""
 RATES = {"linear": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "attentive": (1e-4, 3e-4, 1e-3, 3e-3)}
 NEIGHBOURS = (1, 5, 10, 20)
 
@@ -51,6 +51,14 @@ class Method:
         if self.kind != "knn":
             return self.learning_rates or RATES[self.kind]
         return tuple(k for k in NEIGHBOURS if k <= neighbours) or (1,)
+
+
+class Judged(NamedTuple):
+    """How a probe does on some videos."""
+
+    accuracy: Accuracy
+    loss: float
+    """Mean negative log score of the label."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +100,12 @@ def measure(method: Method, train: ProbeSet, val: ProbeSet) -> ProbeResult:
     values = method.values(len(fit.clip_rows))
     on_held, fitted = _tried(method, fit, values, held)
     trials = tuple(
-        Trial(value, learned, accuracy(unseen, held.labels, k=1).share, _loss(unseen, held.labels))
+        Trial(value, learned, unseen.accuracy.share, unseen.loss)
         for value, unseen, learned in zip(values, on_held, fitted, strict=True)
     )
     chosen = min(trials, key=lambda trial: (-trial.held_out, trial.held_out_loss)).value
     (on_val,), (train_accuracy,) = _tried(method, train, (chosen,), val)
-    hits = accuracy(on_val, val.labels, k=1)
+    hits = on_val.accuracy
     return ProbeResult(
         kind=method.kind,
         trials=trials,
@@ -134,42 +142,56 @@ def split_rows(
 
 def _tried(
     method: Method, train: ProbeSet, values: tuple[float, ...], unseen: ProbeSet
-) -> tuple[Scores, tuple[float | None, ...]]:
-    """Scores of `unseen` by probes trained on `train` with each value, and their accuracy on `train`.
+) -> tuple[list[Judged], tuple[float | None, ...]]:
+    """How probes trained on `train` with each value do on `unseen`, and their accuracy on `train`.
 
     A video is its own nearest neighbour, and without it its class is the one that lacks a vote: neither
     accuracy would mean anything, so neighbours have none.
     """
     if method.kind == "knn":
-        return _scores(method, train, values, (unseen,))[0], (None,) * len(values)
-    on_train, on_unseen = _scores(method, train, values, (train, unseen))
-    return on_unseen, tuple(accuracy(each, train.labels, k=1).share for each in on_train)
+        return _judged(method, train, values, (unseen,))[0], (None,) * len(values)
+    on_train, on_unseen = _judged(method, train, values, (train, unseen))
+    return on_unseen, tuple(each.accuracy.share for each in on_train)
 
 
-def _scores(
+def _judged(
     method: Method, train: ProbeSet, values: tuple[float, ...], others: tuple[ProbeSet, ...]
-) -> list[Scores]:
-    """Scores of the videos of each set by probes trained on `train` with each value."""
+) -> list[list[Judged]]:
+    """How probes trained on `train` with each value do on the videos of each set."""
     if method.kind == "knn":
         ks = tuple(int(value) for value in values)
-        known = train.clips[train.clip_rows], train.clip_labels
-        scores = [
-            neighbour_scores(*known, other.clips[other.clip_rows], ks, method.num_classes) for other in others
+        bank, *queries = (next(each.features.batches([each.clip_rows])) for each in (train, *others))
+        return [
+            _judge([neighbour_scores(bank, train.clip_labels, query, ks, method.num_classes)], other)
+            for query, other in zip(queries, others, strict=True)
         ]
-    else:
-        recipe, classes = method.recipe, method.num_classes
-        attentive = AttentiveProbe(classes, method.num_heads)
-        head = attentive if method.kind == "attentive" else LinearProbe(classes)
-        trained = train_probes(head, train.clips, train.clip_rows, train.clip_labels, values, recipe)
-        scores = [
-            probe_scores(head, trained, other.clips, other.clip_rows, recipe.batch_size) for other in others
-        ]
+    recipe, classes = method.recipe, method.num_classes
+    attentive = AttentiveProbe(classes, method.num_heads)
+    head = attentive if method.kind == "attentive" else LinearProbe(classes)
+    trained = train_probes(head, train.features, train.clip_rows, train.clip_labels, values, recipe)
     return [
-        each.reshape(len(values), len(other.rows), -1, method.num_classes).mean(axis=2)
-        for each, other in zip(scores, others, strict=True)
+        _judge(probe_scores(head, trained, other.features, other.clip_rows, recipe.batch_size), other)
+        for other in others
     ]
 
 
-def _loss(scores: Float[np.ndarray, "n y"], labels: Int64[np.ndarray, " n"]) -> float:
-    of_label = np.nan_to_num(scores[np.arange(len(labels)), labels])  # A rate too high may end in NaN.
-    return float(-np.log(np.maximum(of_label, 1e-12)).mean())
+def _judge(batches: Iterable[Float[np.ndarray, "values _ y"]], videos: ProbeSet) -> list[Judged]:
+    """What the scores of clips, averaged over those of each video, say of its label, for each value."""
+    labels, per_video, done = videos.labels, videos.features.shape[1], 0
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    rest: np.ndarray | None = None
+    for scores in batches:
+        scores = scores if rest is None else np.concatenate([rest, scores], axis=1)
+        count = scores.shape[1] // per_video
+        whole, rest = scores[:, : count * per_video], scores[:, count * per_video :]
+        means = whole.reshape(len(scores), count, per_video, -1).mean(axis=2)
+        own = labels[done : done + count]
+        done += count
+        hits = np.stack([classes_ahead(each, own) == 0 for each in means])
+        of_label = np.nan_to_num(means[:, np.arange(count), own])  # A rate too high may end in NaN.
+        found.append((hits, -np.log(np.maximum(of_label, 1e-12))))
+    hits, losses = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    return [
+        Judged(Accuracy(int(hit.sum()), len(hit)), float(loss.mean()))
+        for hit, loss in zip(hits, losses, strict=True)
+    ]

@@ -5,19 +5,25 @@ the probe is trained again on all of them, and the validation videos are looked 
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from videomae_jax.data.labels import read_classes, read_labelled
+import numpy as np
+
+from videomae_jax.data.labels import Classes, read_classes, read_labelled
 from videomae_jax.data.overlap import shared_videos
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder
+from videomae_jax.data.video_table import VideoTable
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_folder, write_json
 from videomae_jax.inference.features.video_encoder import VideoEncoder
 from videomae_jax.inference.probe.choice import Kind, Method, ProbeResult, measure
-from videomae_jax.inference.probe.features import probe_set
+from videomae_jax.inference.probe.features import ProbeSet, probe_set
 from videomae_jax.inference.views import Sampling
+from videomae_jax.training.multihost.facts import classes_fact, setting_fact, videos_fact
+from videomae_jax.training.multihost.hosts import Hosts
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Probe:
     """A linear layer, a query that attends to all tokens before one, or nearest neighbours."""
     features: Path | None = None
     """Folder in which features are kept and found again; share it between probes of one checkpoint."""
+    max_cache_gb: float = 100.0
+    """Disk for the tokens of an attentive probe, in GB; clips beyond it are read and encoded at each use."""
     classes: str | None = None
     """A file with the name of each class on a line, in the order of their numbers."""
     root: str | None = None
@@ -59,7 +67,7 @@ class Probe:
     seed: int = 0
     """Seed of the held-out part, the weights and the order."""
     batch_size: int = 8
-    """Clips encoded at a time, over all devices."""
+    """Clips encoded at a time, over all devices of a host."""
     num_workers: int = 4
     """Decoding processes."""
     decoder: Decoder = "pyav"
@@ -68,12 +76,17 @@ class Probe:
 
 def probe(args: Probe) -> int:
     """Probe, print a table, write probe.json; returns the exit code."""
-    file = args.out / "probe.json"
-    with locked_folder(args.out, "--out"):
-        what, result = run_probe(args)
-        print("\n".join(table(what, result)))
-        write_json(file, {"features": what, **asdict(result), "settings": asdict(args)})
-    print(f"wrote {file}")
+    file, hosts = args.out / "probe.json", Hosts()
+    with ExitStack() as held:
+        lock = locked_folder(args.out, "--out")
+        hosts.agree(lambda: held.enter_context(lock) if hosts.first else None)
+        what, method, train, val = _prepare(args, hosts)
+        # The others have helped to extract features, and wait until the probe is trained.
+        result = hosts.agree(lambda: measure(method, train, val) if hosts.first else None)
+        if result:
+            print("\n".join(table(what, result)))
+            write_json(file, {"features": what, **asdict(result), "settings": asdict(args)})
+            print(f"wrote {file}")
     return 0
 
 
@@ -82,11 +95,14 @@ def run_probe(args: Probe) -> tuple[str, ProbeResult]:
 
     Raises InputError when lists, checkpoint or settings will not do, RunError when no video can be read.
     """
+    what, method, train, val = _prepare(args, Hosts())
+    return what, measure(method, train, val)
+
+
+def _prepare(args: Probe, hosts: Hosts) -> tuple[str, Method, ProbeSet, ProbeSet]:
+    """The features in words, what is to be done with them, and those to train on and to validate with."""
     _check(args)
-    given = read_classes(args.classes) if args.classes else None
-    train_videos, classes = read_labelled(args.train, args.root, given)
-    val_videos, _ = read_labelled(args.val, args.root, classes, split="val")
-    _check_apart(train_videos, val_videos)
+    train_videos, val_videos, classes = hosts.agree(lambda: _read(args))
     encoder = VideoEncoder.from_pretrained(
         args.checkpoint,
         layer=args.layer,
@@ -98,9 +114,16 @@ def run_probe(args: Probe) -> tuple[str, ProbeResult]:
         num_workers=args.num_workers,
         decoder=args.decoder,
     )
+    facts = {"videos to train on": videos_fact(train_videos), "videos to validate": videos_fact(val_videos)}
+    about = encoder.encoder.about() | encoder.sampling() | {"kind": args.kind}
+    facts |= {"classes": classes_fact(classes.names)}
+    hosts.compare(facts | {name: setting_fact(value) for name, value in about.items()})
     folder = args.features or args.out / "features"
-    train = probe_set(encoder, train_videos, folder, "train")
-    val = probe_set(encoder, val_videos, folder, "val")
+    room = args.max_cache_gb * 1e9 if args.kind == "attentive" else None
+    train = probe_set(encoder, train_videos, folder, "train", hosts, room)
+    if room is not None:  # Those to validate are used once, so they come second.
+        room -= 4 * min(room / 4, float(np.prod(train.features.shape)))
+    val = probe_set(encoder, val_videos, folder, "val", hosts, room)
     method = Method(
         args.kind,
         len(classes.names),
@@ -111,7 +134,16 @@ def run_probe(args: Probe) -> tuple[str, ProbeResult]:
         args.held_out,
         args.seed,
     )
-    return encoder.encoder.what, measure(method, train, val)
+    return encoder.encoder.what, method, train, val
+
+
+def _read(args: Probe) -> tuple[VideoTable, VideoTable, Classes]:
+    """The videos to train on and to validate with, and their classes."""
+    given = read_classes(args.classes) if args.classes else None
+    train, classes = read_labelled(args.train, args.root, given)
+    val, _ = read_labelled(args.val, args.root, classes, split="val")
+    _check_apart(train, val)
+    return train, val, classes
 
 
 def table(what: str, result: ProbeResult) -> list[str]:
@@ -141,6 +173,7 @@ def _check(args: Probe) -> None:
         ("val", bool(args.val), "at least one list or folder"),
         ("held_out", 0 < args.held_out < 1, "a share between 0 and 1"),
         ("batch_size", args.batch_size > 0, "1 or more"),
+        ("max_cache_gb", args.max_cache_gb >= 0, "0 or more"),
         ("epochs", args.epochs is None or args.epochs > 0, "1 or more"),
         ("train_batch_size", args.train_batch_size is None or args.train_batch_size > 0, "1 or more"),
         ("learning_rates", all(rate > 0 for rate in args.learning_rates), "numbers above 0"),

@@ -2,32 +2,95 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from etils import epath
 from jaxtyping import Float32, Int64
-from tqdm import tqdm
 
-from videomae_jax.data.loading.order import Failure
+from videomae_jax.data.loading.order import ChosenClipSlots
 from videomae_jax.data.records import VideoRecord
-from videomae_jax.data.sets import stored_set
-from videomae_jax.errors import InputError, RunError
-from videomae_jax.files import locked_file
-from videomae_jax.inference.features.files import FeatureFile, FeatureWriter, read_features
+from videomae_jax.files import locked_folder
+from videomae_jax.inference.features.parts import FeatureParts, fingerprint
 from videomae_jax.inference.features.video_encoder import VideoEncoder
+from videomae_jax.training.multihost.hosts import Hosts
+
+Rows = Int64[np.ndarray, " _"]
+"""Clips by their numbers, counted video after video."""
+
+
+@runtime_checkable
+class ClipFeatures(Protocol):
+    """Features of the s clips of each of m videos."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(m, s, ...)."""
+        ...
+
+    def batches(self, wanted: Iterable[Rows]) -> Generator[Float32[np.ndarray, "_ ..."], None, None]:
+        """The features of these clips, batch after batch."""
+        ...
+
+
+class HeldFeatures:
+    """Features in memory."""
+
+    def __init__(self, features: Float32[np.ndarray, "m s ..."]) -> None:
+        self.features, self.shape = features, features.shape
+
+    def batches(self, wanted: Iterable[Rows]) -> Generator[Float32[np.ndarray, "_ ..."], None, None]:
+        clips = self.features.reshape(-1, *self.shape[2:])
+        for rows in wanted:
+            yield clips[rows]
+
+
+class StoredFeatures:
+    """Features on disk, as far as they are kept; other clips are encoded whenever they are asked for."""
+
+    def __init__(self, parts: FeatureParts, encoder: VideoEncoder) -> None:
+        self._parts, self._encoder = parts, encoder
+        read = [part.videos for part in parts.readable()]
+        self._positions = np.concatenate(read)
+        self._ends = np.cumsum([len(each) for each in read[: parts.kept]], dtype=np.int64)
+        """Up to which of the videos that can be read each part reaches."""
+        self.shape = (len(self._positions), *parts.row)
+
+    def batches(self, wanted: Iterable[Rows]) -> Generator[Float32[np.ndarray, "_ ..."], None, None]:
+        wanted, per_video = tuple(wanted), self.shape[1]
+        kept = (int(self._ends[-1]) if len(self._ends) else 0) * per_video
+        others = [rows[rows >= kept] for rows in wanted]
+        videos, clips = np.divmod(np.concatenate([np.zeros(0, np.int64), *others]), per_video)
+        slots = ChosenClipSlots(self._parts.videos, self._positions[videos], clips)
+        encoded = self._encoder.chosen(slots, (len(rows) for rows in others if len(rows)))
+        with closing(encoded):
+            for rows in wanted:
+                found = np.empty((len(rows), *self.shape[2:]), np.float32)
+                stored = rows < kept
+                found[stored] = self._stored(rows[stored])
+                if not stored.all():
+                    found[~stored] = next(encoded)
+                yield found
+
+    def _stored(self, rows: Rows) -> Float32[np.ndarray, "_ ..."]:
+        videos, clips = np.divmod(rows, self.shape[1])
+        parts = np.searchsorted(self._ends, videos, side="right")
+        found = np.empty((len(rows), *self.shape[2:]), np.float32)
+        for part in np.unique(parts):
+            mine, first = parts == part, self._ends[part - 1] if part else 0
+            found[mine] = self._parts.open(int(part))[videos[mine] - first, clips[mine]]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeSet:
-    """Features of labelled videos, which may lie on disk, and which of the videos count."""
+    """Features of labelled videos, and which of the videos count."""
 
-    features: Float32[np.ndarray, "m s ..."]
-    """Of the s clips of every video that could be read."""
+    features: ClipFeatures
+    """Of every video that could be read."""
     all_labels: Int64[np.ndarray, " m"]
     rows: Int64[np.ndarray, " n"]
     """The videos that count."""
@@ -39,13 +102,8 @@ class ProbeSet:
         return self.all_labels[self.rows]
 
     @property
-    def clips(self) -> Float32[np.ndarray, "c ..."]:
-        """The features of all clips, video after video."""
-        return self.features.reshape(-1, *self.features.shape[2:])
-
-    @property
     def clip_rows(self) -> Int64[np.ndarray, " r"]:
-        """Where the clips that count are in `clips`."""
+        """The numbers of the clips that count."""
         per_video = self.features.shape[1]
         return (self.rows[:, None] * per_video + np.arange(per_video)).ravel()
 
@@ -54,72 +112,43 @@ class ProbeSet:
         return self.labels.repeat(self.features.shape[1])
 
 
-def probe_set(encoder: VideoEncoder, videos: Sequence[VideoRecord], folder: Path, title: str) -> ProbeSet:
+def probe_set(
+    encoder: VideoEncoder,
+    videos: Sequence[VideoRecord],
+    folder: Path,
+    title: str,
+    hosts: Hosts,
+    most_bytes: float | None = None,
+) -> ProbeSet:
     """Features of labelled videos, from `folder` where they are there and whole, else extracted into it.
 
-    They are found by the weights, the sampling, and the name, size and time of change of each file. Raises
-    RunError when no video could be read.
+    They are found by the weights, the sampling, and the name, size and time of change of each file. With
+    `most_bytes` they stay on disk, so many of them as fit there. Raises RunError when no video could be read.
     """
-    about = encoder.encoder.about() | encoder.sampling() | {"files": _files(videos)}
+    about = encoder.encoder.about() | encoder.sampling() | {"files": fingerprint(videos)}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    path = folder / f"{key[:20]}.npy"
-    found = _whole(path)
-    reused = found is not None
-    if found is None:
-        _extract(encoder, videos, path, about, title)
-        found = read_features(path)
-    read = found.about["read"]
-    labels = np.array([videos[record_id].label for record_id in read], np.int64)
-    print(f"{title}: features of {len(read)} videos {'found' if reused else 'written'} in {path}", flush=True)
-    return ProbeSet(found.features, labels, np.arange(len(read)), tuple(found.about["failures"]))
+    parts = FeatureParts(folder / key[:20], videos, encoder, _all_clips, "--features")
+    if most_bytes is not None:
+        parts.kept = min(len(parts), int(most_bytes // (parts.size * parts.bytes_per_video)))
+    with ExitStack() as held:
+        lock = locked_folder(parts.folder, "--features")
+        hosts.agree(lambda: held.enter_context(lock) if hosts.first else None)
+        made = sum(hosts.share(parts.make(hosts, title)))
+    found = list(parts.readable())
+    read = np.concatenate([part.videos for part in found])
+    labels = np.array([videos[position].label for position in read.tolist()], np.int64)
+    failures = tuple(failure for part in found for failure in part.failures)
+    if hosts.first:
+        beyond = "" if parts.kept == len(parts) else f", {parts.kept} of {len(parts)} parts of them"
+        what = "written" if made else "found"
+        print(f"{title}: features of {len(read)} videos {what} in {parts.folder}{beyond}", flush=True)
+    features: ClipFeatures = (
+        HeldFeatures(np.concatenate([part.features for part in parts.read()]))
+        if most_bytes is None
+        else StoredFeatures(parts, encoder)
+    )
+    return ProbeSet(features, labels, np.arange(len(read)), failures)
 
 
-def _files(videos: Iterable[VideoRecord]) -> str:
-    """A fingerprint of the files, folders or sets and of the segments, in their order."""
-    digest = hashlib.sha256()
-    set_facts = lru_cache(_set_facts)
-    for video in videos:
-        facts: tuple[int, ...] = ()
-        if os.path.exists(video.path):
-            status = os.stat(video.path)
-            facts = (status.st_size, status.st_mtime_ns)
-        elif stored := stored_set(video):
-            facts = set_facts(stored)
-        digest.update(repr((os.path.abspath(video.path), video.start, video.total, facts)).encode())
-    return digest.hexdigest()
-
-
-def _set_facts(folder: str) -> tuple[int, ...]:
-    """Size and time of change of what is written last of a set."""
-    status = (epath.Path(folder) / "dataset_info.json").stat()
-    return status.length, int(status.mtime or 0)
-
-
-def _whole(path: Path) -> FeatureFile | None:
-    """The features in a file whose content is what was written, or None."""
-    if not path.exists():
-        return None
-    try:
-        return read_features(path)
-    except InputError as error:
-        print(f"{error}: extracting again")
-        return None
-
-
-def _extract(
-    encoder: VideoEncoder, videos: Sequence[VideoRecord], path: Path, about: dict, title: str
-) -> None:
-    read, failures = [], []
-    bar = tqdm(total=len(videos), desc=title, unit="video")
-    with locked_file(path, "--features"), FeatureWriter(path) as writer, bar:
-        for found in encoder.each(videos):
-            bar.update()
-            if isinstance(found, Failure):
-                failures.append(found.error)
-                continue
-            writer.append(found.clips[None])
-            read.append(found.record_id)
-        if not read:
-            raise RunError(f"none of the {len(videos)} videos could be read, the first being {failures[0]}")
-        names = [videos[record_id].name for record_id in read]
-        writer.finish(names, {}, about | {"read": read, "failures": failures})
+def _all_clips(clips: Float32[np.ndarray, "s ..."]) -> Float32[np.ndarray, "s ..."]:
+    return clips

@@ -1,4 +1,4 @@
-"""Training of probes on stored features: several learning rates in one pass, side by side under vmap.
+"""Training of probes on frozen features: several learning rates in one pass, side by side under vmap.
 
 All rates see the same batches and start from the same weights, so each ends as it would by itself.
 """
@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Float32, Int, Int64
 
+from videomae_jax.inference.probe.features import ClipFeatures
 from videomae_jax.models.probes import AttentiveProbe, LinearProbe
 
 Head = LinearProbe | AttentiveProbe
@@ -43,41 +44,39 @@ class Recipe:
 
 def train_probes(
     probe: Head,
-    features: Float32[np.ndarray, "m ..."],
+    features: ClipFeatures,
     rows: Int64[np.ndarray, " n"],
     labels: Int64[np.ndarray, " n"],
     rates: tuple[float, ...],
     recipe: Recipe,
 ) -> Variables:
-    """Train a probe with each learning rate on some rows of features, which may lie on disk.
+    """Train a probe with each learning rate on some clips of features.
 
     In full float32, as are its scores: GPUs and TPUs round the factors of products to fewer bits unless they
     are asked not to.
     """
     steps = recipe.steps(len(rows))
     key, optimizer = jax.random.key(recipe.seed), recipe.optimizer
-    state = _start(key, jnp.asarray(features[:1]), probe=probe, optimizer=optimizer, rates=len(rates))
+    example = jnp.zeros((1, *features.shape[2:]))
+    state = _start(key, example, probe=probe, optimizer=optimizer, rates=len(rates))
     scaled = np.outer(_schedule(steps)(np.arange(steps)), rates).astype(np.float32)
-    for now, batch in zip(scaled, _batches(len(rows), steps, recipe), strict=True):
-        examples = features[rows[batch]], labels[batch]
-        state = _step(state, now, *examples, probe=probe, optimizer=optimizer)
+    wanted = features.batches(rows[batch] for batch in _batches(len(rows), steps, recipe))
+    for now, batch, examples in zip(scaled, _batches(len(rows), steps, recipe), wanted, strict=True):
+        state = _step(state, now, examples, labels[batch], probe=probe, optimizer=optimizer)
     return state["variables"]
 
 
 def probe_scores(
     probe: Head,
     variables: Variables,
-    features: Float32[np.ndarray, "m ..."],
+    features: ClipFeatures,
     rows: Int64[np.ndarray, " n"],
     batch_size: int,
-) -> Float32[np.ndarray, "rates n y"]:
-    """Softmax scores of some rows by each learning rate's probe, with its running statistics."""
-    scores = []
-    for first in range(0, len(rows), batch_size):
-        part = np.asarray(features[rows[first : first + batch_size]])
+) -> Iterator[Float32[np.ndarray, "rates _ y"]]:
+    """Softmax scores of some clips by each learning rate's probe, batch after batch."""
+    for part in features.batches(np.split(rows, range(batch_size, len(rows), batch_size))):
         filled = np.concatenate([part, np.zeros((batch_size - len(part), *part.shape[1:]), np.float32)])
-        scores.append(np.asarray(_scores(probe, variables, filled))[:, : len(part)])
-    return np.concatenate(scores, axis=1)
+        yield np.asarray(_scores(probe, variables, filled))[:, : len(part)]
 
 
 @jax.default_matmul_precision("highest")
