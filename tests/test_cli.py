@@ -146,7 +146,7 @@ def test_wrong_flags_are_wrong_usage(arguments):
 def test_lists_and_overrides_reach_the_run(monkeypatch):
     from videomae_jax.training import compilation, loop
 
-    def train(config, workdir, dry_run, profile_steps):
+    def train(config, workdir, dry_run, profile_steps, workers):
         assert kept == [True]
         assert config.data.train == ("a.txt", "b.txt")
         assert config.optim.base_lr == 3e-4
