@@ -1,5 +1,6 @@
 """Preparing a set: what is stored, what is left out, and that the bytes depend on nothing else."""
 
+import errno
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +56,27 @@ def prepared(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("set") / "small_set" / "2.1.0"
     assert prepare(Prepare((str(folder),), out, videos_per_shard=4, num_workers=2)) == 0
     return out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc to see what is open")
+def test_the_work_folder_goes_where_open_files_keep_a_name(tmp_path, monkeypatch):
+    """Network file systems rename what is removed while it is open, so that its folder is not empty."""
+    rmdir, held = os.rmdir, []
+
+    def rmdir_of_a_network(path, **kwargs):
+        for number in os.listdir("/proc/self/fd"):
+            with suppress(OSError):  # That of the list itself is closed.
+                held.append(os.readlink(f"/proc/self/fd/{number}"))
+        if any(file.endswith("/.prepare/.lock (deleted)") for file in held):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+        rmdir(path, **kwargs)
+
+    write_video(tmp_path / "a.mp4", moving_square(), 12.5)
+    monkeypatch.setattr(os, "rmdir", rmdir_of_a_network)
+    assert prepare(Prepare((str(tmp_path / "a.mp4"),), tmp_path / "set", num_workers=1)) == 0
+    assert held
+    assert (tmp_path / "set/card.json").exists()
+    assert not (tmp_path / "set/.prepare").exists()
 
 
 def contents(folder):

@@ -44,6 +44,8 @@ def prepare(args: Prepare) -> int:
             _begin(work / "plan.json", plan, args.out)
             _write_missing(args, plan)
             card = _finish(args.out, plan)
+        # Not before: network file systems keep a name in the folder for a lock that is open.
+        shutil.rmtree(work, ignore_errors=True)
     except KeyboardInterrupt:
         print(f"\nstopped; the same command continues from the shards in {args.out}")
         return 130

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, fields
@@ -26,7 +25,6 @@ def finish(folder: Path, plan: Plan, reports: Reports) -> dict[str, Any]:
     card = make_card(plan, reports)
     write_text(folder / "README.md", _readme(card))
     write_json(folder / CARD, card)
-    shutil.rmtree(folder / WORK_FOLDER)
     return card
 
 
