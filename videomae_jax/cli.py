@@ -332,11 +332,8 @@ def main(arguments: Arguments | None = None) -> int:
     except BrokenPipeError:  # Whoever read the output, such as head, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (
-        RuntimeError,
-        AssertionError,
-        OSError,
-    ) as error:  # OSError: a full disk, a folder without permission.
+    # OSError: a full disk, a folder without permission.
+    except (RuntimeError, AssertionError, OSError) as error:
         code, failure = 1, str(error) if isinstance(error, RunError | OSError) else no_devices(error)
         if not failure:
             raise
