@@ -55,8 +55,10 @@ _MISSING = {
     "No PTX compilation provider|libdevice not found": _FOR_GPUS,
     r"cuDNN (?:is )?not (?:found|detected)": "JAX asks for cuDNN's version before it compiles attention: "
     "pip install --no-deps nvidia-cudnn-cu13, or set --model.attention xla",
+    "Failed to deserialize the Mosaic module": "the TPU compiler here is older than the one that jax asks "
+    'for: pip install "jax[tpu]" with jax\'s own version, or set --model.attention xla',
 }
-"""What to do about a part of the compiler for GPUs that is missing, by what it says then."""
+"""What to do about a part of a compiler that is missing or does not fit, by what it says then."""
 
 
 def _check_compiler(where: Target) -> None:
