@@ -60,7 +60,7 @@ calls = {
     "no patches": lambda: config(patch_size=0),
     "half a frame": lambda: config(num_frames=4.5),
     "a number for a word": lambda: config(qkv_bias=1),
-    "a dtype": lambda: config(dtype="float16"),
+    "a dtype": lambda: config(dtype="float64"),
     "another problem": lambda: config(problem_type="multi_label"),
     "two masks as indices": lambda: run(CLIP[:1], mask_indices(MASK)),
 }
@@ -91,7 +91,7 @@ SAID = {
     "no patches": "patch_size=0 must be 1 or more",
     "half a frame": "num_frames=4.5 must be a whole number",
     "a number for a word": "qv_bias=1 must be True or False",
-    "a dtype": "dtype='float16' must be one of auto, float32, bfloat16",
+    "a dtype": "dtype='float64' must be one of auto, float32, bfloat16, float16",
     "another problem": "must be one of None, single_label_classification, multi_label_classification, regr",
     "two masks as indices": "np.repeat(pixel_values, rows, axis=0)",
 }
@@ -232,7 +232,7 @@ def test_from_pretrained_with_other_settings(tmp_path, pretrained, caplog):
     assert (tuned.config.id2label, tuned.config.drop_path) == (("x", "y"), 0.1)
     for wrong, says in (
         ({"subfolder": "outer"}, "has no folder outer"),
-        ({"dtype": jnp.float16}, "dtype='float16' must be one of auto, float32, bfloat16"),
+        ({"dtype": np.float64}, "dtype='float64' must be one of auto, float32, bfloat16, float16"),
         ({"hiden_size": 24}, "did you mean hidden_size"),
         ({"hidden_size": 48}, "Leave hidden_size out"),
         ({"num_attention_heads": 4}, "num_attention_heads = 2 +num_attention_heads = 4"),
