@@ -19,6 +19,7 @@ from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.processing import Processing
 from videomae_jax.training import start as initial
 from videomae_jax.training.loop import train
+from videomae_jax.training.multihost.facts import Fact
 from videomae_jax.training.objectives.finetuning import Finetuning, soft_cross_entropy
 from videomae_jax.training.reporting.overview import describe_run
 from videomae_jax.training.resolve import resolve_run
@@ -125,7 +126,7 @@ def test_a_classifier_starts_from_a_pre_trained_encoder(tiny, tiny_finetune, tmp
     monkeypatch.setattr(initial, "Hosts", lambda: two)
     state, facts = initial_state(resolve_run(replace(tiny_finetune, init_from=str(tmp_path))))
     digest = params_digest(state.params)
-    assert compared == [{"weights of --init-from": (digest, digest[:12])}]
+    assert compared == [{"weights of --init-from": Fact(digest, digest[:12])}]
     assert facts == {"head": "drawn anew: the weights have none"}
     jax.tree.map(
         np.testing.assert_array_equal, state.params["encoder"]["blocks"], pretrained["encoder"]["blocks"]
@@ -137,10 +138,11 @@ def test_a_classifier_starts_from_a_pre_trained_encoder(tiny, tiny_finetune, tmp
     longer = replace(
         tiny_finetune, init_from=str(tmp_path), model=replace(tiny_finetune.model, num_frames=16)
     )
-    assert "is resized to 8 x 4 x 4: linearly in time" in describe_run(resolve_run(longer), 0)
-    assert "resized" not in describe_run(resolve_run(longer), 5), "it has been trained on since"
+    run = resolve_run(longer, tmp_path / "other")
+    assert "is resized to 8 x 4 x 4: linearly in time" in describe_run(run, 0)
+    assert "resized" not in describe_run(run, 5), "it has been trained on since"
     same = replace(tiny_finetune, init_from=str(tmp_path))
-    assert " positions  " not in describe_run(resolve_run(same), 0)
+    assert " positions  " not in describe_run(resolve_run(same, tmp_path / "other"), 0)
 
 
 def test_resized_positions_outlive_the_weights_that_they_came_with(tiny, tiny_finetune, tmp_path):
@@ -152,7 +154,8 @@ def test_resized_positions_outlive_the_weights_that_they_came_with(tiny, tiny_fi
     )
     train(longer, tmp_path / "run")
     grid = tiny.model.grid
-    assert resolve_run(longer).config.model.position_grid == grid != longer.model.grid
+    fresh = resolve_run(longer, tmp_path / "other").config.model
+    assert fresh.position_grid == grid != longer.model.grid
     shutil.rmtree(tmp_path / "weights")
     assert resolve_run(longer, tmp_path / "run").config.model.position_grid == grid
     assert train(longer, tmp_path / "run").step > 0, "it continues"

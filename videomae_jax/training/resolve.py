@@ -173,7 +173,9 @@ def _settings_checked() -> Iterator[None]:
 
 
 def resolve_run(config: RunConfig, workdir: Path | None = None) -> ResolvedRun:
-    """Read the lists and check the settings, of a run that may be found in `workdir`.
+    """Read the lists and check the settings.
+
+    `workdir` is where the run is, or is to be: then its positions are those of its weights, which are asked.
 
     Raises InputError for what a user can fix.
     """
@@ -182,7 +184,8 @@ def resolve_run(config: RunConfig, workdir: Path | None = None) -> ResolvedRun:
     _check_counts(config)
     check_trainable(config)
     check_arithmetic(config.model)
-    config = _with_positions(config, workdir)
+    if workdir:
+        config = _with_positions(config, workdir)
     with _settings_checked():
         sources, weights = split_weights(config.data.train)
         if isinstance(config, FinetuneConfig):
@@ -219,12 +222,12 @@ def resolve_run(config: RunConfig, workdir: Path | None = None) -> ResolvedRun:
     return run
 
 
-def _with_positions(config: RunConfig, workdir: Path | None) -> RunConfig:
+def _with_positions(config: RunConfig, workdir: Path) -> RunConfig:
     """With the grid of positions: as given, as in the run that continues, or as `init_from` learned them."""
     model = config.model
     if model.position_grid:
         return config
-    if workdir and orbax.list_steps(workdir):
+    if orbax.list_steps(workdir):
         saved = orbax.read_model(orbax.find_step_folder(workdir))
         model = replace(model, position_grid=saved.position_grid)
     elif config.init_from:
