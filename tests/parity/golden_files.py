@@ -4,6 +4,7 @@
 with more than `LARGE` values every `EVERY`th is kept; 7 divides no axis, so all rows and columns are met.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -37,6 +38,19 @@ def same_places(have, want):
     """The values of an output that a golden tensor holds: all of them, or every `EVERY`th."""
     have = np.asarray(have)
     return have if have.shape == want.shape else have.ravel()[::EVERY]
+
+
+def check_gradients(have, golden, largest):
+    """Each kind of tensor, of all layers together, within this relative error."""
+    assert have.keys() == golden.keys()
+    pairs = {}
+    for name, want in golden.items():
+        pair = np.stack([same_places(have[name], want).ravel(), want.ravel()])
+        pairs.setdefault(re.sub(r"blocks\.\d+", "blocks", name), []).append(pair)
+    for name, layers in pairs.items():
+        ours, theirs = np.concatenate(layers, axis=1)
+        error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+        assert error <= largest, f"{name}: relative error {error:.1e}"
 
 
 def thinned(name, tensor):
