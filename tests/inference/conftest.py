@@ -11,8 +11,6 @@ from videomae_jax.training.run_folder import describe
 
 TINY = load_config("tiny")
 
-TINY = load_config("tiny")
-
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):

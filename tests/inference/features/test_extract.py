@@ -20,8 +20,6 @@ from videomae_jax.inference.features.video_encoder import VideoEncoder
 
 TINY = load_config("tiny")
 
-TINY = load_config("tiny")
-
 
 @pytest.fixture
 def settings(videos, pretrained, tmp_path):
