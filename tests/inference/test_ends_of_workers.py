@@ -94,7 +94,7 @@ with closing(each_video(read_videos(sys.argv[2:]), reader, batch_size=2, num_wor
     for batch in batches:
         print(batch.arrays["video"].shape, len(batch.failures))
 """
-COMMANDS = ("pretrain", "evaluate", "features", "script", "prepare", "check-data")
+COMMANDS = ("pretrain", "finetune", "evaluate", "features", "script", "prepare", "check-data")
 EVENTS = ("kill", "memory", "stop", "false")
 QUICK = {
     ("pretrain", "kill", "middle"),
@@ -125,8 +125,11 @@ def run(tmp_path_factory):
 def arguments_of(name, videos, run):
     checkpoint, two = ["--checkpoint", run], ["--num-workers", 2]
     source = videos / "val.csv"
+    training = ["--data.train", source, "--workdir", "out", "--data.num-workers", 2]
+    classifier = ROOT / "configs/test/tiny_finetune.py"
     return {
-        "pretrain": ["tiny", "--data.train", source, "--workdir", "out", "--data.num-workers", 2],
+        "pretrain": ["tiny", *training],
+        "finetune": [classifier, *training, "--data.val", source, "--epochs", 2],
         "evaluate": [source, *checkpoint, "--out", "out", *two, "--batch-size", 6],
         "features": [source, *checkpoint, "--out", "out/a.npz", *two],
         "script": [source],
