@@ -99,13 +99,16 @@ def test_only_the_segment_is_read(videos):
 
 
 @pytest.mark.parametrize("command", ["evaluate", "classify", "features", "windows", "probe", "reconstruct"])
-def test_the_decoder_that_is_named_decodes(videos, classifier, pretrained, tmp_path, monkeypatch, command):
-    opened = []
+def test_the_decoder_and_the_bound_that_are_named_hold(
+    videos, classifier, pretrained, tmp_path, monkeypatch, command
+):
+    opened, bounds = [], set()
 
     class Other(Video):
         def __init__(self, path, content=None, max_pixels=0):
             super().__init__(path, content)
             opened.append(path)
+            bounds.add(max_pixels)
 
     monkeypatch.setitem(prepared._DECODERS, "torchcodec", Other)
     source, out = str(videos / "val.csv"), str(tmp_path / "out")
@@ -122,8 +125,9 @@ def test_the_decoder_that_is_named_decodes(videos, classifier, pretrained, tmp_p
         (videos / "rest.csv").write_text("val/left_000.mp4 0\nval/right_000.mp4 0\n")
         arguments[2], arguments[4] = str(videos / "other.csv"), str(videos / "rest.csv")
     shared = ["--checkpoint", classifier, "--num-workers", "0"] if command != "reconstruct" else []
-    assert cli.main([*arguments, *shared, "--decoder", "torchcodec"]) == 0
+    assert cli.main([*arguments, *shared, "--decoder", "torchcodec", "--max-pixels", "4321"]) == 0
     assert len(opened) >= 4
+    assert bounds == {4321}
 
 
 def test_what_the_decoder_of_training_refuses_is_not_called_good(videos, monkeypatch):

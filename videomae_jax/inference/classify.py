@@ -18,6 +18,7 @@ from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.records import VideoLike, as_records
 from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
+from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError, printable
 from videomae_jax.inference.predictor import Predictor
 from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views, score_videos
@@ -57,6 +58,8 @@ class Classify:
     """What relative paths in lists start from; by default the folder of the list."""
     decoder: Decoder = "pyav"
     """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def classify(args: Classify) -> int:
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         decoder=args.decoder,
+        max_pixels=args.max_pixels,
     )
     failed = 0
     for path, found in classifier.each(records, args.top_k):
@@ -140,13 +144,21 @@ class VideoClassifier:
         batch_size: int = 8,
         num_workers: int = 0,
         decoder: Decoder = "pyav",
+        max_pixels: int = MAX_PIXELS,
     ) -> "VideoClassifier":
         """From a work folder, a step folder, a Hugging Face folder or a hub id; see `Classify` for the rest.
 
         Raises InputError where there is no classifier.
         """
         data, views = choose_views(
-            source, sampling, sampling_rate, num_segments, num_crops, revision=revision, decoder=decoder
+            source,
+            sampling,
+            sampling_rate,
+            num_segments,
+            num_crops,
+            revision=revision,
+            decoder=decoder,
+            max_pixels=max_pixels,
         )
         predictor = Predictor.from_pretrained(source, revision=revision)
         return cls(predictor, data, views, batch_size, num_workers)

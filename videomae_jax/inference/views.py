@@ -24,6 +24,7 @@ from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder
+from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.predictor import Predictor, rows
 from videomae_jax.processing import Processing
@@ -48,6 +49,7 @@ def choose_views(
     *,
     revision: str | None = None,
     decoder: Decoder = "pyav",
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[LabelledDataConfig, ViewsConfig]:
     """Settings for `TestViews`; None takes what is recorded with the checkpoint, as its training had it.
 
@@ -63,7 +65,7 @@ def choose_views(
         found = {name: trained[name] if value is None else value for name, value in values.items()}
         return {name: value for name, value in found.items() if value is not None}
 
-    data = replace(LabelledDataConfig(decoder=decoder), **settled(frames))
+    data = replace(LabelledDataConfig(decoder=decoder, max_pixels=max_pixels), **settled(frames))
     return data, replace(ViewsConfig(), **settled(numbers))
 
 

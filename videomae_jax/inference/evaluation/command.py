@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,8 +91,8 @@ def evaluate_checkpoint(args: Evaluate, workers: Workers | None = None) -> Evalu
         args.num_segments,
         args.num_crops,
         decoder=args.decoder,
+        max_pixels=args.max_pixels,
     )
-    data = replace(data, max_pixels=args.max_pixels)
     predictor, hosts = Predictor.from_pretrained(args.checkpoint), Hosts()
     if predictor.config.score_kind == "value":
         raise InputError(

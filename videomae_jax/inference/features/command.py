@@ -17,6 +17,7 @@ from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
 from videomae_jax.data.video import VideoError
+from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_file, parts_folder, remove, write_json
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
@@ -71,6 +72,8 @@ class ExtractFeatures:
     """What relative paths in lists start from; by default the folder of the list."""
     decoder: Decoder = "pyav"
     """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
     overwrite: bool = False
     """Make finished files again."""
 
@@ -88,6 +91,7 @@ def extract_features(args: ExtractFeatures) -> int:
         args.num_segments,
         num_crops=1,
         decoder=args.decoder,
+        max_pixels=args.max_pixels,
     )
     clips = ClipEncoder.from_pretrained(
         args.checkpoint,

@@ -22,6 +22,7 @@ from videomae_jax.data.loading.order import ChosenClipSlots, Failure
 from videomae_jax.data.records import VideoLike, VideoRecord, as_records
 from videomae_jax.data.sets import Decoder, find_segment, open_record
 from videomae_jax.data.video import VideoError
+from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.windows import Fit, Windows, read_clips, square
@@ -74,13 +75,21 @@ class VideoEncoder:
         batch_size: int = 8,
         num_workers: int = 0,
         decoder: Decoder = "pyav",
+        max_pixels: int = MAX_PIXELS,
     ) -> "VideoEncoder":
         """From a work folder, a step folder, a Hugging Face folder or a hub id; see `ExtractFeatures`.
 
         Raises InputError where there are no such weights or no such layer.
         """
         data, views = choose_views(
-            source, sampling, sampling_rate, num_segments, 1, revision=revision, decoder=decoder
+            source,
+            sampling,
+            sampling_rate,
+            num_segments,
+            1,
+            revision=revision,
+            decoder=decoder,
+            max_pixels=max_pixels,
         )
         encoder = ClipEncoder.from_pretrained(
             source, revision=revision, layer=layer, tokens=tokens, batch_size=batch_size
@@ -131,9 +140,10 @@ class VideoEncoder:
         settings |= {"num_segments": self.num_segments, "scaling": "bilinear samples"}
         return settings | self.decoding()
 
-    def decoding(self) -> dict[str, str]:
-        """The library that decodes, for JSON, where it is not the usual one."""
-        return {} if self.data.decoder == "pyav" else {"decoder": self.data.decoder}
+    def decoding(self) -> dict[str, Any]:
+        """How videos are decoded, for JSON, where it is not the usual way."""
+        usual = {"decoder": "pyav", "max_pixels": MAX_PIXELS}
+        return {name: found for name, each in usual.items() if (found := getattr(self.data, name)) != each}
 
     def make_windows(self, stride: int, chunk: int | None = None) -> Windows:
         """Windows for this model; raises InputError when they are too short for its frames."""

@@ -15,6 +15,7 @@ from videomae_jax.data.labels import Classes, read_classes, read_labelled
 from videomae_jax.data.overlap import shared_videos
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder
+from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.data.video_table import VideoTable
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_folder, write_json
@@ -72,6 +73,8 @@ class Probe:
     """Decoding processes."""
     decoder: Decoder = "pyav"
     """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
 
 
 def probe(args: Probe) -> int:
@@ -113,6 +116,7 @@ def _prepare(args: Probe, hosts: Hosts) -> tuple[str, Method, ProbeSet, ProbeSet
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         decoder=args.decoder,
+        max_pixels=args.max_pixels,
     )
     facts = {"videos to train on": videos_fact(train_videos), "videos to validate": videos_fact(val_videos)}
     about = encoder.encoder.about() | encoder.sampling() | {"kind": args.kind}

@@ -14,6 +14,7 @@ from videomae_jax.config import MaskType
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
+from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
 from videomae_jax.inference.clip import read_timed_clip
 from videomae_jax.inference.normalization import read_normalization
@@ -49,6 +50,8 @@ class ReconstructVideo:
     default they are guessed from visible patches. Makes no difference to a model of raw pixels."""
     decoder: Decoder = "pyav"
     """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
 
 
 def reconstruct_video(args: ReconstructVideo) -> int:
@@ -97,7 +100,7 @@ def draw_reconstructions(
     normalization = read_normalization(args.checkpoint)
     for place, video in places.items():
         try:
-            clip, seconds = read_timed_clip(video, config, rate, args.decoder)
+            clip, seconds = read_timed_clip(video, config, rate, args.decoder, args.max_pixels)
         except InputError as error:
             yield error
             continue
