@@ -1,6 +1,7 @@
 # make demo             sets up and runs the demo: a tiny pre-training on generated videos, with pictures
 # make test             sets up and runs the tests
 # make test-notebooks   sets up and runs the notebooks, with the built wheel
+# make docs             sets up and builds the site, build/docs/index.html
 PYTHON ?= python3
 VENV ?= .venv
 NOTEBOOKS_VENV ?= .venv-notebooks
@@ -12,7 +13,7 @@ WORKERS ?= auto
 TESTS ?= tests
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-notebooks lint chaos clean
+.PHONY: demo test test-notebooks docs lint chaos clean
 
 demo: $(VENV)/.installed
 	$(BIN)/videomae-jax demo
@@ -26,6 +27,9 @@ chaos: $(VENV)/.installed-$(EXTRAS)
 test-notebooks: $(NOTEBOOKS_VENV)/.installed-wheel
 	PATH=$(abspath $(NOTEBOOKS_VENV))/bin:$$PATH python notebooks/execute.py $(NOTEBOOKS)
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet -c docs . build/docs
+
 lint: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -36,8 +40,8 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
 	touch $@
 
-$(VENV)/.installed-$(EXTRAS): $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
+$(VENV)/.installed-%: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[$*]"
 	touch $@
 
 # From the wheel, as users have it.
