@@ -1,5 +1,6 @@
 """Preparing a set: what is stored, what is left out, and that the bytes depend on nothing else."""
 
+import csv
 import errno
 import json
 import os
@@ -12,12 +13,14 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from built_videos import Build, NotBuildable, build, read_number, ticks
 from PIL import Image
 
+from videomae_jax.data.prepare import command, shard_size
 from videomae_jax.data.prepare.command import Prepare, prepare
 from videomae_jax.data.prepare.recode import Recode, Recoded
 from videomae_jax.data.prepare.settings import PRESETS, Storage
@@ -176,6 +179,28 @@ def run_until_killed(folder, out, seconds):
         process.wait()
         return False
     return True
+
+
+def test_shards_have_as_many_videos_as_make_their_size(folder, tmp_path, monkeypatch):
+    args = Prepare((str(folder),), tmp_path / "set", num_workers=2)
+    monkeypatch.setattr(shard_size, "SHARD_BYTES", 12_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "_finish", Mock(side_effect=KeyboardInterrupt))
+        assert prepare(args) == 130
+    begun = {path: path.stat().st_mtime_ns for path in args.out.glob("*.array_record-*")}
+    monkeypatch.setattr(shard_size, "SHARD_BYTES", 1)
+    assert prepare(args) == 0  # As it was begun.
+    assert begun == {path: path.stat().st_mtime_ns for path in args.out.glob("*.array_record-*")}
+    card = json.loads((args.out / "card.json").read_text())
+    train = card["splits"]["train"]
+    assert len(train["shards"]) == len(begun) == -(-9 // card["videos_per_shard"])
+    rows = csv.DictReader((args.out / "videos.csv").read_text().splitlines())
+    mean = np.mean([int(row["bytes"]) for row in rows])
+    assert card["videos_per_shard"] == pytest.approx(12_000 / mean, rel=0.3)
+    assert len(begun) > 1
+    assert prepare(args) == 0  # It is complete.
+    assert prepare(replace(args, out=tmp_path / "large", videos_per_shard=None)) == 0
+    assert len(list((tmp_path / "large").glob("*.array_record-*"))) == 9
 
 
 def test_a_killed_run_continues_to_the_same_bytes(folder, tmp_path):

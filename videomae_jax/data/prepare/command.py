@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from videomae_jax.data.loading.map_processes import crashed, map_in_processes
 from videomae_jax.data.overlap import describe_overlap
-from videomae_jax.data.prepare.metadata import CARD, finish
-from videomae_jax.data.prepare.plan import Plan, Shard, check_same, resolve_run
+from videomae_jax.data.prepare.metadata import finish
+from videomae_jax.data.prepare.plan import CARD, PLAN, WORK_FOLDER, Plan, Shard, check_same, resolve_run
 from videomae_jax.data.prepare.recode import Recode, Recoded
 from videomae_jax.data.prepare.settings import Prepare
-from videomae_jax.data.prepare.shards import WORK_FOLDER, make_features, read_report, write_shard
+from videomae_jax.data.prepare.shards import make_features, read_report, write_shard
 from videomae_jax.data.video import VideoError
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import locked_folder, remove, write_json
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 def prepare(args: Prepare) -> int:
     """Prepare a set, or finish one that was begun; 130 when stopped by Ctrl-C, else 0."""
     began = time.monotonic()
+    _check_free(args.out)
     plan = resolve_run(args)
     others = {split: videos for split, videos in plan.splits.items() if split != "train"}
     if overlap := describe_overlap(plan.splits["train"], others):
@@ -38,10 +39,9 @@ def prepare(args: Prepare) -> int:
         _print_summary(args.out, card)
         return 0
     work = args.out / WORK_FOLDER
-    _check_free(args.out)
     try:
         with locked_folder(work, "--out"):
-            _begin(work / "plan.json", plan, args.out)
+            _begin(work / PLAN, plan, args.out)
             _write_missing(args, plan)
             card = _finish(args.out, plan)
         # Not before: network file systems keep a name in the folder for a lock that is open.
@@ -66,8 +66,8 @@ def _finished_card(out: Path, plan: Plan) -> dict[str, Any] | None:
 
 
 def _check_free(out: Path) -> None:
-    """Raise InputError unless a set is begun in a folder, or nothing else is there."""
-    begun = (out / WORK_FOLDER / "plan.json").exists()
+    """Raise InputError unless a set is begun or complete in a folder, or nothing else is there."""
+    begun = (out / WORK_FOLDER / PLAN).exists() or (out / CARD).exists()
     if not begun and out.exists() and any(entry.name != WORK_FOLDER for entry in out.iterdir()):
         raise InputError(f"{out} holds other files; choose an empty or new folder")
 

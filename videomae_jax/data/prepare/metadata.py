@@ -8,14 +8,13 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
-from videomae_jax.data.prepare.plan import Plan, Shard
-from videomae_jax.data.prepare.shards import WORK_FOLDER, BadVideo, ShardReport, StoredVideo, make_features
+from videomae_jax.data.prepare.plan import CARD, WORK_FOLDER, Plan, Shard
+from videomae_jax.data.prepare.shards import BadVideo, ShardReport, StoredVideo, make_features
 from videomae_jax.data.tfds import tfds
 from videomae_jax.files import beside, write_json, write_text
 from videomae_jax.versions import version_of
 
 Reports = Sequence[tuple[Shard, ShardReport]]
-CARD = "card.json"
 
 
 def finish(folder: Path, plan: Plan, reports: Reports) -> dict[str, Any]:

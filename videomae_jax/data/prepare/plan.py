@@ -10,9 +10,15 @@ from typing import Any
 from videomae_jax.data.labels import Splits, read_splits
 from videomae_jax.data.layouts import read_layout
 from videomae_jax.data.prepare.settings import Prepare, Storage
+from videomae_jax.data.prepare.shard_size import choose_videos_per_shard
 from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.errors import InputError
 
+WORK_FOLDER = ".prepare"
+PLAN = "plan.json"
+"""In the work folder: the plan that was begun."""
+CARD = "card.json"
+"""The plan of a complete set, with what came of it."""
 FORMAT = 1
 """Changes when the same settings come to store something else."""
 
@@ -60,11 +66,13 @@ class Plan:
 
 def resolve_run(args: Prepare) -> Plan:
     """Read the lists and settle names and shards; raises InputError."""
-    if args.videos_per_shard < 1 or args.num_workers < 1:
+    if min(args.num_workers, 1 if args.videos_per_shard is None else args.videos_per_shard) < 1:
         raise InputError("--videos-per-shard and --num-workers must be at least 1")
     splits, classes = _read_inputs(args)
     name, version = _name_and_version(args.out)
-    return Plan(name, version, args.storage, args.videos_per_shard, classes, splits)
+    written = args.out / CARD, args.out / WORK_FOLDER / PLAN
+    size = choose_videos_per_shard(args, next(iter(splits.values())), written)
+    return Plan(name, version, args.storage, size, classes, splits)
 
 
 def _read_inputs(args: Prepare) -> tuple[Splits, tuple[str, ...]]:

@@ -98,8 +98,9 @@ class Prepare:
     """Frames per second of videos that come as folders of images."""
     max_pixels: int | None = None
     """Leave out videos with more pixels in a frame, by default 8192 x 8192, which bounds memory."""
-    videos_per_shard: int = 64
-    """Videos in a shard, which is written as a whole: a restart repeats at most the unfinished shard."""
+    videos_per_shard: int | None = None
+    """Videos in a shard, by default as many as make some 256 MB. A shard is written as a whole: a restart
+    repeats at most the unfinished one."""
     num_workers: int = 4
     """Processes that decode and encode. Never changes what is written."""
     beam: tuple[str, ...] = ()

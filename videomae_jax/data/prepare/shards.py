@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from videomae_jax.data.prepare.plan import Plan, Shard
+from videomae_jax.data.prepare.plan import WORK_FOLDER, Plan, Shard
 from videomae_jax.data.prepare.recode import Recoded
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.tfds import tfds
 from videomae_jax.data.video import VideoError
 from videomae_jax.errors import in_utf8
 from videomae_jax.files import beside, flush, write_json
-
-WORK_FOLDER = ".prepare"
 
 
 @dataclass(frozen=True)
