@@ -35,6 +35,7 @@ from videomae_jax.files import beside, locked_file
 
 _ADDRESS = re.compile(r"(?P<folder>.+)#(?P<split>[A-Za-z0-9_.\-]+)/(?P<position>\d+)", re.DOTALL)
 _OPEN_SETS = 8
+_TABLE = "videos.csv"
 _ENCODED = (
     "Sets of encoded videos are read, which have `video`, the bytes of a file, or `frames`, those of images: "
     "make one of the video files with videomae-jax prepare"
@@ -77,18 +78,23 @@ def choose_splits(folder: str, use: Split | None) -> tuple[str, ...]:
     )
 
 
+def has_table(folder: str | os.PathLike[str]) -> bool:
+    """Whether a set says in a table what its videos are called and which labels they have."""
+    return (epath.Path(folder) / _TABLE).exists()
+
+
 def read_set(
     folder: str | os.PathLike[str], split: str = "train"
 ) -> tuple[tuple[VideoRecord, ...], tuple[str, ...]]:
     """The videos of one split, and the names of its classes; no video is read.
 
     A set that was not made by `videomae-jax prepare` has no table of videos: names are then positions, and
-    `read_label` finds the labels. Raises InputError when there is no such set or split.
+    labels are found by set_labels.py. Raises InputError when there is no such set or split.
     """
     folder = os.fspath(folder)
     source = _data_source(folder, split)
-    table = epath.Path(folder) / "videos.csv"
-    if table.exists():
+    if has_table(folder):
+        table = epath.Path(folder) / _TABLE
         rows = [row for row in csv.DictReader(io.StringIO(table.read_text())) if row["split"] == split]
         if len(rows) != len(source):
             raise InputError(f"{table} has {len(rows)} videos of the split {split}, the set {len(source)}")
@@ -222,6 +228,20 @@ def stored_set(record: VideoRecord) -> str:
     """The folder of the set that holds a video; empty for a file."""
     parts = _ADDRESS.fullmatch(record.path)
     return parts["folder"] if parts and not os.path.exists(record.path) else ""
+
+
+def set_and_split(record: VideoRecord) -> tuple[str, str]:
+    """Those that a video of a set is in."""
+    parts = _ADDRESS.fullmatch(record.path)
+    assert parts, record.path
+    return parts["folder"], parts["split"]
+
+
+def files_of_split(folder: str, split: str) -> Iterator[tuple[str, str, str]]:
+    """The name, length and time of change of each shard."""
+    for file in map(epath.Path, _data_source(folder, split).dataset_info.splits[split].filepaths):
+        found = file.stat()
+        yield file.name, str(found.length), str(found.mtime)
 
 
 def read_label(record: VideoRecord) -> int | None:

@@ -17,6 +17,9 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Int64
+
 from videomae_jax.data.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_frame_folders, find_videos
 from videomae_jax.data.lists import read_list
 from videomae_jax.data.records import Split, VideoRecord
@@ -45,16 +48,15 @@ class Source:
     """The names that its labels stand for; None where labels are only numbers."""
     is_folder: bool = False
     is_list: bool = False
-    read_label: Callable[[VideoRecord], int | None] | None = None
-    """Finds the label of a video that came without one."""
+    read_labels: Callable[[VideoTable], Int64[np.ndarray, " n"]] | None = None
+    """Finds the labels of videos that came without."""
 
     def with_labels(self) -> "Source":
         """The same with the labels that have to be looked for in the videos' records."""
         videos = self.entries.videos
-        if self.read_label is None or not (videos.labels == NO_LABEL).any():
+        if self.read_labels is None or not (videos.labels == NO_LABEL).any():
             return self
-        found = VideoTable(replace(video, label=self.read_label(video)) for video in videos)
-        return replace(self, entries=Entries(found, self.name))
+        return replace(self, entries=Entries(videos.with_labels(self.read_labels(videos)), self.name))
 
 
 def read_videos(
@@ -134,7 +136,8 @@ def set_address(name: str) -> tuple[str, str]:
 
 def _read_set(name: str, folder: str, named_split: str, split: Split | None) -> Source:
     # Here, because it takes the decoder along, and few runs read one.
-    from videomae_jax.data.sets import choose_splits, read_label, read_set
+    from videomae_jax.data.set_labels import read_labels
+    from videomae_jax.data.sets import choose_splits, has_table, read_set
 
     one = _ONE_OF_A_SPLIT.fullmatch(named_split)
     named_split = one["split"] if one else named_split
@@ -147,7 +150,7 @@ def _read_set(name: str, folder: str, named_split: str, split: Split | None) -> 
     videos = VideoTable([records[int(one["position"])]] if one else records)
     # Sets of lists without names store the numbers as names.
     named = None if are_numbers(classes) else classes
-    return Source(name, Entries(videos, name), named, read_label=read_label)
+    return Source(name, Entries(videos, name), named, read_labels=None if has_table(folder) else read_labels)
 
 
 def _class_folder(record: VideoRecord) -> str:

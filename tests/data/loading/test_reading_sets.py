@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import DataConfig, VideoMAEConfig, load_config
+from videomae_jax.data import set_labels
 from videomae_jax.data.clips.readers import PretrainClips, centre_view
-from videomae_jax.data.labels import read_labelled, read_videos_of_model
+from videomae_jax.data.labels import read_labelled, read_splits, read_videos_of_model
 from videomae_jax.data.loading.batches import batches
 from videomae_jax.data.overlap import shared_videos
 from videomae_jax.data.prepare.command import prepare
@@ -173,6 +174,33 @@ def test_a_set_without_names_is_numbered_by_the_file_of_classes(folder, nameless
         assert turned[video.label] in video.name
     own = read_videos_of_model([f"{nameless}#train"], model).videos
     assert [video.label for video in own] == [7 - video.label for video in given.videos]
+
+
+def test_labels_that_only_records_have_are_read_once_and_kept(folder, tmp_path, monkeypatch):
+    """Of a set that was not made here, without a table of videos."""
+    source = tmp_path / "set"
+    shutil.copytree(folder / "video", source, ignore=shutil.ignore_patterns("videos.csv", "card.json"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(set_labels, "_CHUNK", 5)
+    expected = [video.label for video in read_labelled([str(folder / "video")]).videos]
+
+    def labels():
+        return [video.label for video in read_labelled([str(source)]).videos]
+
+    assert labels() == expected
+    (kept,) = (tmp_path / "cache/videomae_jax/labels").iterdir()
+    np.save(kept, np.zeros(len(expected), int))
+    assert labels() == [0] * len(expected)
+    os.utime(next(source.glob("*train.array_record*")), (1, 1))
+    assert labels() == expected
+
+
+def test_videos_without_labels_are_not_read_to_find_some(folder, tmp_path, monkeypatch):
+    (tmp_path / "list.txt").write_text(f"{folder}/videos/train/up_000.mp4\n")
+    assert prepare(Prepare((str(tmp_path / "list.txt"),), tmp_path / "set", num_workers=1)) == 0
+    monkeypatch.setattr(set_labels, "read_label", None)
+    splits, _ = read_splits({"train": [str(tmp_path / "set")]})
+    assert [video.label for video in splits["train"]] == [None]
 
 
 FEATURE = "tensorflow_datasets.core.features"
