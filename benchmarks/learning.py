@@ -28,7 +28,7 @@ from videomae_jax.config import AugmentConfig, FinetuneConfig, OptimConfig, Pret
 from videomae_jax.data.synthetic import MOTIONS, draw_look, draw_phases, render
 from videomae_jax.data.video import open_video
 from videomae_jax.inference.probe.choice import Method, measure
-from videomae_jax.inference.probe.features import ProbeSet
+from videomae_jax.inference.probe.features import HeldFeatures, ProbeSet
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import VideoMAEModel
 from videomae_jax.models.pixels import normalize
@@ -205,7 +205,8 @@ def probe(
             partial(_tokens, model, {"encoder": params["encoder"]}), clips.middle(study.model, study.rate)
         )
         values = tokens if kind == "attentive" else tokens.mean(1)
-        return ProbeSet(values[:, None].astype(np.float32), clips.label, np.arange(len(clips.label)))
+        held = HeldFeatures(values[:, None].astype(np.float32))
+        return ProbeSet(held, clips.label, np.arange(len(clips.label)))
 
     method = Method(kind, classes, num_heads=study.model.num_attention_heads, seed=seed)  # type: ignore[arg-type]
     return measure(method, features(train), features(test)).val_accuracy

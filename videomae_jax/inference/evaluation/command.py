@@ -2,8 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,8 +100,8 @@ def evaluate_checkpoint(args: Evaluate, workers: Workers | None = None) -> Evalu
         )
     settings = asdict(data) | asdict(views) | {"batch_size": args.batch_size}
     videos, classes = _read_videos(args, predictor, hosts, settings)
-    with _out_folder(args.out, hosts) as first:
-        if first and (
+    with hosts.locked(locked_folder(args.out, "--out")):
+        if hosts.first and (
             overlap := describe_overlap(read_trained_videos(args.checkpoint), {"evaluated": videos})
         ):
             log.warning("%s", overlap)
@@ -116,7 +115,7 @@ def evaluate_checkpoint(args: Evaluate, workers: Workers | None = None) -> Evalu
             num_workers=args.num_workers,
             workers=workers,
         )
-        if first:
+        if hosts.first:
             write_evaluation(
                 evaluation, args.out, describe_evaluation(args, args.checkpoint, predictor, data, views)
             )
@@ -136,14 +135,6 @@ def _read_videos(args: Evaluate, predictor: Predictor, hosts: Hosts, settings: M
         }
         hosts.compare(facts | {name: setting_fact(value) for name, value in settings.items()})
     return Labelled(videos, classes)
-
-
-@contextmanager
-def _out_folder(out: Path, hosts: Hosts) -> Iterator[bool]:
-    """Keep others off the folder, on the first host, which writes; all hosts fail where it is refused."""
-    with ExitStack() as held:
-        hosts.agree(lambda: held.enter_context(locked_folder(out, "--out")) if hosts.first else None)
-        yield hosts.first
 
 
 def read_trained_videos(checkpoint: str) -> Sequence[VideoRecord]:

@@ -4,7 +4,7 @@ A video is its path and segment, never its file name alone, so files of one name
 One that cannot be read is counted and reported; no other takes its place.
 """
 
-import json
+import pickle
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,14 +107,11 @@ def evaluate_videos(
 
 def _from_all_processes(parts: list[Scored], num_labels: int) -> Scored:
     """What all processes together have scored, from this one's share of it."""
-    ids = np.concatenate([np.zeros(0, np.int64), *(part.record_ids for part in parts)])
-    scores = np.concatenate([np.zeros((0, num_labels)), *(part.scores for part in parts)])
-    failures = [(f.path, f.reason, f.error) for part in parts for f in part.failures]
-    shares = [_gather(text) for text in (ids.tobytes(), scores.tobytes(), json.dumps(failures).encode())]
+    everything = [part for share in _gather(pickle.dumps(parts)) for part in pickle.loads(share)]
     return Scored(
-        np.frombuffer(b"".join(shares[0]), np.int64),
-        np.frombuffer(b"".join(shares[1]), np.float64).reshape(-1, num_labels),
-        tuple(Failure(*each) for share in shares[2] for each in json.loads(share)),
+        np.concatenate([np.zeros(0, np.int64), *(part.record_ids for part in everything)]),
+        np.concatenate([np.zeros((0, num_labels)), *(part.scores for part in everything)]),
+        tuple(failure for part in everything for failure in part.failures),
     )
 
 

@@ -2,15 +2,14 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from jaxtyping import Float32
 from tqdm import tqdm
 
 from videomae_jax.data.records import VideoRecord, list_digest
@@ -23,8 +22,8 @@ from videomae_jax.files import locked_file, parts_folder, remove, write_json
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.files import FORMS, FeatureWriter, open_features, read_features
 from videomae_jax.inference.features.parts import FeatureParts, fingerprint, say_failure
-from videomae_jax.inference.features.video_encoder import VideoEncoder
-from videomae_jax.inference.features.windows import Fit, Windows
+from videomae_jax.inference.features.video_encoder import VideoEncoder, WindowFeatures
+from videomae_jax.inference.features.windows import Fit
 from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views
 from videomae_jax.training.multihost.facts import setting_fact, videos_fact
 from videomae_jax.training.multihost.hosts import Hosts
@@ -101,18 +100,22 @@ def extract_features(args: ExtractFeatures) -> int:
         batch_size=args.batch_size,
     )
     encoder = VideoEncoder(clips, data, views.num_segments, args.num_workers)
-    about = encoder.encoder.about()
-    about |= (
-        _window_settings(args, encoder) if files else encoder.sampling() | {"videos": list_digest(videos)}
-    )
+    about = clips.about()
+    if args.stride is None:
+        extract = partial(_list, args, encoder, videos)
+        about |= encoder.sampling() | {"videos": list_digest(videos)}
+    else:
+        windows = encoder.make_windows(args.stride, clips.config.num_frames if args.layout else args.chunk)
+        fit: Fit = "squash" if args.layout else "centre"
+        read = partial(encoder.each_window, windows=windows, fit=fit)
+        extract = partial(_windows, args, read, dict(zip(files, videos, strict=True)))
+        about |= {"windows": asdict(windows), "fit": fit} | encoder.decoding()
     hosts.compare(
         {"videos": videos_fact(videos)} | {name: setting_fact(each) for name, each in about.items()}
     )
     if hosts.first:
         print(f"features: {clips.what}; {' x '.join(map(str, clips.row))} values each")
-    if files:
-        return int(_windows(args, encoder, dict(zip(files, videos, strict=True)), about, hosts) > 0)
-    return int(_list(args, encoder, videos, about, hosts) > 0)
+    return int(extract(about, hosts) > 0)
 
 
 def _settled(args: ExtractFeatures) -> ExtractFeatures:
@@ -169,12 +172,10 @@ def _list(
 ) -> int:
     """One row for each video, in one file; returns how many could not be read."""
     folder = parts_folder(args.out)
-    with ExitStack() as held:
-        # Before any looks, and held by the host that writes the file.
-        hosts.agree(lambda: held.enter_context(locked_file(args.out, "--out")) if hosts.first else None)
+    with hosts.locked(locked_file(args.out, "--out")):  # Before any looks.
         there = hosts.agree(lambda: _finished(args.out, about, args.overwrite))
         if there is None:
-            parts = FeatureParts(folder, videos, encoder, _mean, "--out")
+            parts = FeatureParts(folder, videos, encoder, "--out", mean=True)
             hosts.agree(lambda: _begin(parts, about, args.overwrite) if hosts.first else None)
             parts.make(hosts)
             hosts.agree(lambda: _put_together(args, parts, about) if hosts.first else None)
@@ -186,10 +187,6 @@ def _list(
         if hosts.first:
             remove(folder)
     return len(there["failures"])
-
-
-def _mean(clips: Float32[np.ndarray, "s ..."]) -> Float32[np.ndarray, "..."]:
-    return clips.mean(axis=0)
 
 
 def _begin(parts: FeatureParts, about: dict[str, Any], overwrite: bool) -> None:
@@ -243,27 +240,14 @@ def _window_files(args: ExtractFeatures, videos: Sequence[VideoRecord]) -> list[
     return list(files)
 
 
-def _window_settings(args: ExtractFeatures, encoder: VideoEncoder) -> dict[str, Any]:
-    """What decides the windows of a video, for JSON."""
-    windows, fit = _choose_windows(args, encoder)
-    return {"windows": asdict(windows), "fit": fit} | encoder.decoding()
-
-
-def _choose_windows(args: ExtractFeatures, encoder: VideoEncoder) -> tuple[Windows, Fit]:
-    assert args.stride is not None
-    chunk = encoder.encoder.config.num_frames if args.layout else args.chunk
-    return encoder.make_windows(args.stride, chunk), "squash" if args.layout else "centre"
-
-
 def _windows(
     args: ExtractFeatures,
-    encoder: VideoEncoder,
+    read: Callable[[VideoRecord], Iterator[WindowFeatures]],
     videos: dict[Path, VideoRecord],
     about: dict[str, Any],
     hosts: Hosts,
 ) -> int:
     """A file for each video, made by the hosts in turn; returns how many could not be read."""
-    windows, fit = _choose_windows(args, encoder)
     mine = list(videos)[hosts.index :: hosts.count]
     missing = hosts.agree(lambda: [file for file in mine if not _finished(file, about, args.overwrite)])
     failed = 0
@@ -272,7 +256,7 @@ def _windows(
         try:
             with locked_file(file, "--out"), FeatureWriter(file) as writer:
                 seconds = []
-                for part in _with_progress(encoder.each_window(video, windows, fit), video.name):
+                for part in _with_progress(read(video), video.name):
                     writer.append(part.features)
                     seconds.append(part.seconds)
                 told = {"checkpoint": args.checkpoint, "video": video.name, "label": video.label}

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import lru_cache
 from itertools import chain, islice
@@ -32,9 +32,6 @@ from videomae_jax.training.multihost.hosts import Hosts
 # Of a part, whichever is reached first.
 _MOST_BYTES, _MOST_VIDEOS = 2**28, 256
 
-Rows = Callable[[Float32[np.ndarray, "s ..."]], Float32[np.ndarray, "..."]]
-"""What is kept of the features of a video's clips."""
-
 
 class Readable(NamedTuple):
     """Which videos of a part can be read."""
@@ -46,14 +43,14 @@ class Readable(NamedTuple):
 
 
 class FeatureParts:
-    """The features of `videos` in a folder; `option` is what a user names its place by."""
+    """The features of `videos` in a folder, of each clip or their mean; a user names it by `option`."""
 
     def __init__(
-        self, folder: Path, videos: Sequence[VideoRecord], encoder: VideoEncoder, keep: Rows, option: str
+        self, folder: Path, videos: Sequence[VideoRecord], encoder: VideoEncoder, option: str, mean: bool
     ) -> None:
         self.folder, self.videos = folder, videos
-        self._encoder, self._keep, self._option = encoder, keep, option
-        self.row = keep(np.zeros((encoder.num_segments, *encoder.encoder.row), np.float32)).shape
+        self._encoder, self._option, self._mean = encoder, option, mean
+        self.row = encoder.encoder.row if mean else (encoder.num_segments, *encoder.encoder.row)
         """The shape of what is kept of a video."""
         self.bytes_per_video = 4 * int(np.prod(self.row))
         most = max(1, min(_MOST_VIDEOS, _MOST_BYTES // self.bytes_per_video))
@@ -157,7 +154,7 @@ class FeatureParts:
                     failures.append(found.error)
                     bar.write(f"videomae-jax: {found.error}", file=sys.stderr)
                     continue
-                writer.append(self._keep(found.clips)[None])
+                writer.append(found.clips.mean(axis=0, keepdims=True) if self._mean else found.clips[None])
                 # Only the last of all parts can have fewer videos, and it comes last.
                 positions.append(number * self.size + found.record_id % self.size)
                 seconds.append(found.seconds)

@@ -149,30 +149,19 @@ def _tried(
     accuracy would mean anything, so neighbours have none.
     """
     if method.kind == "knn":
-        return _judged(method, train, values, (unseen,))[0], (None,) * len(values)
-    on_train, on_unseen = _judged(method, train, values, (train, unseen))
-    return on_unseen, tuple(each.accuracy.share for each in on_train)
-
-
-def _judged(
-    method: Method, train: ProbeSet, values: tuple[float, ...], others: tuple[ProbeSet, ...]
-) -> list[list[Judged]]:
-    """How probes trained on `train` with each value do on the videos of each set."""
-    if method.kind == "knn":
         ks = tuple(int(value) for value in values)
-        bank, *queries = (next(each.features.batches([each.clip_rows])) for each in (train, *others))
-        return [
-            _judge([neighbour_scores(bank, train.clip_labels, query, ks, method.num_classes)], other)
-            for query, other in zip(queries, others, strict=True)
-        ]
+        bank, queries = (next(each.features.batches([each.clip_rows])) for each in (train, unseen))
+        scores = neighbour_scores(bank, train.clip_labels, queries, ks, method.num_classes)
+        return _judge([scores], unseen), (None,) * len(values)
     recipe, classes = method.recipe, method.num_classes
     attentive = AttentiveProbe(classes, method.num_heads)
     head = attentive if method.kind == "attentive" else LinearProbe(classes)
     trained = train_probes(head, train.features, train.clip_rows, train.clip_labels, values, recipe)
-    return [
-        _judge(probe_scores(head, trained, other.features, other.clip_rows, recipe.batch_size), other)
-        for other in others
-    ]
+    on_train, on_unseen = (
+        _judge(probe_scores(head, trained, each.features, each.clip_rows, recipe.batch_size), each)
+        for each in (train, unseen)
+    )
+    return on_unseen, tuple(each.accuracy.share for each in on_train)
 
 
 def _judge(batches: Iterable[Float[np.ndarray, "values _ y"]], videos: ProbeSet) -> list[Judged]:

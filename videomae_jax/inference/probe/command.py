@@ -4,8 +4,6 @@ What is free, a learning rate or a number of neighbours, is chosen on a part of 
 the probe is trained again on all of them, and the validation videos are looked at once, at the end.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import numpy as np
 
 from videomae_jax.data.labels import Classes, read_classes, read_labelled
 from videomae_jax.data.overlap import shared_videos
-from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder
 from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.data.video_table import VideoTable
@@ -80,9 +77,7 @@ class Probe:
 def probe(args: Probe) -> int:
     """Probe, print a table, write probe.json; returns the exit code."""
     file, hosts = args.out / "probe.json", Hosts()
-    with ExitStack() as held:
-        lock = locked_folder(args.out, "--out")
-        hosts.agree(lambda: held.enter_context(lock) if hosts.first else None)
+    with hosts.locked(locked_folder(args.out, "--out")):
         what, method, train, val = _prepare(args, hosts)
         # The others have helped to extract features, and wait until the probe is trained.
         result = hosts.agree(lambda: measure(method, train, val) if hosts.first else None)
@@ -146,7 +141,11 @@ def _read(args: Probe) -> tuple[VideoTable, VideoTable, Classes]:
     given = read_classes(args.classes) if args.classes else None
     train, classes = read_labelled(args.train, args.root, given)
     val, _ = read_labelled(args.val, args.root, classes, split="val")
-    _check_apart(train, val)
+    if both := shared_videos(train, val):
+        raise InputError(
+            f"{len(both)} videos are in --train and in --val, {both[0].path} for one: take them out of one "
+            "of the two, or the accuracy means nothing"
+        )
     return train, val, classes
 
 
@@ -184,12 +183,3 @@ def _check(args: Probe) -> None:
     ):
         if not good:
             raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be {need}")
-
-
-def _check_apart(train: Sequence[VideoRecord], val: Sequence[VideoRecord]) -> None:
-    """Raise InputError where a video is in both."""
-    if both := shared_videos(train, val):
-        raise InputError(
-            f"{len(both)} videos are in --train and in --val, {both[0].path} for one: take them out of one "
-            "of the two, or the accuracy means nothing"
-        )

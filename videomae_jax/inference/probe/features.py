@@ -3,10 +3,9 @@
 import hashlib
 import json
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -22,20 +21,6 @@ Rows = Int64[np.ndarray, " _"]
 """Clips by their numbers, counted video after video."""
 
 
-@runtime_checkable
-class ClipFeatures(Protocol):
-    """Features of the s clips of each of m videos."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(m, s, ...)."""
-        ...
-
-    def batches(self, wanted: Iterable[Rows]) -> Generator[Float32[np.ndarray, "_ ..."], None, None]:
-        """The features of these clips, batch after batch."""
-        ...
-
-
 class HeldFeatures:
     """Features in memory."""
 
@@ -43,6 +28,7 @@ class HeldFeatures:
         self.features, self.shape = features, features.shape
 
     def batches(self, wanted: Iterable[Rows]) -> Generator[Float32[np.ndarray, "_ ..."], None, None]:
+        """The features of these clips, batch after batch."""
         clips = self.features.reshape(-1, *self.shape[2:])
         for rows in wanted:
             yield clips[rows]
@@ -83,6 +69,10 @@ class StoredFeatures:
             mine, first = parts == part, self._ends[part - 1] if part else 0
             found[mine] = self._parts.open(int(part))[videos[mine] - first, clips[mine]]
         return found
+
+
+ClipFeatures = HeldFeatures | StoredFeatures
+"""Features of the s clips of each of m videos: `shape` is (m, s, ...)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,12 +117,10 @@ def probe_set(
     """
     about = encoder.encoder.about() | encoder.sampling() | {"files": fingerprint(videos)}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    parts = FeatureParts(folder / key[:20], videos, encoder, _all_clips, "--features")
+    parts = FeatureParts(folder / key[:20], videos, encoder, "--features", mean=False)
     if most_bytes is not None:
         parts.kept = min(len(parts), int(most_bytes // (parts.size * parts.bytes_per_video)))
-    with ExitStack() as held:
-        lock = locked_folder(parts.folder, "--features")
-        hosts.agree(lambda: held.enter_context(lock) if hosts.first else None)
+    with hosts.locked(locked_folder(parts.folder, "--features")):
         made = sum(hosts.share(parts.make(hosts, title)))
     found = list(parts.readable())
     read = np.concatenate([part.videos for part in found])
@@ -148,7 +136,3 @@ def probe_set(
         else StoredFeatures(parts, encoder)
     )
     return ProbeSet(features, labels, np.arange(len(read)), failures)
-
-
-def _all_clips(clips: Float32[np.ndarray, "s ..."]) -> Float32[np.ndarray, "s ..."]:
-    return clips

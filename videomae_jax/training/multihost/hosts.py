@@ -14,7 +14,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -277,6 +277,13 @@ class Hosts:
             if said:
                 raise failure or kinds[said[0]](f"host {host} of {self.count}: {said[1]}")
         return result  # type: ignore[return-value]
+
+    @contextmanager
+    def locked(self, lock: AbstractContextManager[None]) -> Iterator[None]:
+        """Hold a lock on the first host, which writes; all hosts fail where it is refused."""
+        with ExitStack() as held:
+            self.agree(lambda: held.enter_context(lock) if self.first else None)
+            yield
 
     def compare(self, facts: Mapping[str, Fact]) -> None:
         """Raise InputError on all hosts, with what differs where, unless these facts are the same on all.
