@@ -13,7 +13,7 @@ from videomae_jax.data import regular_files
 from videomae_jax.data.check import CheckData, check_data
 from videomae_jax.data.regular_files import passing_failure, why_unread
 from videomae_jax.data.video import VideoError, open_video
-from videomae_jax.data.video.images import read_image
+from videomae_jax.data.video.images import FrameFolder
 from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError, printable
 from videomae_jax.inference.clip import read_clip
@@ -92,7 +92,7 @@ def test_a_file_is_read_to_its_end_to_find_what_fails(folder):
 def test_a_frame_that_is_a_pipe(folder):
     os.mkfifo(folder / "frame_1.jpg")
     with pytest.raises(VideoError, match=r"not-a-file: frame_1.jpg: it is a named pipe"):
-        read_image(folder / "frame_1.jpg", None)
+        list(FrameFolder(str(folder)).read([0]))
 
 
 def test_check_data_names_each_and_goes_on(folder, capsys):

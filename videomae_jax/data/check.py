@@ -1,7 +1,7 @@
 """The command `check-data`: decode every video in full and say which are good, short, odd or bad."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -76,14 +76,14 @@ def check_data(args: CheckData) -> int:
         raise InputError("name at least one list or folder: videomae-jax check-data LIST [LIST ...]")
     sources = [read_source(source, args.root, split=None) for source in args.sources]
     videos = [video for source in sources for _, video in source.entries]
-    reports = check_videos(
-        videos,
-        args.num_workers,
-        args.num_frames * args.sampling_rate,
-        args.sampling_rate,
-        args.max_pixels,
-        args.decoder,
+    check = partial(
+        check_video,
+        clip_span=args.num_frames * args.sampling_rate,
+        sampling_rate=args.sampling_rate,
+        max_pixels=args.max_pixels,
+        decoder=args.decoder,
     )
+    reports = check_videos(videos, args.num_workers, check)
     for report in reports:
         if report.verdict != "good":
             print(printable(f"{report.verdict:5}  {report.path}  {'; '.join(report.notes)}"))
@@ -128,21 +128,9 @@ def _write_list(
 
 
 def check_videos(
-    videos: Sequence[VideoRecord],
-    workers: int,
-    clip_span: int,
-    sampling_rate: int = 4,
-    max_pixels: int = MAX_PIXELS,
-    decoder: Decoder = "pyav",
+    videos: Sequence[VideoRecord], workers: int, check: Callable[[VideoRecord], VideoReport]
 ) -> list[VideoReport]:
-    """Check videos in `workers` processes, with a progress bar; see `check_video`."""
-    check = partial(
-        check_video,
-        clip_span=clip_span,
-        sampling_rate=sampling_rate,
-        max_pixels=max_pixels,
-        decoder=decoder,
-    )
+    """Check videos in `workers` processes, with a progress bar."""
     reports = map_in_processes(check, videos, workers, lambda video: _refused(crashed(video)))
     return list(tqdm(reports, "checking", total=len(videos), unit="video"))
 

@@ -5,8 +5,6 @@ filter, validation and tests by OpenCV's; see resizing.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,41 +12,6 @@ from jaxtyping import UInt8
 from videomae_jax.data.resizing import resize_sampled, resize_smooth
 
 Box = tuple[int, int, int, int]
-
-
-class Frame(Protocol):
-    """A frame of a video, in RGB once that is asked for."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width, upright."""
-
-    def rgb(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The whole frame."""
-
-    def crop(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
-        """A box scaled to a square: `crop_resized`, or what a decoder does at once that is close to it."""
-
-
-@dataclass(frozen=True)
-class RgbFrame:
-    """A frame that is in RGB already."""
-
-    image: UInt8[np.ndarray, "h w 3"]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width."""
-        height, width = self.image.shape[:2]
-        return height, width
-
-    def rgb(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The whole frame."""
-        return self.image
-
-    def crop(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
-        """A box scaled to a square, bilinear as Pillow does it."""
-        return crop_resized(self.image, box, size)
 
 
 def multi_scale_boxes(height: int, width: int, size: int, scales: Sequence[float]) -> list[Box]:
@@ -89,11 +52,6 @@ def centre_square(frame: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndar
     scaled = scale_short_side(frame, size)
     left, top, right, bottom = view_boxes(scaled.shape[0], scaled.shape[1], num_crops=1)[0]
     return scaled[top:bottom, left:right]
-
-
-def centre_clip(frames: UInt8[np.ndarray, "T H W 3"], size: int) -> UInt8[np.ndarray, "T size size 3"]:
-    """The centre crop of every frame, as `centre_square` gives it."""
-    return np.stack([centre_square(frame, size) for frame in frames])
 
 
 def fit_canvas(

@@ -170,11 +170,7 @@ def _parse(file: Path, text: str) -> Iterator[_Line]:
 
 def _split_lines(text: str) -> Iterator[str]:
     """The lines one by one, which takes no room."""
-    start = 0
-    while (end := text.find("\n", start)) >= 0:
-        yield text[start:end]
-        start = end + 1
-    yield text[start:]
+    return (line[0] for line in re.finditer(r"^.*$", text, re.MULTILINE))
 
 
 def _say_comments(file: Path, text: str) -> None:

@@ -22,13 +22,13 @@ from etils import epath
 from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
-from videomae_jax.data.cropping import Frame, RgbFrame
 from videomae_jax.data.records import Split, VideoRecord
 from videomae_jax.data.regular_files import passing_failure
 from videomae_jax.data.shards import Shards
 from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, Video
-from videomae_jax.data.video.images import FrameFolder, check_size, shrink
+from videomae_jax.data.video.frames import Frame, RgbFrame
+from videomae_jax.data.video.images import FrameFolder, decode_image, shrink
 from videomae_jax.data.video.torchcodec import TorchcodecVideo
 from videomae_jax.errors import InputError
 from videomae_jax.files import beside, locked_file
@@ -168,15 +168,9 @@ class SetVideo:
                 yield stored[position], frame
             return
         for position in sorted(stored):
-            yield stored[position], RgbFrame(self._decode_image(position))
-
-    def _decode_image(self, position: int) -> UInt8[np.ndarray, "h w 3"]:
-        try:
-            with Image.open(io.BytesIO(self._images[position])) as image:
-                check_size(self.path, f"frame {position}", image, self._max_pixels)
-                return np.array(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise VideoError(self.path, "damaged", f"frame {position} does not decode: {error}") from error
+            file = io.BytesIO(self._images[position])
+            image = decode_image(file, self.path, f"frame {position}", self._max_pixels)
+            yield stored[position], RgbFrame(np.array(image))
 
 
 OpenVideo = Video | SetVideo | FrameFolder

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -104,12 +104,11 @@ def read_source(
         return _read_set(name, folder, named_split, split)
     source = Path(name)
     if os.path.isdir(name):  # Unlike Path.is_dir, it takes a name that is too long for no folder.
-        found = list(_read_folder(source))
-        classes = tuple(sorted({_class_folder(record) for record in found} - {""}))
-        if not found:
+        videos, classes = _read_folder(source)
+        if not videos:
             suffixes = " ".join(sorted(VIDEO_SUFFIXES))
             raise InputError(f"{source} holds no video file (any of {suffixes}) and no folder of frames")
-        return Source(name, Entries(VideoTable(found), name), classes, is_folder=True)
+        return Source(name, Entries(videos, name), classes, is_folder=True)
     if source.suffix.lower() in VIDEO_SUFFIXES:
         return Source(name, Entries(VideoTable([VideoRecord(name, source.name)]), name))
     entries, names = read_list(source, Path(root) if root is not None else source.parent)
@@ -153,23 +152,20 @@ def _read_set(name: str, folder: str, named_split: str, split: Split | None) -> 
     return Source(name, Entries(videos, name), named, read_labels=None if has_table(folder) else read_labels)
 
 
-def _class_folder(record: VideoRecord) -> str:
-    """The name of the class folder that a video lies in; empty where it lies in none."""
-    return record.name.split("/")[0] if "/" in record.name else ""
-
-
-def _read_folder(folder: Path) -> Iterator[VideoRecord]:
+def _read_folder(folder: Path) -> tuple[VideoTable, tuple[str, ...]]:
     """Videos below a folder, or else folders of frames; the folders directly in it are the classes."""
     names, others = find_videos(folder)
     if not names:
         names = find_frame_folders(folder)
         others = Counter({suffix: count for suffix, count in others.items() if suffix not in IMAGE_SUFFIXES})
     _say_what_is_not_read(str(folder), tuple(sorted(others.items())))
-    classes = {name.split("/")[0] for name in names if "/" in name}
-    labels = {name: label for label, name in enumerate(sorted(classes))}
+    classes = sorted({name.split("/")[0] for name in names if "/" in name})
+    labels = {name: label for label, name in enumerate(classes)}
+    videos = VideoTable()
     for name in names:
         label = labels[name.split("/")[0]] if "/" in name else None
-        yield VideoRecord(str(folder / name), name or folder.name, label)
+        videos.add(str(folder / name), name or folder.name, label)
+    return videos, tuple(classes)
 
 
 @lru_cache  # A command may read a folder more than once.

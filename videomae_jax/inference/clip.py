@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from videomae_jax.data.clips.sampling import centre_indices
-from videomae_jax.data.cropping import centre_clip
+from videomae_jax.data.cropping import centre_square
 from videomae_jax.data.records import VideoLike, as_records
 from videomae_jax.data.sets import Decoder, find_segment, open_record
 from videomae_jax.data.video import VideoError
@@ -41,7 +41,7 @@ def read_timed_clip(
             indices = first + centre_indices(count, config.num_frames, sampling_rate)
             clip = np.empty((len(indices), config.image_size, config.image_size, 3), np.uint8)
             for index, frame in opened.read(np.unique(indices).tolist()):
-                clip[indices == index] = centre_clip(frame[None], config.image_size)
+                clip[indices == index] = centre_square(frame, config.image_size)
     except VideoError as error:
         raise InputError(str(error)) from error
     seconds = float(times[-1] - times[0]) / max(1, len(times) - 1) * sampling_rate

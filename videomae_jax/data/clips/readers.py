@@ -23,7 +23,6 @@ from videomae_jax.data.clips.sampling import (
 )
 from videomae_jax.data.cropping import (
     Box,
-    Frame,
     centre_square,
     draw_box,
     fit_canvas,
@@ -32,6 +31,7 @@ from videomae_jax.data.cropping import (
 )
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import find_segment, open_record
+from videomae_jax.data.video.frames import Frame
 from videomae_jax.model_config import VideoMAEConfig
 
 Arrays = dict[str, np.ndarray]

@@ -19,10 +19,10 @@ import av
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from videomae_jax.data.cropping import Frame
 from videomae_jax.data.video.frames import (
     Converters,
     DecodedFrame,
+    Frame,
     Orientation,
     VideoError,
     orientation,
@@ -50,8 +50,6 @@ class Scan:
     """Frames that the decoder gave, but marked as damaged."""
     orientation: Orientation
     """Of the first frame."""
-    tells_times: bool
-    """The times are those of the file, which rise from frame to frame."""
 
 
 class StreamedFrame(NamedTuple):
@@ -101,11 +99,6 @@ class Video:
         for frame in self._passes.decode(0):
             return orientation(frame)
         raise VideoError(self.path, "no-frames", "nothing in it decodes")
-
-    @property
-    def rotation(self) -> int:
-        """Degrees counter-clockwise (-90, 0, 90 or 180) by which frames are turned, once mirrored."""
-        return self.orientation.degrees
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "n h w 3"]:
         """RGB frames at these positions in `timestamps`, in any order, repeats allowed, upright.
@@ -180,9 +173,9 @@ class Video:
         own = np.array(times, np.float64)
         decoded = [dts * unit for dts in self._passes.packets.dts if dts is not None]
         rate = float(self._passes.stream.guessed_rate or 25)
-        tells_times = bool((np.diff(own) > 0).all() and not np.isnan(own).any())
-        timestamps = own if tells_times else rising_times(own, np.array(decoded, np.float64), rate)
-        return Scan(timestamps, self._passes.errors, concealed, first or Orientation(), tells_times)
+        rise = (np.diff(own) > 0).all() and not np.isnan(own).any()
+        timestamps = own if rise else rising_times(own, np.array(decoded, np.float64), rate)
+        return Scan(timestamps, self._passes.errors, concealed, first or Orientation())
 
     @cached_property
     def _keyframes(self) -> list[tuple[int, int]]:

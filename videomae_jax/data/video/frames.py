@@ -79,23 +79,15 @@ class Converters:
         self._path = path
         self._by_size: dict[tuple[int, ...], VideoReformatter] = defaultdict(VideoReformatter)
 
-    def to_rgb(self, frame: av.VideoFrame, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
-        """A frame as it is stored, scaled bicubic where the size differs."""
-        same = (height, width) == (frame.height, frame.width)
-        return self._convert(frame, height, width, None if same else Interpolation.BICUBIC)
-
-    def scale_to_rgb(self, frame: av.VideoFrame, size: int) -> UInt8[np.ndarray, "size size 3"]:
-        """A frame scaled to a square, bilinear, averaging where it reduces."""
-        same = (size, size) == (frame.height, frame.width)
-        return self._convert(frame, size, size, None if same else _SCALING)
-
-    def _convert(
-        self, frame: av.VideoFrame, height: int, width: int, scaling: Interpolation | None
+    def to_rgb(
+        self, frame: av.VideoFrame, height: int, width: int, scaling: Interpolation
     ) -> UInt8[np.ndarray, "height width 3"]:
+        """A frame as it is stored, scaled where the size differs."""
         converter = self._by_size[frame.height, frame.width, height, width]
+        used = None if (height, width) == (frame.height, frame.width) else scaling
         try:
             # threads=1: the converter's own threads cost up to eight times the decoding (PyAV issue 2200).
-            image = converter.reformat(frame, width, height, "rgb24", interpolation=scaling, threads=1)
+            image = converter.reformat(frame, width, height, "rgb24", interpolation=used, threads=1)
             return image.to_ndarray()
         except (*DECODER_ERRORS, ValueError) as error:
             colours = f"{frame.format.name}, colour matrix {frame.colorspace}"
@@ -120,7 +112,8 @@ class DecodedFrame:
     def rgb(self, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w 3"]:
         """The whole frame, scaled to `size` (height and width before turning) in the same step."""
         height, width = size or (self._frame.height, self._frame.width)
-        return self._orientation.upright(self._converters.to_rgb(self._frame, height, width))
+        image = self._converters.to_rgb(self._frame, height, width, Interpolation.BICUBIC)
+        return self._orientation.upright(image)
 
     def crop(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
         """A box scaled to a square, as `crop_resized` of the whole frame but for about one grey level.
@@ -131,9 +124,29 @@ class DecodedFrame:
         if self._orientation != _UPRIGHT or self._frame.format.name not in _HALVED_COLOUR:
             return crop_resized(self.rgb(), box, size)
         left, top, right, bottom = box
-        return self._converters.scale_to_rgb(
-            _cut(self._frame, left - left % 2, top - top % 2, right - left, bottom - top), size
-        )
+        part = _cut(self._frame, left - left % 2, top - top % 2, right - left, bottom - top)
+        return self._converters.to_rgb(part, size, size, _SCALING)
+
+
+@dataclass(frozen=True)
+class RgbFrame:
+    """A frame that is in RGB already; see `DecodedFrame`."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        height, width = self.image.shape[:2]
+        return height, width
+
+    def rgb(self) -> UInt8[np.ndarray, "h w 3"]:
+        return self.image
+
+    def crop(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
+        return crop_resized(self.image, box, size)
+
+
+Frame = DecodedFrame | RgbFrame
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:

@@ -1,5 +1,6 @@
 """Videos that come as folders of images, one file per frame."""
 
+import io
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -8,11 +9,10 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image
 
-from videomae_jax.data.cropping import Frame, RgbFrame
 from videomae_jax.data.folders import number_frames
 from videomae_jax.data.regular_files import why_not_readable
 from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, fit_size
-from videomae_jax.data.video.frames import VideoError
+from videomae_jax.data.video.frames import Frame, RgbFrame, VideoError
 
 FRAME_RATE = 25.0
 """Frames per second that folders of images are taken to have; only times depend on it."""
@@ -65,7 +65,10 @@ class FrameFolder:
         first = None
         for position in wanted:
             file = self._files[position]
-            image = read_image(file, short_side, even=even, max_pixels=self._max_pixels)
+            if unreadable := why_not_readable(file):
+                raise VideoError(self.path, unreadable[0], f"{file.name}: {unreadable[1]}")
+            decoded = decode_image(file, self.path, file.name, self._max_pixels)
+            image = shrink(decoded, short_side, even=even)
             first = first or image.shape
             if image.shape != first:
                 size, before = f"{image.shape[1]}x{image.shape[0]}", f"{first[1]}x{first[0]}"
@@ -89,25 +92,16 @@ def _list_frames(folder: str) -> list[tuple[int, str]]:
     return numbered
 
 
-def read_image(
-    path: Path, short_side: int | None, *, even: bool = False, max_pixels: int = MAX_PIXELS
-) -> UInt8[np.ndarray, "h w 3"]:
-    """One frame in RGB, at most `short_side` pixels on its short side; raises VideoError."""
-    if unreadable := why_not_readable(path):
-        raise VideoError(str(path.parent), unreadable[0], f"{path.name}: {unreadable[1]}")
+def decode_image(file: Path | io.BytesIO, video: str, frame: str, max_pixels: int) -> Image.Image:
+    """A frame in RGB; raises VideoError, naming video and frame, where it is damaged or has more pixels."""
     try:
-        with Image.open(path) as image:
-            check_size(str(path.parent), path.name, image, max_pixels)
-            return shrink(image.convert("RGB"), short_side, even=even)
+        with Image.open(file) as image:
+            if image.height * image.width > max_pixels:
+                detail = f"{frame} of {image.width}x{image.height} has more than {max_pixels} pixels"
+                raise VideoError(video, "too-large", detail)
+            return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise VideoError(str(path.parent), "damaged", f"{path.name} does not decode: {error}") from error
-
-
-def check_size(video: str, frame: str, image: Image.Image, max_pixels: int) -> None:
-    """Raise VideoError for an image, opened and not decoded yet, of more pixels."""
-    if image.height * image.width > max_pixels:
-        detail = f"{frame} of {image.width}x{image.height} has more than {max_pixels} pixels"
-        raise VideoError(video, "too-large", detail)
+        raise VideoError(video, "damaged", f"{frame} does not decode: {error}") from error
 
 
 def shrink(image: Image.Image, short_side: int | None, *, even: bool) -> UInt8[np.ndarray, "h w 3"]:

@@ -127,14 +127,10 @@ class Passes:
             packet = next(packets, None)
         except DECODER_ERRORS:
             return None, 0, packets
-        arrived = None if packet is None else self.packets.find(_identity(packet), start)
+        arrived = None if packet is None else self.packets.find((packet.pts, packet.dts, packet.pos), start)
         if arrived is None or not self.packets.is_start(arrived):
             return None, 0, packets
         return packet, arrived, packets
 
     def _open(self) -> None:
         self._container, self.stream = open_stream(self._path, self.content, self._max_pixels)
-
-
-def _identity(packet: av.Packet) -> Identity:
-    return packet.pts, packet.dts, packet.pos

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from videomae_jax.data.cropping import Frame, RgbFrame
 from videomae_jax.data.video.decoder import Video
-from videomae_jax.data.video.frames import VideoError
+from videomae_jax.data.video.frames import Frame, RgbFrame, VideoError
 from videomae_jax.errors import InputError
 
 # Matrices beyond those of common video, such as YCgCo (8), BT.2020 with constant luminance (10), ICtCp (14).
