@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,11 +11,14 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from videomae_jax.checkpoints.architecture import kind_of
+from videomae_jax.checkpoints.hugging_face import CARD
+from videomae_jax.checkpoints.model_card import model_card, users_card
+from videomae_jax.checkpoints.origin import origin_of
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.files import check_path, write_json
+from videomae_jax.files import check_path, write_json, write_text
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.processing import Processing
-from videomae_jax.versions import version_of
+from videomae_jax.versions import command_line, version_of
 
 from .configure import Architecture, Configured, configure
 from .publish import RECORD, check_free, publishing, record_beside
@@ -91,9 +94,12 @@ def _convert(asked: Convert) -> int:
     settled = configure(source, asked.architecture)
     _warn(source, settled)
     record = _record(asked, source, settled)
+    card = users_card(asked.target) if asked.target.is_dir() else None
     kind, count = kind_of(source.tensors), len(source.tensors)
     with publishing(asked.target, asked.force) as partial:
-        _write(asked, partial, settled.config, source)
+        _write(asked, partial, settled.config, source, record)
+        if card is not None and asked.to != "torch":
+            write_text(partial / CARD, card, "surrogateescape")
         if asked.verify:
             _verify_result(asked, source, settled, partial)
         if asked.to == "torch":
@@ -138,12 +144,20 @@ def _read_label_map(file: Path) -> list[int]:
     return rows
 
 
-def _write(asked: Convert, partial: Path, config: VideoMAEConfig, source: Source) -> None:
-    write = {"hf": write_hugging_face, "orbax": write_orbax, "torch": write_torch}[asked.to]
+def _write(
+    asked: Convert, partial: Path, config: VideoMAEConfig, source: Source, record: Mapping[str, Any]
+) -> None:
     tensors = cast(source.tensors, asked.dtype)
     if not asked.verify:  # They are not needed again, and may be large.
         source.tensors.clear()
-    write(partial, config, tensors, _processing(source, config))
+    processing = _processing(source, config)
+    if asked.to == "hf":
+        name, origin = asked.target.absolute().name, origin_of(asked.source)
+        card = model_card(name, config, kind_of(tensors), tensors, origin, record["command"])
+        write_hugging_face(partial, config, tensors, processing, card)
+    else:
+        write = write_orbax if asked.to == "orbax" else write_torch
+        write(partial, config, tensors, processing)
 
 
 def _processing(source: Source, config: VideoMAEConfig) -> Processing:
@@ -165,6 +179,8 @@ def _record(asked: Convert, source: Source, settled: Configured) -> dict[str, An
         "warnings": (*source.warnings, *settled.warnings),
         "verified": asked.verify,
         "licence": LICENCE,
+        "licence_of_weights": origin_of(asked.source).licence,
+        "command": command_line(),
         "tool": f"videomae-jax {version_of('videomae-jax')}",
     }
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from videomae_jax.checkpoints.origin import RECORD
 from videomae_jax.errors import InputError
 from videomae_jax.files import beside, file_lock, locked_file, remove
 
-RECORD = "conversion.json"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

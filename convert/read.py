@@ -128,7 +128,9 @@ def _our_description(path: Path, note: Mapping[str, Any]) -> tuple[VideoMAEConfi
 def _read_hugging_face(name: str, path: Path) -> Source:
     if path.suffix in (*PICKLES, ".safetensors") and not path.exists():
         raise InputError(f"{name} does not exist")
-    folder = hugging_face.find_folder(name, patterns=("*.json", "*.safetensors", "pytorch_model*.bin"))
+    folder = hugging_face.find_folder(
+        name, patterns=("*.json", "*.safetensors", "pytorch_model*.bin", hugging_face.CARD)
+    )
     files = hugging_face.weight_files(folder, name, pickles=True)
     config = read_config(folder)
     tensors: dict[str, np.ndarray] = {}

@@ -34,12 +34,12 @@ def cast(tensors: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]
 
 
 def write_hugging_face(
-    folder: Path, config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], processing: Processing
+    folder: Path, config: VideoMAEConfig, tensors: Mapping[str, np.ndarray], processing: Processing, card: str
 ) -> None:
-    """config.json, preprocessor_config.json and model.safetensors, which transformers loads."""
+    """config.json, preprocessor_config.json and model.safetensors, which transformers loads, and the card."""
     try:
         named = hugging_face_from_original(tensors)
-        write_folder(folder, config, kind_of(tensors), named, processing)
+        write_folder(folder, config, kind_of(tensors), named, processing, card)
     except InputError as error:  # It names the temporary folder.
         raise OSError(str(error.__cause__)) from error
 

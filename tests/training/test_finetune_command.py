@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from videomae_jax import cli
+from videomae_jax import VideoMAEForVideoClassification, cli
 from videomae_jax.data.loading.process import Process
 from videomae_jax.training import loop
 
@@ -43,6 +43,13 @@ def test_the_final_test_says_which_checkpoint_it_used(video_list, tmp_path, caps
     assert result["settings"]["batch_size"] == at_a_time
     assert (tmp_path / "loss.png").stat().st_size > 10_000
     assert (tmp_path / "test/confusion.png").exists()
+    model, params = VideoMAEForVideoClassification.from_pretrained(tmp_path)
+    model.save_pretrained(tmp_path / "saved", params)
+    card = (tmp_path / "saved/README.md").read_text()
+    assert "| started from | random weights |" in card
+    assert f"| step | {best['step']} |" in card
+    accuracy = f"| test top1 | {result['top1']['share']:.1%} ±"
+    assert (accuracy in card) == (used == best["step"])  # Those of another step are not this model's.
 
 
 def plan_of(command: list[str], capsys) -> dict[str, str]:

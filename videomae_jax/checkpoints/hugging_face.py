@@ -15,13 +15,14 @@ from safetensors.numpy import load_file, save_file
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.checkpoints.config_json import config_json
 from videomae_jax.errors import InputError
-from videomae_jax.files import beside, check_path, flush, locked_file, write_json
+from videomae_jax.files import beside, check_path, flush, locked_file, write_json, write_text
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.processing import FILES, Processing
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
+CARD = "README.md"
 _PICKLED = "pytorch_model.bin"
 _ADDRESS = re.compile(r"\w[\w.+-]*:/(?:/huggingface\.co/(?P<id>[\w.-]+/[\w.-]+))?")
 _NON_COMMERCIAL = ("MCG-NJU/", "OpenGVLab/")
@@ -30,7 +31,7 @@ _NON_COMMERCIAL = ("MCG-NJU/", "OpenGVLab/")
 def find_folder(
     source: str,
     revision: str | None = None,
-    patterns: Sequence[str] = ("*.json", "*.safetensors"),
+    patterns: Sequence[str] = ("*.json", "*.safetensors", CARD),
     subfolder: str = "",
     local_files_only: bool = False,
 ) -> Path:
@@ -199,12 +200,13 @@ def write_folder(
     config: VideoMAEConfig,
     kind: Kind,
     tensors: dict[str, np.ndarray],
-    processing: Processing | None = None,
+    processing: Processing | None,
+    card: str | None,
 ) -> None:
     """Write config.json, preprocessor_config.json and model.safetensors, tensors under Hugging Face's names.
 
-    All are written beside the folder first and then moved, so that a failure leaves nothing behind. Raises
-    InputError when they cannot be written.
+    `card` is for README.md; None leaves the one that is there. All are written beside the folder first and
+    then moved, so that a failure leaves nothing behind. Raises InputError when they cannot be written.
     """
     check_path(folder, "the folder")
     processing = (processing or Processing.for_size(config.image_size)).fitted(config.image_size)
@@ -217,6 +219,8 @@ def write_folder(
             flush(partial / WEIGHTS)
             for name, content in texts.items():
                 write_json(partial / name, content)
+            if card is not None:
+                write_text(partial / CARD, card, "surrogateescape")
             if folder.exists():
                 for file in partial.iterdir():
                     file.replace(folder / file.name)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from videomae_jax.checkpoints.architecture import Kind
+from videomae_jax.checkpoints.origin import Origin
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig, are_numbers
 from videomae_jax.models.blocks import Params
@@ -85,6 +86,8 @@ class VideoMAEForVideoClassification(Pretrained, nn.Module):
     """Factor on a fresh head, with which the original lets every class start out equally likely."""
     processing: Processing | None = None
     """How clips are made of frames, which `save_pretrained` writes; None as in training here."""
+    origin: Origin | None = None
+    """Where the weights that it was made for come from, for the card that `save_pretrained` writes."""
 
     def setup(self) -> None:
         config = self.config
@@ -151,14 +154,16 @@ class VideoMAEForVideoClassification(Pretrained, nn.Module):
 
         Raises InputError, listing all that does not fit.
         """
-        config, tensors, processing = load(source, cls.kind, revision, subfolder, local_files_only, changes)
+        config, tensors, processing, origin = load(
+            source, cls.kind, revision, subfolder, local_files_only, changes
+        )
         old_names = config.id2label
         classes = {"num_labels": num_labels, "id2label": id2label, "label2id": label2id}
         if asked := {name: value for name, value in classes.items() if value is not None}:
             config = changed(config, asked)
         head = tensors.get("head.weight")
         if head is None or (asked and len(head) != config.num_labels):
-            return cls._start_from(source, config, tensors, key, processing)
+            return cls._start_from(source, config, tensors, key, processing, origin)
         if config.num_labels == 0:  # transformers does not write down the names of two nameless classes
             config = replace(config, num_labels=len(head))
         if not are_numbers(old_names) and old_names != config.id2label:
@@ -170,7 +175,7 @@ class VideoMAEForVideoClassification(Pretrained, nn.Module):
             )
         if not config.use_mean_pooling:
             log.warning(_BY_TOKEN_0, source)
-        model = cls(config, processing=processing)
+        model = cls(config, processing=processing, origin=origin)
         return model, fit(source, model, tensors)
 
     @classmethod
@@ -181,6 +186,7 @@ class VideoMAEForVideoClassification(Pretrained, nn.Module):
         tensors: dict[str, np.ndarray],
         key: jax.Array | None,
         processing: Processing | None,
+        origin: Origin,
     ) -> tuple["VideoMAEForVideoClassification", Params]:
         if config.num_labels == 0:
             raise InputError(
@@ -189,7 +195,7 @@ class VideoMAEForVideoClassification(Pretrained, nn.Module):
             )
         if "head.weight" in tensors:
             log.warning("%s: its head of %d classes is left out", source, len(tensors["head.weight"]))
-        model = cls(replace(config, use_mean_pooling=True), processing=processing)
+        model = cls(replace(config, use_mean_pooling=True), processing=processing, origin=origin)
         return model, model._fit_encoder(source, tensors, key)
 
     @nn.nowrap

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from videomae_jax.checkpoints.architecture import Kind
+from videomae_jax.checkpoints.origin import Origin
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.blocks import Block, Initializer, Params, compute_dtype
 from videomae_jax.models.patches import check_bound, check_video, patchify
@@ -114,6 +115,8 @@ class VideoMAEModel(Pretrained, nn.Module):
     config: VideoMAEConfig
     processing: Processing | None = None
     """How clips are made of frames, which `save_pretrained` writes; None as in training here."""
+    origin: Origin | None = None
+    """Where the weights that it was made for come from, for the card that `save_pretrained` writes."""
 
     def setup(self) -> None:
         self.encoder = Encoder(self.config, norm=not self.config.use_mean_pooling)
@@ -144,6 +147,8 @@ class VideoMAEModel(Pretrained, nn.Module):
         dtype="bfloat16". With `local_files_only` the hub is not asked. Raises InputError, listing all that
         does not fit.
         """
-        config, tensors, processing = load(source, cls.kind, revision, subfolder, local_files_only, changes)
-        model = cls(config, processing)
+        config, tensors, processing, origin = load(
+            source, cls.kind, revision, subfolder, local_files_only, changes
+        )
+        model = cls(config, processing, origin)
         return model, fit(source, model, tensors, drop=BEHIND_THE_ENCODER)

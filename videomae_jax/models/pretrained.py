@@ -13,11 +13,13 @@ import numpy as np
 from videomae_jax.checkpoints.architecture import Kind, Shape, compare_tensors, correct_heads, expected_shapes
 from videomae_jax.checkpoints.comparison import compare_architectures, resized_here_alone
 from videomae_jax.checkpoints.hugging_face import write_folder
+from videomae_jax.checkpoints.model_card import model_card, users_card
 from videomae_jax.checkpoints.names import (
     hugging_face_from_original,
     original_from_tree,
     tree_from_original,
 )
+from videomae_jax.checkpoints.origin import Origin, origin_of
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.checkpoints.source import read_weights
 from videomae_jax.errors import InputError
@@ -51,6 +53,7 @@ class Pretrained:
     kind: ClassVar[Kind]
     config: VideoMAEConfig
     processing: Processing | None
+    origin: Origin | None
 
     @nn.nowrap
     def init_params(self: Any, key: jax.Array) -> Params:
@@ -63,7 +66,8 @@ class Pretrained:
     def save_pretrained(self, folder: str | Path, params: Params) -> None:
         """Write a folder that transformers loads as its class of this name, with preprocessor_config.json.
 
-        It is written whole or not at all. transformers builds the decoder's norm and fc_norm with an epsilon
+        README.md is a model card, unless there is one that was not written here. All is written whole or not
+        at all. transformers builds the decoder's norm and fc_norm with an epsilon
         of 1e-5, whatever the configuration says. Raises InputError, listing all that does not fit, when
         `params` are not those of this model.
         """
@@ -72,7 +76,11 @@ class Pretrained:
         if resized := resized_here_alone(str(folder), self.config):
             log.warning(resized)
         named = hugging_face_from_original(tensors)
-        write_folder(Path(folder), self.config, self.kind, named, self.processing)
+        card = None
+        if users_card(Path(folder)) is None:
+            written_by = f"{type(self).__name__}.save_pretrained"
+            card = model_card(Path(folder).name, self.config, self.kind, named, self.origin, written_by)
+        write_folder(Path(folder), self.config, self.kind, named, self.processing, card)
 
 
 def load(
@@ -82,9 +90,9 @@ def load(
     subfolder: str,
     local_files_only: bool,
     changes: Mapping[str, Any],
-) -> tuple[VideoMAEConfig, dict[str, np.ndarray], Processing | None]:
+) -> tuple[VideoMAEConfig, dict[str, np.ndarray], Processing | None, Origin]:
     """Read a checkpoint of any kind but a pickle, to be run as a model of `kind` with `changes` to its
-    configuration: that, its tensors under their original names, and how clips are made.
+    configuration: that, its tensors under their original names, how clips are made, and where it comes from.
 
     Weights that are not finite, the hub's wrong number of heads of small models, and clips of another size
     than the weights' own are warned of. Raises InputError, also for a change that is not understood or makes
@@ -98,7 +106,7 @@ def load(
         if processing:
             processing = processing.fitted(config.image_size)
     check_arithmetic(config)
-    return config, tensors, processing
+    return config, tensors, processing, origin_of(source, revision, subfolder)
 
 
 def load_weights(

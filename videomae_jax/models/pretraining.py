@@ -12,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from videomae_jax.checkpoints.architecture import Kind
+from videomae_jax.checkpoints.origin import Origin
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.blocks import Block, Params, compute_dtype
@@ -72,6 +73,8 @@ class VideoMAEForPreTraining(Pretrained, nn.Module):
     config: VideoMAEConfig
     processing: Processing | None = None
     """How clips are made of frames, which `save_pretrained` writes; None as in training here."""
+    origin: Origin | None = None
+    """Where the weights that it was made for come from, for the card that `save_pretrained` writes."""
 
     def setup(self) -> None:
         config, width = self.config, self.config.decoder_hidden_size
@@ -167,9 +170,11 @@ class VideoMAEForPreTraining(Pretrained, nn.Module):
         `changes` are fields of the configuration that shall differ, as dtype="bfloat16". With
         `local_files_only` the hub is not asked. Raises InputError, listing all that does not fit.
         """
-        config, tensors, processing = load(source, cls.kind, revision, subfolder, local_files_only, changes)
+        config, tensors, processing, origin = load(
+            source, cls.kind, revision, subfolder, local_files_only, changes
+        )
         _check_decoder(source, tensors)
-        model = cls(config, processing)
+        model = cls(config, processing, origin)
         return model, fit(source, model, tensors)
 
     @nn.nowrap

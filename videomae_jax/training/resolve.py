@@ -37,7 +37,7 @@ from videomae_jax.training.optimizer import Schedule, warmup_cosine
 from videomae_jax.training.run_folder import describe
 from videomae_jax.training.sharding import make_mesh, placed, state_shardings
 from videomae_jax.training.state import state_shapes
-from videomae_jax.versions import version_of
+from videomae_jax.versions import command_line, version_of
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +112,7 @@ class ResolvedRun:
             },
             "arithmetic": arithmetic(self.config.model),
             "version": version_of("videomae-jax"),
+            "command": command_line(),
         }
 
     @cached_property

@@ -3,8 +3,6 @@
 import csv
 import hashlib
 import io
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -24,7 +22,7 @@ from videomae_jax.inference.evaluation.evaluate import Evaluation
 from videomae_jax.inference.predictor import Predictor
 from videomae_jax.models.blocks import compute_dtype
 from videomae_jax.models.ranking import TOP, best_classes
-from videomae_jax.versions import version_of
+from videomae_jax.versions import command_line, version_of
 
 FILES = ("evaluation.json", "predictions.csv", "classes.csv", "confusion.png", "failures.csv")
 _PACKAGES = ("videomae-jax", "jax", "flax", "av", "numpy", "pillow")
@@ -67,7 +65,7 @@ def describe_evaluation(
         "settings": asdict(settings),
         "versions": {name: version_of(name) for name in _PACKAGES},
         "devices": f"{jax.device_count()} x {device.device_kind}, {jax.process_count()} processes",
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command_line(),
     }
 
 
