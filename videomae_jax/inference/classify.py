@@ -21,14 +21,14 @@ from videomae_jax.data.sources import read_videos
 from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError, printable
 from videomae_jax.inference.predictor import Predictor
-from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views, score_videos
+from videomae_jax.inference.views import Reading, Sampling, check_at_least_one, choose_views, score_videos
 from videomae_jax.models.ranking import best_classes
 
 _BAR = 30
 
 
 @dataclass(frozen=True)
-class Classify:
+class Classify(Reading):
     """Say which classes a classifier sees in each video; the scores of all classes add up to 1.
 
     A multi-label model gives each label its own probability, a regression model its values.
@@ -42,10 +42,6 @@ class Classify:
     """How many classes are shown."""
     json: bool = False
     """Print a line of JSON for each video."""
-    sampling: Sampling | None = None
-    """Frames `sampling_rate` apart, or spread over the whole video; by default as in training, or dense."""
-    sampling_rate: int | None = None
-    """Take every n-th frame; by default as in training, or 4. Without effect on uniform sampling."""
     num_segments: int = 1
     """Temporal segments, whose scores are averaged; 1 is the middle of the video."""
     num_crops: int = 1
@@ -54,12 +50,6 @@ class Classify:
     """Clips classified at a time, over all devices."""
     num_workers: int = 0
     """Decoding processes; 0 decodes in the main process."""
-    root: str | None = None
-    """What relative paths in lists start from; by default the folder of the list."""
-    decoder: Decoder = "pyav"
-    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
-    max_pixels: int = MAX_PIXELS
-    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +71,9 @@ def classify(args: Classify) -> int:
         )
     check_at_least_one(top_k=args.top_k, batch_size=args.batch_size)
     records = read_videos(args.videos, args.root, split=None)
-    classifier = VideoClassifier.from_pretrained(
-        args.checkpoint,
-        sampling=args.sampling,
-        sampling_rate=args.sampling_rate,
-        num_segments=args.num_segments,
-        num_crops=args.num_crops,
-        batch_size=args.batch_size,
-        num_workers=args.num_workers,
-        decoder=args.decoder,
-        max_pixels=args.max_pixels,
-    )
+    data, views = choose_views(args.checkpoint, args, args.num_segments, args.num_crops)
+    predictor = Predictor.from_pretrained(args.checkpoint)
+    classifier = VideoClassifier(predictor, data, views, args.batch_size, args.num_workers)
     failed = 0
     for path, found in classifier.each(records, args.top_k):
         if isinstance(found, Failure):
@@ -101,7 +83,7 @@ def classify(args: Classify) -> int:
             row = {"path": path, "predictions": [asdict(prediction) for prediction in found]}
             print(json.dumps(row), flush=True)
         else:
-            line = _value_line if classifier.predictor.config.score_kind == "value" else _line
+            line = _value_line if predictor.config.score_kind == "value" else _line
             print("\n".join([printable(path), *map(line, found)]), flush=True)
     return int(failed > 0)
 
@@ -150,16 +132,10 @@ class VideoClassifier:
 
         Raises InputError where there is no classifier.
         """
-        data, views = choose_views(
-            source,
-            sampling,
-            sampling_rate,
-            num_segments,
-            num_crops,
-            revision=revision,
-            decoder=decoder,
-            max_pixels=max_pixels,
+        reading = Reading(
+            sampling=sampling, sampling_rate=sampling_rate, decoder=decoder, max_pixels=max_pixels
         )
+        data, views = choose_views(source, reading, num_segments, num_crops, revision)
         predictor = Predictor.from_pretrained(source, revision=revision)
         return cls(predictor, data, views, batch_size, num_workers)
 

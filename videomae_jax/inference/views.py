@@ -33,6 +33,22 @@ from videomae_jax.training.memory import out_of_memory_explained, smaller_batche
 Sampling = Literal["dense", "uniform"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How commands read videos, and which frames of them."""
+
+    sampling: Sampling | None = None
+    """Frames `sampling_rate` apart, or spread over the whole video; by default as in training, or dense."""
+    sampling_rate: int | None = None
+    """Take every n-th frame; by default as in training, or 4. Without effect on uniform sampling."""
+    root: str | None = None
+    """What relative paths in lists start from; by default the folder of the list."""
+    decoder: Decoder = "pyav"
+    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
+
+
 def check_at_least_one(**numbers: int | None) -> None:
     """Raise InputError for an option below 1."""
     for name, value in numbers.items():
@@ -42,31 +58,27 @@ def check_at_least_one(**numbers: int | None) -> None:
 
 def choose_views(
     checkpoint: str | Path,
-    sampling: Sampling | None = None,
-    sampling_rate: int | None = None,
+    reading: Reading,
     num_segments: int | None = None,
     num_crops: int | None = None,
-    *,
     revision: str | None = None,
-    decoder: Decoder = "pyav",
-    max_pixels: int = MAX_PIXELS,
 ) -> tuple[LabelledDataConfig, ViewsConfig]:
     """Settings for `TestViews`; None takes what is recorded with the checkpoint, as its training had it.
 
     Where nothing is recorded, those published for Kinetics: dense, every 4th frame, 5 segments, 3 crops.
     Raises InputError for a number below 1, and where there is no such checkpoint.
     """
-    check_at_least_one(sampling_rate=sampling_rate, num_segments=num_segments, num_crops=num_crops)
-    frames = {"sampling": sampling, "sampling_rate": sampling_rate}
+    frames = {"sampling": reading.sampling, "sampling_rate": reading.sampling_rate}
     numbers = {"num_segments": num_segments, "num_crops": num_crops}
+    check_at_least_one(sampling_rate=reading.sampling_rate, **numbers)
     trained = vars(read_processing(checkpoint, revision) or Processing())
 
     def settled(values: dict) -> dict:
         found = {name: trained[name] if value is None else value for name, value in values.items()}
         return {name: value for name, value in found.items() if value is not None}
 
-    data = replace(LabelledDataConfig(decoder=decoder, max_pixels=max_pixels), **settled(frames))
-    return data, replace(ViewsConfig(), **settled(numbers))
+    data = LabelledDataConfig(decoder=reading.decoder, max_pixels=reading.max_pixels)
+    return replace(data, **settled(frames)), replace(ViewsConfig(), **settled(numbers))
 
 
 @dataclass(frozen=True)

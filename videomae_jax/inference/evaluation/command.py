@@ -16,15 +16,13 @@ from videomae_jax.data.labels import Labelled, read_videos_of_model
 from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.records import VideoRecord
-from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos, split_weights
-from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_folder
 from videomae_jax.inference.evaluation.evaluate import Evaluation, evaluate_videos
 from videomae_jax.inference.evaluation.files import FILES, describe_evaluation, write_evaluation
 from videomae_jax.inference.predictor import Predictor
-from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views
+from videomae_jax.inference.views import Reading, check_at_least_one, choose_views
 from videomae_jax.models.ranking import TOP
 from videomae_jax.training.multihost.facts import classes_fact, setting_fact, videos_fact, weights_fact
 from videomae_jax.training.multihost.hosts import Hosts
@@ -33,17 +31,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Reading):
     """Measure top-1 and top-5 of a classifier: softmax scores averaged over clips and crops of each video."""
 
     lists: Annotated[tuple[str, ...], tyro.conf.Positional]
     """List files with a line `path label` for each video, or folders with a folder of videos per class."""
     checkpoint: str
     """A work folder, a step folder, a Hugging Face folder, or a hub id."""
-    sampling: Sampling | None = None
-    """Frames `sampling_rate` apart, or spread over the whole video; by default as in training, or dense."""
-    sampling_rate: int | None = None
-    """Take every n-th frame; by default as in training, or 4. Without effect on uniform sampling."""
     num_segments: int | None = None
     """Temporal segments of a video; by default as in the run's own test, or 5."""
     num_crops: int | None = None
@@ -52,15 +46,9 @@ class Evaluate:
     """Views classified at a time, over all devices."""
     num_workers: int = 4
     """Decoding processes; 0 decodes in the main process. Never changes a score."""
-    root: str | None = None
-    """What relative paths in lists start from; by default the folder of the list."""
     classes: str | None = None
     """A file with the name of each class on a line, in the order of the lists' numbers. Where the checkpoint
     knows the names too, they match by name, else by number."""
-    decoder: Decoder = "pyav"
-    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
-    max_pixels: int = MAX_PIXELS
-    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
     out: Path = Path("evaluation")
     """Folder for evaluation.json, predictions.csv, confusion.png and failures.csv."""
 
@@ -83,15 +71,7 @@ def evaluate_checkpoint(args: Evaluate, workers: Workers | None = None) -> Evalu
     if not args.lists:
         raise InputError("name at least one list or folder: videomae-jax evaluate LIST --checkpoint C")
     check_at_least_one(batch_size=args.batch_size)
-    data, views = choose_views(
-        args.checkpoint,
-        args.sampling,
-        args.sampling_rate,
-        args.num_segments,
-        args.num_crops,
-        decoder=args.decoder,
-        max_pixels=args.max_pixels,
-    )
+    data, views = choose_views(args.checkpoint, args, args.num_segments, args.num_crops)
     predictor, hosts = Predictor.from_pretrained(args.checkpoint), Hosts()
     if predictor.config.score_kind == "value":
         raise InputError(

@@ -13,10 +13,8 @@ import tyro
 from tqdm import tqdm
 
 from videomae_jax.data.records import VideoRecord, list_digest
-from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
 from videomae_jax.data.video import VideoError
-from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_file, parts_folder, remove, write_json
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
@@ -24,7 +22,7 @@ from videomae_jax.inference.features.files import FORMS, FeatureWriter, open_fea
 from videomae_jax.inference.features.parts import FeatureParts, fingerprint, say_failure
 from videomae_jax.inference.features.video_encoder import VideoEncoder, WindowFeatures
 from videomae_jax.inference.features.windows import Fit
-from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views
+from videomae_jax.inference.views import Reading, check_at_least_one, choose_views
 from videomae_jax.training.multihost.facts import setting_fact, videos_fact
 from videomae_jax.training.multihost.hosts import Hosts
 
@@ -32,7 +30,7 @@ _TAD_STRIDE = 4
 
 
 @dataclass(frozen=True)
-class ExtractFeatures:
+class ExtractFeatures(Reading):
     """Write the features of videos: one vector for each, all in a file, or one for each window of a video, in
     a file for each. Finished files are kept as they are, and what was stopped is continued."""
 
@@ -55,10 +53,6 @@ class ExtractFeatures:
     """A hidden state, from 0 (embedded tubelets) to the last block, or -1; by default the model's output."""
     tokens: bool = False
     """One vector for each tubelet instead of their mean."""
-    sampling: Sampling | None = None
-    """Frames `sampling_rate` apart, or spread over the whole video; by default as in training, or dense."""
-    sampling_rate: int | None = None
-    """Take every n-th frame; by default as in training, or 4. Without effect on uniform sampling."""
     num_segments: int = 1
     """Clips along a video, whose features are averaged; 1 is its middle."""
     form: Literal["npz", "npy", "safetensors"] = "npz"
@@ -67,12 +61,6 @@ class ExtractFeatures:
     """Clips encoded at a time, over all devices of a host."""
     num_workers: int = 4
     """Decoding processes; windows are decoded in the main one."""
-    root: str | None = None
-    """What relative paths in lists start from; by default the folder of the list."""
-    decoder: Decoder = "pyav"
-    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
-    max_pixels: int = MAX_PIXELS
-    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
     overwrite: bool = False
     """Make finished files again."""
 
@@ -83,15 +71,7 @@ def extract_features(args: ExtractFeatures) -> int:
     args, hosts = _settled(args), Hosts()
     videos = hosts.agree(lambda: read_videos(args.videos, args.root, split=None))
     files = _window_files(args, videos) if args.stride is not None else []
-    data, views = choose_views(
-        args.checkpoint,
-        args.sampling,
-        args.sampling_rate,
-        args.num_segments,
-        num_crops=1,
-        decoder=args.decoder,
-        max_pixels=args.max_pixels,
-    )
+    data, views = choose_views(args.checkpoint, args, args.num_segments, num_crops=1)
     clips = ClipEncoder.from_pretrained(
         args.checkpoint,
         normalized=args.input == "normalized",

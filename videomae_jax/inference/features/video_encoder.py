@@ -26,7 +26,7 @@ from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.windows import Fit, Windows, read_clips, square
-from videomae_jax.inference.views import Sampling, check_at_least_one, choose_views
+from videomae_jax.inference.views import Reading, Sampling, check_at_least_one, choose_views
 from videomae_jax.model_config import VideoMAEConfig
 
 
@@ -81,16 +81,10 @@ class VideoEncoder:
 
         Raises InputError where there are no such weights or no such layer.
         """
-        data, views = choose_views(
-            source,
-            sampling,
-            sampling_rate,
-            num_segments,
-            1,
-            revision=revision,
-            decoder=decoder,
-            max_pixels=max_pixels,
+        reading = Reading(
+            sampling=sampling, sampling_rate=sampling_rate, decoder=decoder, max_pixels=max_pixels
         )
+        data, views = choose_views(source, reading, num_segments, 1, revision)
         encoder = ClipEncoder.from_pretrained(
             source, revision=revision, layer=layer, tokens=tokens, batch_size=batch_size
         )

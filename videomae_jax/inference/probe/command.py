@@ -11,21 +11,20 @@ import numpy as np
 
 from videomae_jax.data.labels import Classes, read_classes, read_labelled
 from videomae_jax.data.overlap import shared_videos
-from videomae_jax.data.sets import Decoder
-from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.data.video_table import VideoTable
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_folder, write_json
+from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.video_encoder import VideoEncoder
 from videomae_jax.inference.probe.choice import Kind, Method, ProbeResult, measure
 from videomae_jax.inference.probe.features import ProbeSet, probe_set
-from videomae_jax.inference.views import Sampling
+from videomae_jax.inference.views import Reading, choose_views
 from videomae_jax.training.multihost.facts import classes_fact, setting_fact, videos_fact
 from videomae_jax.training.multihost.hosts import Hosts
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Reading):
     """Measure a frozen encoder: classify labelled videos by its features, with a small classifier on top."""
 
     train: tuple[str, ...]
@@ -44,14 +43,8 @@ class Probe:
     """Disk for the tokens of an attentive probe, in GB; clips beyond it are read and encoded at each use."""
     classes: str | None = None
     """A file with the name of each class on a line, in the order of their numbers."""
-    root: str | None = None
-    """What relative paths in lists start from; by default the folder of the list."""
     layer: int | None = None
     """A hidden state, from 0 (embedded tubelets) to the last block, or -1; by default the model's output."""
-    sampling: Sampling | None = None
-    """Frames `sampling_rate` apart, or spread over the whole video; by default as in training, or dense."""
-    sampling_rate: int | None = None
-    """Take every n-th frame; by default as in training, or 4. Without effect on uniform sampling."""
     num_segments: int = 1
     """Clips of each video: separate examples in training; in validation their scores are averaged."""
     learning_rates: tuple[float, ...] = ()
@@ -68,10 +61,6 @@ class Probe:
     """Clips encoded at a time, over all devices of a host."""
     num_workers: int = 4
     """Decoding processes."""
-    decoder: Decoder = "pyav"
-    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
-    max_pixels: int = MAX_PIXELS
-    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
 
 
 def probe(args: Probe) -> int:
@@ -101,20 +90,13 @@ def _prepare(args: Probe, hosts: Hosts) -> tuple[str, Method, ProbeSet, ProbeSet
     """The features in words, what is to be done with them, and those to train on and to validate with."""
     _check(args)
     train_videos, val_videos, classes = hosts.agree(lambda: _read(args))
-    encoder = VideoEncoder.from_pretrained(
-        args.checkpoint,
-        layer=args.layer,
-        tokens=args.kind == "attentive",
-        sampling=args.sampling,
-        sampling_rate=args.sampling_rate,
-        num_segments=args.num_segments,
-        batch_size=args.batch_size,
-        num_workers=args.num_workers,
-        decoder=args.decoder,
-        max_pixels=args.max_pixels,
+    data, views = choose_views(args.checkpoint, args, args.num_segments, num_crops=1)
+    clips = ClipEncoder.from_pretrained(
+        args.checkpoint, layer=args.layer, tokens=args.kind == "attentive", batch_size=args.batch_size
     )
+    encoder = VideoEncoder(clips, data, views.num_segments, args.num_workers)
     facts = {"videos to train on": videos_fact(train_videos), "videos to validate": videos_fact(val_videos)}
-    about = encoder.encoder.about() | encoder.sampling() | {"kind": args.kind}
+    about = clips.about() | encoder.sampling() | {"kind": args.kind}
     facts |= {"classes": classes_fact(classes.names)}
     hosts.compare(facts | {name: setting_fact(value) for name, value in about.items()})
     folder = args.features or args.out / "features"
@@ -126,14 +108,14 @@ def _prepare(args: Probe, hosts: Hosts) -> tuple[str, Method, ProbeSet, ProbeSet
     method = Method(
         args.kind,
         len(classes.names),
-        encoder.encoder.config.num_attention_heads,
+        clips.config.num_attention_heads,
         args.learning_rates,
         args.epochs,
         args.train_batch_size,
         args.held_out,
         args.seed,
     )
-    return encoder.encoder.what, method, train, val
+    return clips.what, method, train, val
 
 
 def _read(args: Probe) -> tuple[VideoTable, VideoTable, Classes]:
