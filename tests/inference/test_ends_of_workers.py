@@ -181,8 +181,7 @@ def test_a_command_ends_or_says_for_whom_it_waits(videos, run, compiled, tmp_pat
     elif name in ("prepare", "check-data") and when == "middle" and event != "false":
         assert process.returncode == 0, said  # The video is read again, in another process.
     elif event == "memory" and process.returncode == 0:
-        # The decoder itself was refused memory: its videos are named as ones that do not decode.
-        assert re.search(r"val/\w+\.mp4: no-frames", said), said
+        assert "no-frames" not in said, said  # Small videos were read with the memory that it had.
     else:
         assert process.returncode == 1, said
         assert re.search(r"a worker process (died \(exit code -?\d+\)|could not start)", said), said

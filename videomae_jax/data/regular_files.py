@@ -1,6 +1,7 @@
 """Whether a path is a file that can be read, asked before a decoder waits for a pipe or calls it damaged."""
 
 import errno
+import mmap
 import os
 import stat
 from pathlib import Path
@@ -13,6 +14,7 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 _CHUNK = 1 << 20
+_FEW_FRAMES = 64 << 20
 # What a system says that is short of something, or whose storage is not answering.
 _PASSING = (
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
@@ -28,6 +30,14 @@ def passing_failure(error: BaseException | str) -> str:
         return os.strerror(error.errno)
     words = (*map(os.strerror, _PASSING), *_PASSING_WORDS)
     return next((each for each in words if each in str(error)), "")
+
+
+def check_memory() -> None:
+    """Raise MemoryError where the system refuses this process what a few frames of a video take."""
+    try:
+        mmap.mmap(-1, _FEW_FRAMES).close()
+    except OSError as error:
+        raise MemoryError(f"no memory to read a video with: {error.strerror}") from error
 
 
 def why_not_readable(path: str | os.PathLike[str]) -> tuple[str, str] | None:

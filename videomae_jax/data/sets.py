@@ -23,7 +23,7 @@ from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
 from videomae_jax.data.records import Split, VideoRecord
-from videomae_jax.data.regular_files import passing_failure
+from videomae_jax.data.regular_files import check_memory, passing_failure
 from videomae_jax.data.shards import Shards
 from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, Video
@@ -180,8 +180,20 @@ OpenVideo = Video | SetVideo | FrameFolder
 def open_record(
     record: VideoRecord, decoder: Decoder = "pyav", max_pixels: int = MAX_PIXELS
 ) -> Iterator[OpenVideo]:
-    """Open a video, a file, a folder of frames or in a set, of frames with at most `max_pixels`; raises
-    VideoError."""
+    """Open a video, a file, a folder of frames or in a set, of frames with at most `max_pixels`.
+
+    Raises VideoError, also for what is read of it; MemoryError where there is no memory to read it with.
+    """
+    try:
+        with _open_record(record, decoder, max_pixels) as video:
+            yield video
+    except VideoError:
+        check_memory()  # Decoders call a video damaged for which they are refused memory.
+        raise
+
+
+@contextmanager
+def _open_record(record: VideoRecord, decoder: Decoder, max_pixels: int) -> Iterator[OpenVideo]:
     if os.path.isdir(record.path):
         with closing(FrameFolder(record.path, max_pixels)) as folder:
             yield folder

@@ -2,18 +2,24 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from videomae_jax.data.loading.map_processes import map_in_processes
 from videomae_jax.data.loading.process import Process, WorkerDied, make_task
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.sets import open_record
+from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError, RunError
 
 
@@ -216,6 +222,22 @@ def eat_memory(item):
 
 def test_an_item_that_takes_all_memory_is_found():
     assert list(map_in_processes(eat_memory, range(3), 2, lambda item: "crashed")) == [0, "crashed", 2]
+
+
+def read_without_memory(path):
+    av.open(path).close()  # Libraries are loaded before memory ends.
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    with open_record(VideoRecord(path, "")) as video:
+        return len(video.frames([0]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc and limits of memory")
+def test_a_video_is_not_damaged_where_memory_is_refused(tmp_path):
+    """The decoder says so, whose own words are `Invalid data`."""
+    write_video(tmp_path / "a.mp4", np.zeros((2, 1080, 1920, 3), np.uint8), 25)
+    found = map_in_processes(read_without_memory, [str(tmp_path / "a.mp4")], 1, lambda _: "no memory")
+    assert list(found) == ["no memory"]
 
 
 def test_a_worker_that_never_starts_is_no_verdict_on_an_item(monkeypatch):
