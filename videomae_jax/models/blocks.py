@@ -79,6 +79,16 @@ class Attention(nn.Module):
         return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(mixed)
 
 
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The exact GELU, computed in float32.
+
+    By erf, as PyTorch does. By its complement, as `jax.nn.gelu` does, it is two kernels on a GPU, which write
+    and read the argument in between.
+    """
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1 + jax.lax.erf(wide * 2**-0.5))).astype(x.dtype)
+
+
 class Mlp(nn.Module):
     """Two matrices around an exact (erf) GELU."""
 
@@ -89,7 +99,7 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         dense = partial(nn.Dense, dtype=self.dtype, kernel_init=self.kernel_init)
-        hidden = nn.gelu(dense(self.hidden, name="fc1")(x), approximate=False)
+        hidden = gelu(dense(self.hidden, name="fc1")(x))
         return dense(x.shape[-1], name="fc2")(hidden)
 
 
