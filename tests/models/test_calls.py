@@ -20,6 +20,8 @@ from videomae_jax import (
 from videomae_jax.checkpoints.orbax import CheckpointWriter
 from videomae_jax.config import CheckpointConfig, FinetuneConfig
 from videomae_jax.errors import InputError
+from videomae_jax.hardware import Hardware
+from videomae_jax.models.compiled_for import compiling_for
 from videomae_jax.models.masking import mask_indices
 from videomae_jax.training.run_folder import describe
 
@@ -214,6 +216,10 @@ def test_from_pretrained_with_other_settings(tmp_path, pretrained, caplog):
         assert again.config.dtype == "bfloat16"
         assert same(params, params_again)
         assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(params_again))
+    with compiling_for(Hardware("gpu", "Tesla T4", 7.5)):
+        VideoMAEModel.from_pretrained(tmp_path / "a", subfolder="inner", dtype="bfloat16")
+    assert "choose dtype auto (--model.dtype auto), which is float16 there" in caplog.text
+    caplog.clear()
     assert VideoMAEImageProcessor.from_pretrained(tmp_path / "a", subfolder="inner").crop_size["height"] == 16
     assert VideoMAEConfig.from_pretrained(tmp_path / "a", subfolder="inner") == replace(
         model.config, use_mean_pooling=False

@@ -192,3 +192,16 @@ def test_auto_scales_the_loss_where_it_means_float16(tiny):
         with compiling_for(where):
             assert (state_shapes(objective).loss_scale is not None) == scaled
     assert float(first_loss_scale().value) == 2.0**16
+
+
+def test_bfloat16_is_warned_of_where_it_is_slow(tiny, caplog):
+    for dtype, where, warned in (
+        ("bfloat16", Hardware("gpu", "Tesla T4", 7.5), True),
+        ("auto", Hardware("gpu", "Tesla T4", 7.5), False),
+        ("float32", Hardware("gpu", "Tesla T4", 7.5), False),
+        ("bfloat16", Hardware("gpu", "NVIDIA L4", 8.9), False),
+    ):
+        caplog.clear()
+        with compiling_for(where):
+            resolve_run(of_dtype(tiny, dtype))
+        assert ("is as slow as float32 on Tesla T4" in caplog.text) == warned

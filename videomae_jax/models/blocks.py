@@ -1,5 +1,6 @@
 """The pre-norm Transformer block."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ Params = Any
 BranchScales = Float[Array, "2 b"]
 """Factors on a block's attention and MLP branch, one for each clip."""
 Initializer = Callable[..., jax.Array]
+log = logging.getLogger(__name__)
 
 
 def compute_dtype(config: VideoMAEConfig) -> jnp.dtype:
@@ -28,14 +30,22 @@ def compute_dtype(config: VideoMAEConfig) -> jnp.dtype:
 
 
 def check_arithmetic(config: VideoMAEConfig) -> None:
-    """Raise InputError for a dtype or a way of attention that the devices cannot compute.
+    """Raise InputError for a dtype or a way of attention that devices cannot compute; warn of bfloat16
+    where it is slow.
 
-    JAX's compiler accepts bfloat16 on a CPU before 0.9, and then cannot execute it.
+    JAX's compiler accepts bfloat16 on a CPU before 0.9, and then cannot execute it. On a GPU without bfloat16
+    it multiplies in float32 instead.
     """
     if config.dtype == "bfloat16" and hardware().platform == "cpu" and jax.__version_info__ < (0, 9):
         raise InputError(
             f"jax {jax.__version__} cannot compute in bfloat16 on a CPU: choose dtype float32 "
             "(--model.dtype float32), or install jax 0.9 or newer"
+        )
+    if config.dtype == "bfloat16" and hardware().half_precision != "bfloat16":
+        log.warning(
+            "dtype bfloat16 is as slow as float32 on %s, which multiplies float16 quickly but not bfloat16: "
+            "choose dtype auto (--model.dtype auto), which is float16 there",
+            hardware().kind,
         )
     arithmetic(config)
 
