@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
@@ -15,10 +16,10 @@ from fsspec.implementations.local import LocalFileSystem
 from videomae_jax.data.lists import format_record
 from videomae_jax.data.prepare.command import prepare
 from videomae_jax.data.prepare.settings import Prepare
-from videomae_jax.data.sets import open_record
+from videomae_jax.data.sets import _data_source, open_record
 from videomae_jax.data.sources import read_videos
 from videomae_jax.data.synthetic import write_synthetic_videos
-from videomae_jax.errors import InputError
+from videomae_jax.errors import InputError, RunError
 
 registry = importlib.import_module("fsspec.registry")  # `fsspec.registry` is another thing.
 
@@ -117,11 +118,45 @@ def test_a_list_names_videos_of_a_set_at_gs(bucket, stores, object_server, tmp_p
     np.testing.assert_array_equal(frames(listed[3]), frames(whole[3]))
 
 
-def test_a_set_at_s3_is_copied_once(bucket, stores, tmp_path, monkeypatch):
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_of_a_set_at_s3_the_split_that_is_read_is_copied_until_it_changes(
+    bucket, stores, tmp_path, monkeypatch
+):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    same_as_local(read_videos(["s3://bucket/set"]), bucket)
-    (copy,) = (path for path in (tmp_path / "videomae_jax/sets").iterdir() if path.is_dir())
-    assert {path.name for path in copy.iterdir()} == {path.name for path in (bucket / "set").iterdir()}
+    videos = read_videos(["s3://bucket/set"])
+    copies = tmp_path / "videomae_jax/sets"
+    same_as_local(videos, bucket)
+    (copy,) = copies.iterdir()
+    assert names(copy) == names(bucket / "set")
+
+    shutil.copytree(bucket / "set", bucket / "two")
+    (shard, *_) = (bucket / "two").glob("*.array_record*")
+    (bucket / "two" / shard.name.replace("-train.", "-other.")).write_bytes(b"of another split")
+    assert len(read_videos(["s3://bucket/two"])) == len(videos)
+    (second,) = set(copies.iterdir()) - {copy}
+    assert names(second) == names(bucket / "set")
+    (bucket / "two/README.md").write_text("as it is now")
+    _data_source.cache_clear()
+    read_videos(["s3://bucket/two"])
+    (third,) = set(copies.iterdir()) - {copy, second}
+    assert (third / "README.md").read_text() == "as it is now"
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/set", "gs://bucket/set"])
+def test_what_a_store_says_is_one_sentence(stores, monkeypatch, address):
+    class NoCredentialsError(Exception):
+        pass
+
+    def refuse(*_, **__):
+        raise NoCredentialsError("Unable to locate credentials")
+
+    for name in ("exists", "find", "info"):
+        monkeypatch.setattr(DirFileSystem, name, refuse)
+    with pytest.raises(RunError, match=f"{address} cannot be read: the store says 'Unable to locate"):
+        read_videos([address])
 
 
 def test_what_is_missing_is_said(monkeypatch):

@@ -5,7 +5,6 @@ Nothing is kept open in what is handed to worker processes: each opens the shard
 """
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -14,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +22,7 @@ from PIL import Image
 
 from videomae_jax.data.records import Split, VideoRecord
 from videomae_jax.data.regular_files import check_memory, passing_failure
+from videomae_jax.data.set_copies import copy_of, store_answers
 from videomae_jax.data.shards import Shards
 from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, Video
@@ -31,7 +30,6 @@ from videomae_jax.data.video.frames import Frame, RgbFrame
 from videomae_jax.data.video.images import FrameFolder, decode_image, shrink
 from videomae_jax.data.video.torchcodec import TorchcodecVideo
 from videomae_jax.errors import InputError
-from videomae_jax.files import beside, locked_file
 
 _ADDRESS = re.compile(r"(?P<folder>.+)#(?P<split>[A-Za-z0-9_.\-]+)/(?P<position>\d+)", re.DOTALL)
 _OPEN_SETS = 8
@@ -52,12 +50,10 @@ _DECODERS: dict[str, type[Video]] = {"pyav": Video, "torchcodec": TorchcodecVide
 def is_set(source: str | os.PathLike[str]) -> bool:
     """Whether this is the folder of a tensorflow-datasets set, here or at gs:// or s3://.
 
-    Raises InputError when the package that reads from there is not installed.
+    Raises InputError when the package that reads from there is not installed, RunError for what a store says.
     """
-    try:
+    with store_answers(os.fspath(source)):
         return (epath.Path(source) / "dataset_info.json").exists()
-    except ImportError as error:
-        raise InputError(f"{source}: {error}; pip install gcsfs s3fs") from error
 
 
 def choose_splits(folder: str, use: Split | None) -> tuple[str, ...]:
@@ -263,7 +259,7 @@ def _data_source(folder: str, split: str) -> Any:
     """The random-access source of tensorflow-datasets over a split, in this process."""
     from videomae_jax.data.tfds import tfds
 
-    builder = _builder(folder)
+    builder = _builder(folder, split)
     if split not in builder.info.splits:
         raise InputError(f"{folder} has no split {split!r}, but {', '.join(sorted(builder.info.splits))}")
     features = builder.info.features
@@ -278,24 +274,29 @@ def _data_source(folder: str, split: str) -> Any:
     return source
 
 
-def _builder(folder: str) -> Any:
-    """What tensorflow-datasets knows of a set; raises InputError where there is none."""
+def _builder(folder: str, split: str | None = None) -> Any:
+    """What tensorflow-datasets knows of a set, of which this split is read; raises InputError where there is
+    none."""
     from videomae_jax.data.tfds import tfds
 
     if not is_set(folder):
         unfinished = (epath.Path(folder) / ".prepare").exists()
         what = "a set that `videomae-jax prepare` has not finished" if unfinished else "no dataset_info.json"
         raise InputError(f"{folder} holds {what}; name the folder of a complete set")
-    place = _copy_from_s3(folder) if folder.startswith("s3://") else folder
-    _check_whole(place)
+    place = folder
+    if folder.startswith("s3://"):
+        place = copy_of(folder, split)
+        _check_whole(place, [split] if split else [])
+    else:
+        _check_whole(place)
     try:
         return tfds.builder_from_directory(place)
     except ImportError as error:  # Features of images and of decoded frames need TensorFlow.
         raise InputError(f"{folder} cannot be read: {error}. {_ENCODED}") from error
 
 
-def _check_whole(folder: str) -> None:
-    """Raise InputError where shards on this machine are not as long as the set's card says.
+def _check_whole(folder: str, splits: Sequence[str] | None = None) -> None:
+    """Raise InputError where shards of these splits, or all, are not as long as the set's card says.
 
     array_record finds a byte that was changed, but of a shard that was cut short it gives empty videos.
     """
@@ -303,27 +304,15 @@ def _check_whole(folder: str) -> None:
     if not os.path.exists(card):
         return
     with open(card, encoding="utf-8") as file:
-        splits = json.load(file)["splits"].values()
-    for shard in (shard for split in splits for shard in split["shards"]):
+        told = json.load(file)["splits"]
+    chosen = told if splits is None else [split for split in splits if split in told]
+    for shard in (shard for split in chosen for shard in told[split]["shards"]):
         path = os.path.join(folder, shard["file"])
         size = os.path.getsize(path) if os.path.exists(path) else 0
         if size != shard["bytes"]:
             raise InputError(
                 f"{path} has {size} of the {shard['bytes']} bytes that {card} says: copy it again"
             )
-
-
-def _copy_from_s3(folder: str) -> str:
-    """A copy of a set on this machine, made once: array_record reads gs:// in place, but not s3://."""
-    import fsspec
-
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "videomae_jax" / "sets"
-    copy = cache / hashlib.sha256(folder.encode()).hexdigest()[:20]
-    with locked_file(copy, "set", wait=True), beside(copy) as partial:
-        if not copy.exists():
-            fsspec.filesystem("s3").get(f"{folder.rstrip('/')}/", str(partial), recursive=True)
-            partial.rename(copy)
-    return str(copy)
 
 
 def _class_names(features: Any) -> tuple[str, ...]:
