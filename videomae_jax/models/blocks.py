@@ -140,4 +140,5 @@ class Block(nn.Module):
 
 
 def _scaled(x: Float[Array, "b n d"], scale: Float[Array, " b"]) -> Float[Array, "b n d"]:
-    return x * scale[:, None, None].astype(x.dtype)
+    """Clips times their factors, which are exact only in float32."""
+    return (x * scale[:, None, None]).astype(x.dtype)

@@ -52,18 +52,18 @@ def apply_stack_to_last(
 ) -> Float[Array, "b m d"]:
     """`apply_stack`, but the last block, outside of the scan, gives the last `num_queries` tokens only."""
     before, last = (jax.tree.map(lambda leaf, part=part: leaf[part], stack) for part in (slice(-1), -1))
-    return apply_block(block, last, apply_stack(block, before, x, remat)[0], num_queries)
+    return apply_block(block, last, apply_stack(block, before, x, remat)[0], remat, num_queries)
 
 
 def apply_block(
-    block: Block, params: Params, x: Float[Array, "b n d"], num_queries: int | None = None
+    block: Block, params: Params, x: Float[Array, "b n d"], remat: bool, num_queries: int | None = None
 ) -> Float[Array, "b m d"]:
     """Apply one block whose parameters are given."""
 
     def layer(params: Params, x: jax.Array) -> jax.Array:
         return cast(jax.Array, block.apply({"params": params}, x, num_queries))
 
-    return jax.checkpoint(layer, prevent_cse=False, policy=_kept)(params, x)
+    return jax.checkpoint(layer, prevent_cse=False, policy=None if remat else _kept)(params, x)
 
 
 def _kept(primitive: Any, *shapes: Any, **settings: Any) -> bool:
@@ -75,4 +75,4 @@ def _kept(primitive: Any, *shapes: Any, **settings: Any) -> bool:
         return not settings["dimension_numbers"][1][0]
     if primitive.name == "name":
         return settings["name"] == KEPT
-    return primitive.name in ("pallas_call", "dot_product_attention_fwd_wrapper")
+    return primitive.name == "dot_product_attention_fwd_wrapper"

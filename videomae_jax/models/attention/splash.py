@@ -10,6 +10,8 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
+from videomae_jax.models.attention.blockwise import KEPT
+
 LANES = 128
 QUERIES, KEYS, KEYS_AT_ONCE = 1024, 2048, 256
 """Queries and keys of a block, at most, and the keys that the kernel takes at a time."""
@@ -59,6 +61,7 @@ def _splash(
         ),
         head_shards=1,
         q_seq_shards=1,
+        residual_checkpoint_name=KEPT,
         interpret=interpret,
     )
     # Queries see the keys of their own segment, 0, to which the filling of the keys does not belong.
