@@ -82,8 +82,8 @@ def test_bfloat16_stays_close_and_keeps_float32_parameters(params, clip, mask):
 
 def test_flat_tubelets_have_exactly_zero_targets(params, mask):
     for level in (0, 17, 255):
-        flat = jnp.full((1, 5, 128, 3), level, jnp.uint8)
-        assert (tubelet_targets(flat, norm_pix_loss=True) == 0).all()
+        flat = jnp.full((1, 5, 384), level, jnp.uint8)
+        assert (tubelet_targets(flat, 3, norm_pix_loss=True) == 0).all()
     letterbox = jnp.full((2, 8, 32, 32, 3), 16, jnp.uint8)
     assert float(masked_losses(MODEL, params, letterbox, mask)[1].max()) == 0
     normalised = jnp.full((2, 8, 32, 32, 3), jnp.float32(-1.8431373))

@@ -73,8 +73,8 @@ def test_encoder_output_and_prediction(golden):
 
 @pytest.mark.parametrize(("norm", "name", "atol"), [(False, "raw", 1e-6), (True, "normalized", 5e-5)])
 def test_targets(golden, norm, name, atol):
-    tubelets = rearrange(patchify(jnp.asarray(golden.videos[0]), golden.config), "b n (x c) -> b n x c", c=3)
-    targets = rearrange(tubelet_targets(tubelets, norm), "b n x c -> b n (x c)")
+    tubelets = patchify(jnp.asarray(golden.videos[0]), golden.config)
+    targets = tubelet_targets(tubelets, 3, norm)
     check(targets, golden.io[f"targets_step0_{name}"], atol=atol)
 
 

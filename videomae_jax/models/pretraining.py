@@ -8,7 +8,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from videomae_jax.checkpoints.architecture import Kind
@@ -138,12 +137,13 @@ class VideoMAEForPreTraining(Pretrained, nn.Module):
         tubelets = jnp.asarray(patchify(pixel_values, config))
         encoded, hidden_states = self.encoder(gather(tubelets, visible), visible, output_hidden_states)
         logits = self._decode(encoded, visible, masked)
-        hidden = rearrange(gather(tubelets, masked), "b m (x c) -> b m x c", c=config.num_channels)
-        targets = tubelet_targets(self._pixels(hidden), config.norm_pix_loss)
+        targets = tubelet_targets(
+            self._pixels(gather(tubelets, masked)), config.num_channels, config.norm_pix_loss
+        )
         loss = _squared_error(logits, targets).mean()
         return VideoMAEForPreTrainingOutput(loss=loss, logits=logits, hidden_states=hidden_states)
 
-    def _pixels(self, normalised: Float[Array, "b m x c"]) -> Float[Array, "b m x c"]:
+    def _pixels(self, normalised: Float[Array, "b m p"]) -> Float[Array, "b m p"]:
         """Pixels in uint8 units; of other than three channels, as they are given, as in transformers."""
         config = self.config
         if config.num_channels == 3:
@@ -204,8 +204,8 @@ def _check_decoder(source: str | Path, tensors: Tensors) -> None:
         )
 
 
-def _squared_error(logits: Float[Array, "b m p"], targets: Float[Array, "b m x c"]) -> Float[Array, "b m p"]:
-    return (logits.astype(jnp.float32) - rearrange(targets, "b m x c -> b m (x c)")) ** 2
+def _squared_error(logits: Float[Array, "b m p"], targets: Float[Array, "b m p"]) -> Float[Array, "b m p"]:
+    return (logits.astype(jnp.float32) - targets) ** 2
 
 
 def masked_losses(
@@ -223,15 +223,11 @@ def masked_losses(
     """
     visible, decoded = mask[:2]
     counted = mask.counted if isinstance(mask, DualMask) else None
-    tubelets = rearrange(patchify(video, model.config), "b n (x c) -> b n x c", c=model.config.num_channels)
-    shown, hidden = (
-        jnp.take_along_axis(tubelets, ids[:, :, None, None], axis=1) for ids in (visible, decoded)
-    )
-    inputs = rearrange(normalize(shown), "b v x c -> b v (x c)")
+    tubelets = jnp.asarray(patchify(video, model.config))
+    inputs, hidden = normalize(gather(tubelets, visible)), gather(tubelets, decoded)
     logits = cast(jax.Array, model.apply({"params": params}, inputs, visible, decoded, method="predict"))
-    targets = tubelet_targets(hidden, model.config.norm_pix_loss)
-    zero = rearrange(targets**2, "b m x c -> b m (x c)")
-    return _mean_of_clips(_squared_error(logits, targets), counted), _mean_of_clips(zero, counted)
+    targets = tubelet_targets(hidden, model.config.num_channels, model.config.norm_pix_loss)
+    return _mean_of_clips(_squared_error(logits, targets), counted), _mean_of_clips(targets**2, counted)
 
 
 def _mean_of_clips(values: Float[Array, "b m p"], counted: Bool[Array, "b m"] | None) -> Float[Array, " b"]:

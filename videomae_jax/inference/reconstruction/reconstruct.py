@@ -58,13 +58,13 @@ def reconstruct(
     """
     masked = np.asarray(mask[1])[0]
     tubelets = np.array(patchify(clip[None], config)[0])
-    by_channel = rearrange(tubelets, "n (x c) -> n x c", c=config.num_channels)
-    targets = np.asarray(tubelet_targets(jnp.asarray(by_channel[None]), config.norm_pix_loss)[0])
+    by_channel = partial(rearrange, pattern="n (x c) -> n x c", c=config.num_channels)
+    targets = tubelet_targets(jnp.asarray(tubelets[None]), config.num_channels, config.norm_pix_loss)
+    targets = by_channel(np.asarray(targets[0]))
     logits = np.asarray(
         _predict(config, normalization or Normalization(), params, tubelets[None], *mask)[0], np.float32
     )
-    predicted = rearrange(logits, "m (x c) -> m x c", c=config.num_channels)
-    truth = by_channel / np.float32(255)
+    predicted, truth = by_channel(logits), by_channel(tubelets) / np.float32(255)
     pixels = predicted
     if config.norm_pix_loss:
         patterns = targets.copy()
