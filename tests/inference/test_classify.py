@@ -13,7 +13,11 @@ from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.synthetic import write_synthetic_videos
 from videomae_jax.errors import InputError
+from videomae_jax.hardware import Hardware
 from videomae_jax.inference.classify import Classify, VideoClassifier, classify
+from videomae_jax.inference.features.video_encoder import VideoEncoder
+from videomae_jax.models.blocks import compute_dtype
+from videomae_jax.models.compiled_for import compiling_for
 from videomae_jax.models.encoder import VideoMAEModel
 from videomae_jax.models.pixels import normalize
 
@@ -54,6 +58,22 @@ def test_each_takes_paths_and_gives_a_reason_in_place_of_classes(folder, classif
     found = dict(classifier.each([good, str(bad)], top_k=3))
     assert [each.label for each in found[str(good)]] == [each.label for each in classifier(good, top_k=3)]
     assert isinstance(found[str(bad)], Failure)
+
+
+def test_scores_are_computed_in_the_dtype_that_is_asked_for(folder, classifier, capsys):
+    path = folder / "val" / "up_000.mp4"
+    assert command(path, "--checkpoint", folder / "run", "--json", "--top-k", 8, "--dtype", "float16") == 0
+    rounded = {each["label"]: each["score"] for each in json.loads(capsys.readouterr().out)["predictions"]}
+    exact = {each.label: each.score for each in classifier(path, top_k=8)}
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, abs=1e-2)
+
+
+def test_weights_are_computed_in_what_suits_the_device(folder, classifier):
+    for config in (classifier.predictor.config, VideoEncoder.from_pretrained(folder / "run").config):
+        assert config.dtype == "auto"
+        with compiling_for(Hardware("gpu", "NVIDIA H100", 9.0)):
+            assert compute_dtype(config) == np.dtype("bfloat16")
 
 
 def test_several_files_get_a_list_each_in_their_order(folder, classifier):

@@ -22,6 +22,7 @@ from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError, printable
 from videomae_jax.inference.predictor import Predictor
 from videomae_jax.inference.views import Reading, Sampling, check_at_least_one, choose_views, score_videos
+from videomae_jax.model_config import Dtype
 from videomae_jax.models.ranking import best_classes
 
 _BAR = 30
@@ -48,6 +49,8 @@ class Classify(Reading):
     """Spatial crops along the longer side, whose scores are averaged; 1 is the centre crop."""
     batch_size: int = 8
     """Clips classified at a time, over all devices."""
+    dtype: Dtype = "auto"
+    """Compute dtype: "auto" is bfloat16 or float16 on GPUs and TPUs, float32 on a CPU."""
     num_workers: int = 0
     """Decoding processes; 0 decodes in the main process."""
 
@@ -72,7 +75,7 @@ def classify(args: Classify) -> int:
     check_at_least_one(top_k=args.top_k, batch_size=args.batch_size)
     records = read_videos(args.videos, args.root, split=None)
     data, views = choose_views(args.checkpoint, args, args.num_segments, args.num_crops)
-    predictor = Predictor.from_pretrained(args.checkpoint)
+    predictor = Predictor.from_pretrained(args.checkpoint, dtype=args.dtype)
     classifier = VideoClassifier(predictor, data, views, args.batch_size, args.num_workers)
     failed = 0
     for path, found in classifier.each(records, args.top_k):
@@ -127,6 +130,7 @@ class VideoClassifier:
         num_workers: int = 0,
         decoder: Decoder = "pyav",
         max_pixels: int = MAX_PIXELS,
+        dtype: Dtype = "auto",
     ) -> "VideoClassifier":
         """From a work folder, a step folder, a Hugging Face folder or a hub id; see `Classify` for the rest.
 
@@ -136,7 +140,7 @@ class VideoClassifier:
             sampling=sampling, sampling_rate=sampling_rate, decoder=decoder, max_pixels=max_pixels
         )
         data, views = choose_views(source, reading, num_segments, num_crops, revision)
-        predictor = Predictor.from_pretrained(source, revision=revision)
+        predictor = Predictor.from_pretrained(source, revision=revision, dtype=dtype)
         return cls(predictor, data, views, batch_size, num_workers)
 
     @overload  # A string is a sequence of strings, but here it is one path.

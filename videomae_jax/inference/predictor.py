@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, UInt8
 
 from videomae_jax.inference.normalization import Normalization, read_normalization
-from videomae_jax.model_config import VideoMAEConfig, check_rgb
+from videomae_jax.model_config import Dtype, VideoMAEConfig, check_rgb
 from videomae_jax.models.axes import axis_rules
 from videomae_jax.models.classification import (
     VideoMAEForVideoClassification,
@@ -37,12 +37,14 @@ class Predictor:
         self._classify = scoring_step(self.mesh, config, self.normalization)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> "Predictor":
+    def from_pretrained(
+        cls, source: str | Path, *, revision: str | None = None, dtype: Dtype = "auto"
+    ) -> "Predictor":
         """From a Hugging Face folder or hub id, a work folder or a step folder.
 
         Raises InputError where there is no classifier.
         """
-        model, params = VideoMAEForVideoClassification.from_pretrained(source, revision=revision)
+        model, params = VideoMAEForVideoClassification.from_pretrained(source, revision=revision, dtype=dtype)
         return cls(model.config, params, read_normalization(source, revision))
 
     def start(self, clips: UInt8[np.ndarray, "b T H W c"]) -> jax.Array:

@@ -44,7 +44,7 @@ def check_arithmetic(config: VideoMAEConfig) -> None:
     if config.dtype == "bfloat16" and hardware().half_precision != "bfloat16":
         log.warning(
             "dtype bfloat16 is as slow as float32 on %s, which multiplies float16 quickly but not bfloat16: "
-            "choose dtype auto (--model.dtype auto), which is float16 there",
+            "choose dtype auto, which is float16 there",
             hardware().kind,
         )
     arithmetic(config)

@@ -23,6 +23,7 @@ from videomae_jax.inference.evaluation.evaluate import Evaluation, evaluate_vide
 from videomae_jax.inference.evaluation.files import FILES, describe_evaluation, write_evaluation
 from videomae_jax.inference.predictor import Predictor
 from videomae_jax.inference.views import Reading, check_at_least_one, choose_views
+from videomae_jax.model_config import Dtype
 from videomae_jax.models.ranking import TOP
 from videomae_jax.training.multihost.facts import classes_fact, setting_fact, videos_fact, weights_fact
 from videomae_jax.training.multihost.hosts import Hosts
@@ -44,6 +45,8 @@ class Evaluate(Reading):
     """Spatial crops along the longer side; by default as in the run's own test, or 3."""
     batch_size: int = 32
     """Views classified at a time, over all devices."""
+    dtype: Dtype = "auto"
+    """Compute dtype: "auto" is bfloat16 or float16 on GPUs and TPUs, float32 on a CPU."""
     num_workers: int = 4
     """Decoding processes; 0 decodes in the main process. Never changes a score."""
     classes: str | None = None
@@ -72,7 +75,7 @@ def evaluate_checkpoint(args: Evaluate, workers: Workers | None = None) -> Evalu
         raise InputError("name at least one list or folder: videomae-jax evaluate LIST --checkpoint C")
     check_at_least_one(batch_size=args.batch_size)
     data, views = choose_views(args.checkpoint, args, args.num_segments, args.num_crops)
-    predictor, hosts = Predictor.from_pretrained(args.checkpoint), Hosts()
+    predictor, hosts = Predictor.from_pretrained(args.checkpoint, dtype=args.dtype), Hosts()
     if predictor.config.score_kind == "value":
         raise InputError(
             f"{args.checkpoint} is a regression model: its outputs are values, not classes, so there is no "

@@ -28,6 +28,7 @@ def final_test(config: FinetuneConfig, workdir: Path, workers: Workers | None = 
             num_segments=views.num_segments,
             num_crops=views.num_crops,
             batch_size=at_a_time,
+            dtype=config.model.dtype,
             num_workers=data.num_workers,
             root=data.root,
             classes=data.classes,

@@ -15,9 +15,9 @@ from jaxtyping import Array, Float, Float32, UInt8
 from videomae_jax.checkpoints.trees import params_digest
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.normalization import Normalization, read_normalization
-from videomae_jax.model_config import check_rgb
+from videomae_jax.model_config import Dtype, check_rgb
 from videomae_jax.models.axes import axis_rules
-from videomae_jax.models.blocks import compute_dtype
+from videomae_jax.models.blocks import check_arithmetic, compute_dtype
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import BEHIND_THE_ENCODER, VideoMAEModel, VideoMAEModelOutput
 from videomae_jax.models.pretrained import fit, load_weights
@@ -75,6 +75,7 @@ class ClipEncoder:
         layer: int | None = None,
         tokens: bool = False,
         batch_size: int = 8,
+        dtype: Dtype = "auto",
     ) -> "ClipEncoder":
         """From a Hugging Face folder or hub id, a work folder or a step folder.
 
@@ -82,7 +83,7 @@ class ClipEncoder:
         other arguments. Raises InputError where there are no such weights or no such layer.
         """
         normalization = read_normalization(source, revision) if normalized else UNNORMALIZED
-        model, params = _load(source, revision)
+        model, params = _load(source, revision, dtype)
         return cls(model, params, normalization, layer=layer, tokens=tokens, batch_size=batch_size)
 
     def encode(self, clips: Iterable[Clip]) -> Iterator[Float32[np.ndarray, "b ..."]]:
@@ -122,9 +123,11 @@ class ClipEncoder:
         }
 
 
-def _load(source: str | Path, revision: str | None) -> tuple[Model, Any]:
+def _load(source: str | Path, revision: str | None, dtype: Dtype) -> tuple[Model, Any]:
     """A classifier where there is a head or fc_norm, else the encoder, with its norm where it has one."""
     config, tensors = load_weights(source, revision)
+    config = replace(config, dtype=dtype)
+    check_arithmetic(config)
     if "head.weight" in tensors:
         classifier = VideoMAEForVideoClassification(
             config if config.num_labels else replace(config, num_labels=len(tensors["head.weight"]))

@@ -23,6 +23,7 @@ from videomae_jax.inference.features.parts import FeatureParts, fingerprint, say
 from videomae_jax.inference.features.video_encoder import VideoEncoder, WindowFeatures
 from videomae_jax.inference.features.windows import Fit
 from videomae_jax.inference.views import Reading, check_at_least_one, choose_views
+from videomae_jax.model_config import Dtype
 from videomae_jax.training.multihost.facts import setting_fact, videos_fact
 from videomae_jax.training.multihost.hosts import Hosts
 
@@ -59,6 +60,8 @@ class ExtractFeatures(Reading):
     """Format of the files in a folder."""
     batch_size: int = 8
     """Clips encoded at a time, over all devices of a host."""
+    dtype: Dtype = "auto"
+    """Compute dtype: "auto" is bfloat16 or float16 on GPUs and TPUs, float32 on a CPU."""
     num_workers: int = 4
     """Decoding processes; windows are decoded in the main one."""
     overwrite: bool = False
@@ -78,6 +81,7 @@ def extract_features(args: ExtractFeatures) -> int:
         layer=args.layer,
         tokens=args.tokens,
         batch_size=args.batch_size,
+        dtype=args.dtype,
     )
     encoder = VideoEncoder(clips, data, views.num_segments, args.num_workers)
     about = clips.about()

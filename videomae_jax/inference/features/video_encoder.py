@@ -27,7 +27,7 @@ from videomae_jax.errors import InputError
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.windows import Fit, Windows, read_clips, square
 from videomae_jax.inference.views import Reading, Sampling, check_at_least_one, choose_views
-from videomae_jax.model_config import VideoMAEConfig
+from videomae_jax.model_config import Dtype, VideoMAEConfig
 
 
 class VideoFeatures(NamedTuple):
@@ -76,6 +76,7 @@ class VideoEncoder:
         num_workers: int = 0,
         decoder: Decoder = "pyav",
         max_pixels: int = MAX_PIXELS,
+        dtype: Dtype = "auto",
     ) -> "VideoEncoder":
         """From a work folder, a step folder, a Hugging Face folder or a hub id; see `ExtractFeatures`.
 
@@ -86,7 +87,7 @@ class VideoEncoder:
         )
         data, views = choose_views(source, reading, num_segments, 1, revision)
         encoder = ClipEncoder.from_pretrained(
-            source, revision=revision, layer=layer, tokens=tokens, batch_size=batch_size
+            source, revision=revision, layer=layer, tokens=tokens, batch_size=batch_size, dtype=dtype
         )
         return cls(encoder, data, views.num_segments, num_workers)
 

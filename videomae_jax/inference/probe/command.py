@@ -19,6 +19,7 @@ from videomae_jax.inference.features.video_encoder import VideoEncoder
 from videomae_jax.inference.probe.choice import Kind, Method, ProbeResult, measure
 from videomae_jax.inference.probe.features import ProbeSet, probe_set
 from videomae_jax.inference.views import Reading, choose_views
+from videomae_jax.model_config import Dtype
 from videomae_jax.training.multihost.facts import classes_fact, setting_fact, videos_fact
 from videomae_jax.training.multihost.hosts import Hosts
 
@@ -59,6 +60,8 @@ class Probe(Reading):
     """Seed of the held-out part, the weights and the order."""
     batch_size: int = 8
     """Clips encoded at a time, over all devices of a host."""
+    dtype: Dtype = "auto"
+    """Compute dtype: "auto" is bfloat16 or float16 on GPUs and TPUs, float32 on a CPU."""
     num_workers: int = 4
     """Decoding processes."""
 
@@ -92,7 +95,11 @@ def _prepare(args: Probe, hosts: Hosts) -> tuple[str, Method, ProbeSet, ProbeSet
     train_videos, val_videos, classes = hosts.agree(lambda: _read(args))
     data, views = choose_views(args.checkpoint, args, args.num_segments, num_crops=1)
     clips = ClipEncoder.from_pretrained(
-        args.checkpoint, layer=args.layer, tokens=args.kind == "attentive", batch_size=args.batch_size
+        args.checkpoint,
+        layer=args.layer,
+        tokens=args.kind == "attentive",
+        batch_size=args.batch_size,
+        dtype=args.dtype,
     )
     encoder = VideoEncoder(clips, data, views.num_segments, args.num_workers)
     facts = {"videos to train on": videos_fact(train_videos), "videos to validate": videos_fact(val_videos)}

@@ -21,7 +21,7 @@ from videomae_jax.inference.normalization import read_normalization
 from videomae_jax.inference.pictures import save_gif, save_picture
 from videomae_jax.inference.reconstruction.pictures import draw_animation, draw_strip
 from videomae_jax.inference.reconstruction.reconstruct import Reconstruction, reconstruct
-from videomae_jax.model_config import VideoMAEConfig
+from videomae_jax.model_config import Dtype, VideoMAEConfig
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.models.pretraining import VideoMAEForPreTraining
 from videomae_jax.processing import Processing
@@ -48,6 +48,8 @@ class ReconstructVideo:
     true_statistics: bool = False
     """Take brightness and contrast of masked patches from the original, as the original viewer does. By
     default they are guessed from visible patches. Makes no difference to a model of raw pixels."""
+    dtype: Dtype = "auto"
+    """Compute dtype: "auto" is bfloat16 or float16 on GPUs and TPUs, float32 on a CPU."""
     decoder: Decoder = "pyav"
     """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
     max_pixels: int = MAX_PIXELS
@@ -85,7 +87,7 @@ def draw_reconstructions(
         raise InputError("name at least one video or folder: videomae-jax reconstruct VIDEO --checkpoint C")
     if args.sampling_rate is not None and args.sampling_rate < 1:
         raise InputError(f"--sampling-rate {args.sampling_rate} must be 1 or more: every n-th frame is taken")
-    model, params = VideoMAEForPreTraining.from_pretrained(args.checkpoint)
+    model, params = VideoMAEForPreTraining.from_pretrained(args.checkpoint, dtype=args.dtype)
     config = model.config
     trained = read_processing(args.checkpoint) or Processing()
     mask_type = args.mask_type or trained.mask_type or "tube"
