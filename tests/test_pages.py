@@ -4,9 +4,12 @@ import ast
 import json
 import re
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from documents import PAGES, ROOT
+
+from videomae_jax.data.layouts import LAYOUTS
 
 DOCS = ROOT / "docs"
 SOURCES = [*(ROOT / "videomae_jax").rglob("*.py"), *(ROOT / "convert").rglob("*.py")]
@@ -41,6 +44,14 @@ def test_what_a_video_goes_through_is_where_the_page_says():
             assert re.search(rf"^(def|class) {name}\b", source, re.MULTILINE), f"{name} is not in {path}"
             count += 1
     assert count > 30
+
+
+def test_the_trees_of_layouts_are_those_that_prepare_expects():
+    text = (DOCS / "layouts.md").read_text("utf-8")
+    for name, layout in LAYOUTS.items():
+        tree = indent("\n".join(layout.expected), "    ")
+        assert f"\n\n{tree}\n" in text, name
+        assert f"`{name}`" in text or f"--layout {name} " in text or name == "video_list", name
 
 
 @pytest.mark.parametrize("page", ["from-original.md", "choose-recipe.md", "own-data.md", "first-steps.md"])
