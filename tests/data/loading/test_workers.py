@@ -297,6 +297,23 @@ def test_a_worker_that_dies_while_nobody_waits_is_an_error(started):
             list(batches)
 
 
+def test_a_worker_that_dies_while_nobody_asks_is_told_once(monkeypatch, capfd, started):
+    """Whoever is to know may compile for minutes."""
+    monkeypatch.setattr(workers, "_SECONDS_BEFORE_IT_IS_TOLD", 0.1)
+    with closing(Workers(2)) as pool, closing(read(pool)) as batches:
+        next(batches)
+        os.kill(started[0].pid, signal.SIGKILL)
+        said = ""
+        while "This ends with the next batch." not in said:
+            time.sleep(0.05)
+            said += capfd.readouterr().err
+        time.sleep(0.5)
+        assert said.count("a worker process died (exit code -9)") == 1
+        assert not capfd.readouterr().err
+        with pytest.raises(WorkerDied):
+            list(batches)
+
+
 def test_a_long_message_and_a_large_reader_pass_each_other(three):
     first, second = ReadNumber("long message", 1), ReadNumber(ballast=bytes(10_000_001))
     with closing(read(three, first, 400)) as batches:

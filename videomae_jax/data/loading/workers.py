@@ -8,6 +8,7 @@ worker, or of the trainer, is the end of a pipe.
 
 import pickle
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -27,6 +28,7 @@ from videomae_jax.data.video.frames import VideoError
 from videomae_jax.errors import RunError
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BEFORE_IT_IS_TOLD = 3
 # Slots that a worker has at a time: one that it reads, and one that waits in its pipe.
 _HELD = 2
 
@@ -141,6 +143,8 @@ class Workers:
         self._streams: list[_Stream] = []
         self._readers: dict[bytes, int] = {}
         self._broken: BaseException | None = None
+        self._told = False
+        """Whether somebody knows what has broken."""
         self._closing = False
         self._selector = DefaultSelector()
         self._bell, self._ear = socket.socketpair()
@@ -207,6 +211,7 @@ class Workers:
                     filling = stream.fillings.popleft()
                     break
                 if problem := stream.problem or self._broken:
+                    self._told = True
                     raise problem
                 # Looked at again and again: an endless wait would miss a Ctrl-C that comes before it begins.
                 self._lock.wait(_SECONDS_BETWEEN_LOOKS)
@@ -231,7 +236,11 @@ class Workers:
                         self._lock.notify_all()
                 for worker, message in messages:
                     worker.process.send(message)
-                for key, _ in self._selector.select():
+                unknown = self._broken if not self._told else None
+                ready = self._selector.select(_SECONDS_BEFORE_IT_IS_TOLD if unknown else None)
+                if unknown and not (ready or self._told):
+                    self._tell(unknown)
+                for key, _ in ready:
                     if key.data is None:
                         self._ear.recv(4096)
                     else:
@@ -240,6 +249,11 @@ class Workers:
             with self._lock:
                 self._broken = error
                 self._lock.notify_all()
+
+    def _tell(self, error: BaseException) -> None:
+        """Say what nobody has asked for yet, as whoever is to know computes, or compiles for minutes."""
+        print(f"videomae-jax: {error}. This ends with the next batch.", file=sys.stderr, flush=True)
+        self._told = True
 
     def _give_out(self) -> Iterator[tuple[_Worker, Any]]:
         """What to send to which worker; those with least to do come first."""
