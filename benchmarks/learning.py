@@ -208,7 +208,7 @@ def probe(
         held = HeldFeatures(values[:, None].astype(np.float32))
         return ProbeSet(held, clips.label, np.arange(len(clips.label)))
 
-    method = Method(kind, classes, num_heads=study.model.num_attention_heads, seed=seed)  # type: ignore[arg-type]
+    method = Method(classes, study.model.num_attention_heads, kind=kind, seed=seed)  # type: ignore[arg-type]
     return measure(method, features(train), features(test)).val_accuracy
 
 

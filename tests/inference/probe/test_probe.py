@@ -55,7 +55,8 @@ def test_classes_that_are_apart_are_all_found(kind):
     tokens, rates = (3, (3e-3,)) if kind == "attentive" else (None, (0.1,))
     train = features_of(labels_of(48), 1, clips=2, tokens=tokens)
     val = features_of(labels_of(16, 3), 2, clips=2, tokens=tokens)
-    result = measure(Method(kind, CLASSES, 2, rates, epochs=80, batch_size=16), train, val)
+    method = Method(CLASSES, 2, kind=kind, learning_rates=rates, epochs=80, train_batch_size=16)
+    result = measure(method, train, val)
     assert result.val_accuracy == 1
     assert result.train_accuracy == (None if kind == "knn" else 1)
     assert (result.num_train, result.num_held_out, result.num_val) == (48, 8, 16)
@@ -90,7 +91,7 @@ def test_random_labels_are_not_learned(kind):
         )
         for count in (200, 800)
     )
-    result = measure(Method(kind, CLASSES), train, val)
+    result = measure(Method(CLASSES, kind=kind), train, val)
     assert abs(result.val_accuracy - 1 / CLASSES) < 0.06
     assert result.val_standard_error == pytest.approx(
         np.sqrt(result.val_accuracy * (1 - result.val_accuracy) / 800)
@@ -105,7 +106,7 @@ def test_a_mean_and_scale_of_features_far_from_0_and_1_do_no_harm():
         replace(each, features=HeldFeatures(each.features.features * stretch + 100 * stretch))
         for each in (train, val)
     ]
-    assert measure(Method("linear", CLASSES), *moved).val_accuracy == 1
+    assert measure(Method(CLASSES), *moved).val_accuracy == 1
 
 
 @pytest.mark.parametrize(
@@ -284,7 +285,7 @@ def test_clips_beyond_the_cache_are_encoded_at_each_use(settings, tmp_path, monk
 
 def test_a_rate_that_ends_in_nan_is_not_chosen():
     train, val = features_of(labels_of(32), 1), features_of(labels_of(16), 2)
-    result = measure(Method("linear", CLASSES, learning_rates=(1e38, 0.1), epochs=20), train, val)
+    result = measure(Method(CLASSES, learning_rates=(1e38, 0.1), epochs=20), train, val)
     assert result.chosen == 0.1
     assert result.val_accuracy == 1
     json.dumps([trial.held_out_loss for trial in result.trials], allow_nan=False)

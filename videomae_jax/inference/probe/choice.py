@@ -20,31 +20,39 @@ RATES = {"linear": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "attentive": (1e-4, 3
 NEIGHBOURS = (1, 5, 10, 20)
 
 
-@dataclass(frozen=True)
-class Method:
-    """A kind of probe and how it is trained."""
+@dataclass(frozen=True, kw_only=True)
+class ProbeSettings:
+    """What a user can say of a probe."""
 
-    kind: Kind
-    num_classes: int
-    num_heads: int = 1
-    """Of an attentive probe."""
+    kind: Kind = "linear"
+    """A linear layer, a query that attends to all tokens before one, or nearest neighbours."""
     learning_rates: tuple[float, ...] = ()
-    """To choose from; by default a grid for the kind."""
+    """Learning rates to choose from, not scaled with the batch; by default a grid for the kind."""
     epochs: int | None = None
-    """By default 90, or 20 for attentive, and enough for 1,000 steps."""
-    batch_size: int | None = None
-    """Clips in a step; by default 256, or 32 for attentive."""
+    """Passes over the training videos; by default 90, or 20 for attentive, and enough for 1,000 steps."""
+    train_batch_size: int | None = None
+    """Clips in a training step; by default 256, or 32 for attentive."""
     held_out: float = 0.2
     """Share of each class's training videos that is set aside to choose the learning rate or k with."""
     seed: int = 0
+    """Seed of the held-out part, the weights and the order."""
+
+
+@dataclass(frozen=True)
+class Method(ProbeSettings):
+    """A kind of probe and how it is trained, for a number of classes."""
+
+    num_classes: int
+    num_heads: int = 1
+    """Of an attentive probe."""
 
     @property
     def recipe(self) -> Recipe:
         """How one probe is trained."""
         least = 1 if self.epochs else 1000
         if self.kind == "linear":
-            return Recipe("sgd", self.epochs or 90, least, self.batch_size or 256, self.seed)
-        return Recipe("adamw", self.epochs or 20, least, self.batch_size or 32, self.seed)
+            return Recipe("sgd", self.epochs or 90, least, self.train_batch_size or 256, self.seed)
+        return Recipe("adamw", self.epochs or 20, least, self.train_batch_size or 32, self.seed)
 
     def values(self, neighbours: int) -> tuple[float, ...]:
         """What to choose from: learning rates, or numbers of neighbours up to those there are."""

@@ -4,7 +4,7 @@ What is free, a learning rate or a number of neighbours, is chosen on a part of 
 the probe is trained again on all of them, and the validation videos are looked at once, at the end.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from videomae_jax.errors import InputError
 from videomae_jax.files import locked_folder, write_json
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.video_encoder import VideoEncoder
-from videomae_jax.inference.probe.choice import Kind, Method, ProbeResult, measure
+from videomae_jax.inference.probe.choice import Method, ProbeResult, ProbeSettings, measure
 from videomae_jax.inference.probe.features import ProbeSet, probe_set
 from videomae_jax.inference.views import Reading, choose_views
 from videomae_jax.model_config import Dtype
@@ -25,7 +25,7 @@ from videomae_jax.training.multihost.hosts import Hosts
 
 
 @dataclass(frozen=True)
-class Probe(Reading):
+class Probe(ProbeSettings, Reading):
     """Measure a frozen encoder: classify labelled videos by its features, with a small classifier on top."""
 
     train: tuple[str, ...]
@@ -36,8 +36,6 @@ class Probe(Reading):
     """A work folder, a step folder, a Hugging Face folder, or a hub id."""
     out: Path
     """Folder for probe.json and, unless --features says otherwise, the features."""
-    kind: Kind = "linear"
-    """A linear layer, a query that attends to all tokens before one, or nearest neighbours."""
     features: Path | None = None
     """Folder in which features are kept and found again; share it between probes of one checkpoint."""
     max_cache_gb: float = 100.0
@@ -48,16 +46,6 @@ class Probe(Reading):
     """A hidden state, from 0 (embedded tubelets) to the last block, or -1; by default the model's output."""
     num_segments: int = 1
     """Clips of each video: separate examples in training; in validation their scores are averaged."""
-    learning_rates: tuple[float, ...] = ()
-    """Learning rates to choose from, not scaled with the batch; by default a grid for the kind."""
-    epochs: int | None = None
-    """Passes over the training videos; by default 90, or 20 for attentive, and enough for 1,000 steps."""
-    train_batch_size: int | None = None
-    """Clips in a training step; by default 256, or 32 for attentive."""
-    held_out: float = 0.2
-    """Share of each class's training videos that is set aside to choose the learning rate or k with."""
-    seed: int = 0
-    """Seed of the held-out part, the weights and the order."""
     batch_size: int = 8
     """Clips encoded at a time, over all devices of a host."""
     dtype: Dtype = "auto"
@@ -112,16 +100,8 @@ def _prepare(args: Probe, hosts: Hosts) -> tuple[str, Method, ProbeSet, ProbeSet
     if room is not None:  # Those to validate are used once, so they come second.
         room -= 4 * min(room / 4, float(np.prod(train.features.shape)))
     val = probe_set(encoder, val_videos, folder, "val", hosts, room)
-    method = Method(
-        args.kind,
-        len(classes.names),
-        clips.config.num_attention_heads,
-        args.learning_rates,
-        args.epochs,
-        args.train_batch_size,
-        args.held_out,
-        args.seed,
-    )
+    chosen = {field.name: getattr(args, field.name) for field in fields(ProbeSettings)}
+    method = Method(len(classes.names), clips.config.num_attention_heads, **chosen)
     return clips.what, method, train, val
 
 
