@@ -155,11 +155,21 @@ def read_videos_of_model(
     if given is None:
         named = next((source.classes for source in found if source.classes), None)
         if named and not of_model.known:
-            _check_count(found, named, config)
+            if len(named) != config.num_labels:
+                raise InputError(
+                    f"{', '.join(source.name for source in found)}: {len(named)} classes, but the model has "
+                    f"{config.num_labels} and knows no names: give those of its classes, in order, with "
+                    "--classes FILE"
+                )
             of_model = replace(of_model, names=named)
         videos = _numbered(found, of_model)
     elif of_model.known:
-        _check_known(str(classes), given, of_model)
+        if missing := sorted(set(given.names) - set(of_model.names)):
+            raise InputError(
+                f"{classes} names classes that the model does not know: {_shorten(missing)}. It knows "
+                f"{_shorten(of_model.names)}. Spell them alike, or leave --classes out if the numbers are "
+                "the model's"
+            )
         numbers = [of_model.names.index(name) for name in given.names]
         videos = (replace(video, label=numbers[_label(video)]) for video in _numbered(found, given))
     else:
@@ -260,11 +270,9 @@ def _out_of_range(where: str, record: VideoRecord, source: Source, classes: Clas
     count = len(classes.names)
     labels = {each.label for _, each in source.entries}
     from_one = min(label or 0 for label in labels) == 1 and record.label == count
-    why = (
-        f": {source.name} seems to count from 1, so subtract 1 from each label"
-        if from_one
-        else f", {classes.origin}"
-    )
+    why = f", {classes.origin}"
+    if from_one:
+        why = f": {source.name} seems to count from 1, so subtract 1 from each label"
     return (
         f"{where}: label {record.label} of {record.name!r} is not one of the {count} classes, which are "
         f"numbered 0 to {count - 1}{why}"
@@ -287,25 +295,6 @@ def _label_by_name(where: str, record: VideoRecord, source: Source, numbers: Map
             f"{way_out}, or give the names of all classes in a file"
         )
     return numbers[name]
-
-
-def _check_count(found: Sequence[Source], names: tuple[str, ...], config: VideoMAEConfig) -> None:
-    """Raise InputError where the names of folders cannot be those of a model that knows none."""
-    if len(names) != config.num_labels:
-        raise InputError(
-            f"{', '.join(source.name for source in found)}: {len(names)} classes, but the model has "
-            f"{config.num_labels} and knows no names: give those of its classes, in order, with --classes "
-            "FILE"
-        )
-
-
-def _check_known(file: str, given: Classes, of_model: Classes) -> None:
-    if missing := sorted(set(given.names) - set(of_model.names)):
-        raise InputError(
-            f"{file} names classes that the model does not know: {_shorten(missing)}. It knows "
-            f"{_shorten(of_model.names)}. Spell them alike, or leave --classes out if the numbers are the "
-            "model's"
-        )
 
 
 def _distinct(videos: Iterable[VideoRecord]) -> tuple[VideoRecord, ...]:

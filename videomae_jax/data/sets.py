@@ -130,7 +130,6 @@ class SetVideo:
         self._stored_at: Int64[np.ndarray, " n"] = np.argsort(order)
 
     def close(self) -> None:
-        """Free the decoder's memory."""
         if self._video:
             self._video.close()
 
@@ -181,24 +180,19 @@ def open_record(
     Raises VideoError, also for what is read of it; MemoryError where there is no memory to read it with.
     """
     try:
-        with _open_record(record, decoder, max_pixels) as video:
+        with closing(_open(record, decoder, max_pixels)) as video:
             yield video
     except VideoError:
         check_memory()  # Decoders call a video damaged for which they are refused memory.
         raise
 
 
-@contextmanager
-def _open_record(record: VideoRecord, decoder: Decoder, max_pixels: int) -> Iterator[OpenVideo]:
+def _open(record: VideoRecord, decoder: Decoder, max_pixels: int) -> OpenVideo:
     if os.path.isdir(record.path):
-        with closing(FrameFolder(record.path, max_pixels)) as folder:
-            yield folder
-        return
+        return FrameFolder(record.path, max_pixels)
     parts = _ADDRESS.fullmatch(record.path) if stored_set(record) else None
     if not parts:
-        with closing(_DECODERS[decoder](record.path, max_pixels=max_pixels)) as video:
-            yield video
-        return
+        return _DECODERS[decoder](record.path, max_pixels=max_pixels)
     source = _data_source(parts["folder"], parts["split"])
     position = int(parts["position"])
     if position >= len(source):
@@ -208,8 +202,7 @@ def _open_record(record: VideoRecord, decoder: Decoder, max_pixels: int) -> Iter
     except (ValueError, RuntimeError, OSError) as error:  # What array_record raises, whatever it is.
         reason = "unreadable" if passing_failure(error) else "damaged"
         raise VideoError(record.path, reason, f"the shard cannot be read: {error}") from error
-    with closing(SetVideo(record.path, example, decoder, max_pixels)) as video_of_set:
-        yield video_of_set
+    return SetVideo(record.path, example, decoder, max_pixels)
 
 
 def find_segment(record: VideoRecord, video: OpenVideo) -> tuple[int, int]:

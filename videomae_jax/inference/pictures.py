@@ -41,11 +41,9 @@ def blank_paper(width: int, height: int, caption: Sequence[str]) -> Image.Image:
 
 
 def write_caption(draw: ImageDraw.ImageDraw, top: int, caption: Sequence[str]) -> None:
-    """Lines of text below what is drawn."""
     for number, line in enumerate(caption):
         draw.text((MARGIN, top + number * LINE), line, TEXT, font(13))
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font of all texts."""
     return ImageFont.load_default(size)

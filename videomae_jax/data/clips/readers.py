@@ -21,14 +21,7 @@ from videomae_jax.data.clips.sampling import (
     pretrain_indices,
     segment_indices,
 )
-from videomae_jax.data.cropping import (
-    Box,
-    centre_square,
-    draw_box,
-    fit_canvas,
-    scale_short_side,
-    view_boxes,
-)
+from videomae_jax.data.cropping import Box, centre_square, draw_box, fit_canvas, scale_short_side, view_boxes
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import find_segment, open_record
 from videomae_jax.data.video.frames import Frame

@@ -62,11 +62,9 @@ def draw_end(rng: np.random.Generator, num_frames_in_video: int, num_frames: int
     A video no longer than the clip's stretch has no choice: the end of the video.
     """
     stretch = num_frames * sampling_rate
-    return (
-        int(rng.integers(stretch, num_frames_in_video))
-        if num_frames_in_video > stretch
-        else num_frames_in_video
-    )
+    if num_frames_in_video <= stretch:
+        return num_frames_in_video
+    return int(rng.integers(stretch, num_frames_in_video))
 
 
 def finetune_indices(

@@ -9,7 +9,7 @@ once, and frames are found by their place in what came out. See docs/reading-vid
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -255,14 +255,9 @@ def fit_size(height: int, width: int, short_side: int | None, *, even: bool = Fa
     return max(step, step * round(height * scale / step)), max(step, step * round(width * scale / step))
 
 
-@contextmanager
-def open_video(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Iterator[Video]:
-    """Open the best video stream of a file, of frames with at most `max_pixels`.
+def open_video(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> closing[Video]:
+    """Open the best video stream of a file, of frames with at most `max_pixels`, for a `with` statement.
 
     Raises VideoError with the reason where that cannot be done.
     """
-    video = Video(os.fspath(path), max_pixels=max_pixels)
-    try:
-        yield video
-    finally:
-        video.close()
+    return closing(Video(os.fspath(path), max_pixels=max_pixels))

@@ -1,7 +1,6 @@
 """The packets of a video stream, read without decoding, and what they prove about its frames."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -179,7 +178,8 @@ class Packets:
         """Whether the container's order of pictures is that of H.264 or HEVC itself."""
         if rises and not self.may_reorder and not self.units.change:
             return True
-        if not rises and _is_even(times) and not any(map(_rises, self._runs(times))):
+        runs = (times[start:end] for start, end in pairwise([*self.starts, len(times)]))
+        if not rises and _is_even(times) and not any(map(_rises, runs)):
             # Times that a writer took over from decoding would rise, and damage would leave a gap.
             return True
         heads = [self._head(n) for n in range(len(times))]
@@ -187,11 +187,6 @@ class Packets:
             return False
         order = display_order(self.codec, heads, self.units.sequences, self.units.picture_sets)
         return order is not None and _rises([times[n] for n in order])
-
-    def _runs(self, times: list[int]) -> Iterator[list[int]]:
-        """The times from each place where decoding can start to the next."""
-        for start, end in pairwise([*self.starts, len(times)]):
-            yield times[start:end]
 
 
 def read_packets(container: av.container.InputContainer, stream: av.VideoStream) -> Packets:

@@ -31,7 +31,6 @@ class Passes:
         self._open()
 
     def close(self) -> None:
-        """Free the decoder's memory; without this it waits for the garbage collector."""
         self._container.close()
 
     @cached_property

@@ -17,13 +17,7 @@ _H264_OPTIONS = {"preset": "veryfast", "bf": "0", "mbtree": "0"}
 """With B-frames or a macroblock tree x264 gives the same frames other bytes now and then (decision 0005)."""
 
 
-def write_video(
-    path: str | os.PathLike[str],
-    frames: UInt8[np.ndarray, "T H W 3"],
-    fps: float,
-    *,
-    keyframe_every: int = 12,
-) -> None:
+def write_video(path: str | os.PathLike[str], frames: UInt8[np.ndarray, "T H W 3"], fps: float) -> None:
     """Write RGB frames as an mp4 file: H.264, or MPEG-4 where there is no H.264 encoder.
 
     Odd sizes are kept by not halving the colour planes. The same frames give the same bytes.
@@ -36,7 +30,7 @@ def write_video(
         stream = cast(av.VideoStream, container.add_stream(codec, rate=rate, options=options))
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv444p" if codec == "libx264" and (width % 2 or height % 2) else "yuv420p"
-        stream.codec_context.gop_size = keyframe_every
+        stream.codec_context.gop_size = 12
         stream.codec_context.thread_count = 1
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

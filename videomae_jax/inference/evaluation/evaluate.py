@@ -50,7 +50,6 @@ class Evaluation:
         return np.array([n for n in range(len(self.videos)) if n not in self.failures], np.int64)
 
     def top(self, k: int) -> Accuracy:
-        """How often the label is among the `k` best classes."""
         return accuracy(self.scores[self.read], self.labels[self.read], k, len(self.failures))
 
     @property
@@ -64,7 +63,6 @@ class Evaluation:
 
     @property
     def classes(self) -> tuple[ClassAccuracy, ...]:
-        """Top-1 for each class by itself."""
         return class_accuracies(self.scores[self.read], self.labels[self.read], self.class_names)
 
 

@@ -16,7 +16,7 @@ from videomae_jax.checkpoints.trees import params_digest
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.records import list_digest
 from videomae_jax.files import write_json, write_text
-from videomae_jax.inference.evaluation.accuracy import Accuracy, confusion_matrix
+from videomae_jax.inference.evaluation.accuracy import confusion_matrix
 from videomae_jax.inference.evaluation.confusion import draw_confusion
 from videomae_jax.inference.evaluation.evaluate import Evaluation
 from videomae_jax.inference.predictor import Predictor
@@ -78,7 +78,16 @@ def _step(source: str) -> int | None:
 def _result(evaluation: Evaluation) -> dict[str, Any]:
     names = {"top1": evaluation.top1, "top5": evaluation.top5}
     return {
-        **{name: _accuracy(value) for name, value in names.items() if value},
+        **{
+            name: {
+                "share": value.share,
+                "standard_error": value.standard_error,
+                "correct": value.correct,
+                "share_failures_wrong": value.share_failures_wrong,
+            }
+            for name, value in names.items()
+            if value
+        },
         "videos": {
             "listed": len(evaluation.videos),
             "read": len(evaluation.read),
@@ -94,15 +103,6 @@ def _digest(evaluation: Evaluation) -> str:
     """A fingerprint of the videos with their labels."""
     labels = " ".join(map(str, evaluation.labels))
     return hashlib.sha256(f"{list_digest(evaluation.videos)} {labels}".encode()).hexdigest()
-
-
-def _accuracy(value: Accuracy) -> dict[str, Any]:
-    return {
-        "share": value.share,
-        "standard_error": value.standard_error,
-        "correct": value.correct,
-        "share_failures_wrong": value.share_failures_wrong,
-    }
 
 
 def _predictions(evaluation: Evaluation) -> list[Sequence[Any]]:

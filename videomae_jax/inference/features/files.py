@@ -7,8 +7,8 @@ and `about`: what the features are and how they were made.
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +23,6 @@ from videomae_jax.files import beside, flush
 
 FORMS = (".npz", ".npy", ".safetensors")
 
-Rows = Float32[np.ndarray, "n ..."]
 Columns = Mapping[str, Shaped[np.ndarray, "n ..."]]
 
 
@@ -78,34 +77,30 @@ class FeatureWriter:
         """Write the file, in the form that its suffix says; `about` is given the features' SHA-256 too."""
         assert self._shape is not None, "no rows"
         self._rows.close()
-        described = json.dumps({**about, "sha256": self._digest.hexdigest()})
-        write = {".npz": self._npz, ".npy": self._npy, ".safetensors": self._safetensors}[self._path.suffix]
+        about = {**about, "sha256": self._digest.hexdigest()}
         # Read from the disk as they are written, however many there are.
         rows, empty = self._folder / "rows", not all(self._shape)
         features = (
             np.zeros(self._shape, np.float32) if empty else np.memmap(rows, np.float32, "r", 0, self._shape)
         )
-        write(features, columns, list(names), described)
+        match self._path.suffix:
+            case ".npz":
+                arrays = {"features": features, "names": np.array(names, np.str_), "about": json.dumps(about)}
+                np.savez(self._partial, **arrays, **columns)  # type: ignore[arg-type]
+            case ".npy":
+                np.save(self._partial, features)
+                lists = {name: array.tolist() for name, array in columns.items()}
+                described = json.dumps({"names": names, "about": about} | lists)
+                self._partial.with_suffix(".json").write_text(described + "\n")
+            case ".safetensors":
+                metadata = {"names": json.dumps(names), "about": json.dumps(about)}
+                write_safetensors(self._partial, {"features": features, **columns}, metadata)
         flush(self._partial)
         self._partial.replace(self._path)
         # The description of a .npy after it: that of other features would be refused, by their digest.
         for partial in self._folder.glob("*.json"):
             flush(partial)
             partial.replace(self._path.with_suffix(".json"))
-
-    def _npz(self, features: Rows, columns: Columns, names: list[str], about: str) -> None:
-        arrays = {"features": features, "names": np.array(names, np.str_), "about": about, **columns}
-        np.savez(self._partial, **arrays)  # type: ignore[arg-type]
-
-    def _npy(self, features: Rows, columns: Columns, names: list[str], about: str) -> None:
-        np.save(self._partial, features)
-        described = {"names": names, "about": json.loads(about)}
-        described |= {name: array.tolist() for name, array in columns.items()}
-        self._partial.with_suffix(".json").write_text(json.dumps(described) + "\n")
-
-    def _safetensors(self, features: Rows, columns: Columns, names: list[str], about: str) -> None:
-        metadata = {"names": json.dumps(names), "about": about}
-        write_safetensors(self._partial, {"features": features, **columns}, metadata)
 
 
 def read_features(path: Path) -> FeatureFile:
@@ -123,7 +118,7 @@ def read_features(path: Path) -> FeatureFile:
 
 def open_features(path: Path) -> FeatureFile:
     """As `read_features`, for a file whose features are known to be those that were written."""
-    with _understood(path):
+    try:
         if path.suffix == ".npy":
             described = json.loads(path.with_suffix(".json").read_text())
             names, about = described.pop("names"), described.pop("about")
@@ -138,11 +133,5 @@ def open_features(path: Path) -> FeatureFile:
                 about, names = (json.loads(file.metadata()[name]) for name in ("about", "names"))
                 columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return FeatureFile(columns.pop("features"), tuple(names), columns, about)
-
-
-@contextmanager
-def _understood(path: Path) -> Iterator[None]:
-    try:
-        yield
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
         raise InputError(f"{path} is not a file of features written by videomae-jax: {error!r}") from error

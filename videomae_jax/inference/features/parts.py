@@ -134,7 +134,6 @@ class FeatureParts:
             return None
 
     def _write_readable(self, number: int, results: Iterable[int | Failure], bar: tqdm) -> None:
-        """Write which videos of a part can be read."""
         found = list(results)
         bar.update(len(found))
         failures = [each.error for each in found if isinstance(each, Failure)]
@@ -144,7 +143,6 @@ class FeatureParts:
         write_json(self._readable_path(number), {"videos": videos, "failures": failures})
 
     def _write(self, number: int, results: Iterable[VideoFeatures | Failure], bar: tqdm) -> None:
-        """Write a part of the results of its videos."""
         path, positions, seconds, failures = self._path(number), [], [], []
         with locked_file(path, self._option), FeatureWriter(path) as writer:
             writer.append(np.zeros((0, *self.row), np.float32))
