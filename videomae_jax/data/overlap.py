@@ -42,14 +42,12 @@ class _Segments:
 
 def describe_overlap(train: Sequence[VideoRecord], others: Mapping[str, Sequence[VideoRecord]]) -> str:
     """What `others`, by what they are for, share with the videos that are trained on; empty for nothing."""
-    said = []
-    for name, videos in others.items():
-        if shared := shared_videos(train, videos):
-            said.append(
-                f"{len(shared)} of the {len(videos)} {name} videos are among those to train on, such as "
-                f"{shared[0].path}"
-            )
-    return "; ".join(said)
+    found = ((name, videos, shared_videos(train, videos)) for name, videos in others.items())
+    return "; ".join(
+        f"{len(both)} of the {len(videos)} {name} videos are among those to train on, such as {both[0].path}"
+        for name, videos, both in found
+        if both
+    )
 
 
 def _frames(video: VideoRecord) -> tuple[int, float]:

@@ -76,18 +76,10 @@ def _step(source: str) -> int | None:
 
 
 def _result(evaluation: Evaluation) -> dict[str, Any]:
-    names = {"top1": evaluation.top1, "top5": evaluation.top5}
+    found = {"top1": evaluation.top1, "top5": evaluation.top5}
+    facts = ("share", "standard_error", "correct", "share_failures_wrong")
     return {
-        **{
-            name: {
-                "share": value.share,
-                "standard_error": value.standard_error,
-                "correct": value.correct,
-                "share_failures_wrong": value.share_failures_wrong,
-            }
-            for name, value in names.items()
-            if value
-        },
+        **{name: {fact: getattr(each, fact) for fact in facts} for name, each in found.items() if each},
         "videos": {
             "listed": len(evaluation.videos),
             "read": len(evaluation.read),

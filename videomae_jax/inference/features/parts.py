@@ -106,17 +106,14 @@ class FeatureParts:
     def _readable(self, number: int) -> Readable:
         if number < self.kept:
             return _readable_of(open_features(self._path(number)))
-        told = json.loads(self._readable_path(number).read_text("utf-8"))
+        told = json.loads(self._path(number, ".readable.json").read_text("utf-8"))
         return Readable(np.array(told["videos"], np.int64), tuple(told["failures"]))
-
-    def _readable_path(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.readable.json"
 
     def _videos_in(self, numbers: Iterable[int]) -> tuple[VideoRecord, ...]:
         return tuple(chain.from_iterable(map(self._videos_of, numbers)))
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.npy"
+    def _path(self, number: int, suffix: str = ".npy") -> Path:
+        return self.folder / f"{number:06d}{suffix}"
 
     def _videos_of(self, number: int) -> Sequence[VideoRecord]:
         return self.videos[number * self.size : (number + 1) * self.size]
@@ -124,7 +121,7 @@ class FeatureParts:
     def _whole(self, number: int) -> Readable | None:
         """Of a part whose content is what was written, or None."""
         if number >= self.kept:
-            return self._readable(number) if self._readable_path(number).exists() else None
+            return self._readable(number) if self._path(number, ".readable.json").exists() else None
         if not self._path(number).exists():
             return None
         try:
@@ -140,7 +137,7 @@ class FeatureParts:
         for error in failures:
             bar.write(f"videomae-jax: {error}", file=sys.stderr)
         videos = [number * self.size + each % self.size for each in found if not isinstance(each, Failure)]
-        write_json(self._readable_path(number), {"videos": videos, "failures": failures})
+        write_json(self._path(number, ".readable.json"), {"videos": videos, "failures": failures})
 
     def _write(self, number: int, results: Iterable[VideoFeatures | Failure], bar: tqdm) -> None:
         path, positions, seconds, failures = self._path(number), [], [], []

@@ -17,7 +17,7 @@ def draw_strip(result: Reconstruction, title: str, caption: Sequence[str]) -> Im
     rows = (result.original, result.masked, result.reconstruction)
     total = len(result.original)
     shown = np.unique(np.linspace(0, total - 1, min(_FRAMES_IN_STRIP, total)).round().astype(int))
-    scale = _enlargement(result, 112)
+    scale = -(-112 // result.original.shape[1])
     side = result.original.shape[1] * scale
     left, top = MARGIN + 118, MARGIN + LINE + 8 + LINE
     width = left + len(shown) * (side + GAP) + MARGIN
@@ -37,7 +37,7 @@ def draw_strip(result: Reconstruction, title: str, caption: Sequence[str]) -> Im
 
 def draw_animation(result: Reconstruction, caption: Sequence[str]) -> list[Image.Image]:
     """One picture per frame: original, masked and reconstruction side by side."""
-    scale = _enlargement(result, 192)
+    scale = -(-192 // result.original.shape[1])
     side = result.original.shape[1] * scale
     top = MARGIN + LINE
     width = 2 * MARGIN + 3 * side + 2 * GAP
@@ -52,8 +52,3 @@ def draw_animation(result: Reconstruction, caption: Sequence[str]) -> list[Image
         for column, panel in enumerate(panels):
             frames[-1].paste(enlarge(panel, scale), (MARGIN + column * (side + GAP), top))
     return frames
-
-
-def _enlargement(result: Reconstruction, smallest: int) -> int:
-    """How often a pixel is repeated so that frames have at least the smallest side."""
-    return -(-smallest // result.original.shape[1])
