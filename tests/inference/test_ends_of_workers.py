@@ -47,7 +47,7 @@ else:
 
     sys.exit(cli.main(arguments))
 """
-# What happens in a worker, at the third video that it opens where `happen` is told.
+# What happens in a worker, once, from the third time on that it opens a video where `happen` is told.
 MIDDLE = """
 import os
 import resource
@@ -75,7 +75,7 @@ def happen(event):
 
     def counted(*args, **kwargs):
         opened.append(None)
-        if len(opened) == 3:
+        if len(opened) >= 3 and not Path("happened").exists():
             do(event)
         return open_(*args, **kwargs)
 
