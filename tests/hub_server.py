@@ -1,5 +1,6 @@
-"""A server that speaks as much of the Hugging Face hub's protocol as downloading a model repository takes."""
+"""A server that speaks as much of the Hugging Face hub's protocol as reading and writing models takes."""
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from threading import Thread
 
 GATED = "owner/gated"
 TAG = "v1"
+WRITE_TOKEN = "hf_may_write"
 
 
 def _digest(data: bytes) -> str:
@@ -19,6 +21,8 @@ def _digest(data: bytes) -> str:
 class _Hub(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     repositories: dict[str, Path] = {}  # noqa: RUF012
+    new: Path
+    """Where repositories are made."""
 
     def log_message(self, *_: object) -> None:
         pass
@@ -28,6 +32,33 @@ class _Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer(body=True)
+
+    def do_POST(self) -> None:
+        """Making a repository in the folder `new`, and writing small files to it."""
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Authorization"] != f"Bearer {WRITE_TOKEN}":
+            return self._refuse(401, "Unauthorized", "Invalid credentials")
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        if parts[1:] == ["repos", "create"]:
+            asked = json.loads(sent)
+            name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            self.repositories.setdefault(name, self.new / name).mkdir(parents=True, exist_ok=True)
+            return self._send_json({"url": f"http://{self.headers['Host']}/{name}", "name": name})
+        if parts[1:] == ["validate-yaml"]:
+            return self._send_json({"errors": [], "warnings": []})
+        folder = self.repositories["/".join(parts[2:4])]
+        if parts[4] == "preupload":
+            files = [each["path"] for each in json.loads(sent)["files"]]
+            modes = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in files]
+            return self._send_json({"files": modes})
+        for line in map(json.loads, sent.splitlines()):
+            if line["key"] == "file":
+                (folder / line["value"]["path"]).write_bytes(base64.b64decode(line["value"]["content"]))
+        address = f"http://{self.headers['Host']}/{'/'.join(parts[2:4])}/commit/{'0' * 40}"
+        return self._send_json({"commitUrl": address, "commitOid": "0" * 40, "success": True})
+
+    def _send_json(self, content: object) -> None:
+        self._send(json.dumps(content).encode(), {"Content-Type": "application/json"}, True)
 
     def _answer(self, body: bool) -> None:
         path = self.path.partition("?")[0].strip("/").split("/")
@@ -77,9 +108,12 @@ class _Hub(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(repositories: dict[str, Path]) -> Iterator[str]:
-    """Serve folders as repositories of the names given; yields the value for HF_ENDPOINT."""
-    handler = type("Hub", (_Hub,), {"repositories": repositories})
+def serve(repositories: dict[str, Path], new: Path | None = None) -> Iterator[str]:
+    """Serve folders as repositories of the names given; yields the value for HF_ENDPOINT.
+
+    Others can be made below the folder `new`.
+    """
+    handler = type("Hub", (_Hub,), {"repositories": repositories, "new": new})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
     try:

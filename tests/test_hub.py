@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from hub_server import GATED, TAG, serve
+from hub_server import GATED, TAG, WRITE_TOKEN, serve
 
 from videomae_jax import (
     VideoMAEConfig,
@@ -146,3 +146,47 @@ def test_folders_of_a_repository_and_its_copy_in_the_cache(hub, tmp_path):
     assert said[1] == "loaded"
     assert f"{NESTED} has no folder outer" in said[2]
     assert refusals([[NESTED, inner | cached]], tmp_path) == ["loaded"]
+
+
+UPLOAD = """
+import sys
+from pathlib import Path
+from huggingface_hub import constants
+from videomae_jax import VideoMAEForPreTraining
+from videomae_jax.errors import InputError
+
+def push(token):
+    try:
+        print(model.push_to_hub("owner/mine", params, token=token))
+    except InputError as error:
+        print(" ".join(str(error).split()))
+
+source, repository, token = sys.argv[1:]
+model, params = VideoMAEForPreTraining.from_pretrained(source)
+push(token)
+Path(repository, "README.md").rename(Path(repository, "ours.md"))
+Path(repository, "README.md").write_text("# My own words")
+Path(repository, "config.json").unlink()
+push(token)
+push("hf_may_only_read")
+constants.ENDPOINT = "http://127.0.0.1:9"
+push(token)
+"""
+
+
+def test_a_model_is_written_to_a_repository_whose_card_stays(folders, tmp_path):
+    repository, source = tmp_path / "owner/mine", folders[NAMES[0]]
+    with serve({}, new=tmp_path) as endpoint:
+        done = run_python(["-c", UPLOAD, source, repository, WRITE_TOKEN], tmp_path / "cache", endpoint)
+    assert done.returncode == 0, done.stderr
+    made, again, refused, unreachable = done.stdout.splitlines()
+    assert made == again == f"{endpoint}/owner/mine"
+    there = {path.name for path in repository.iterdir()} - {"ours.md"}
+    assert there == {path.name for path in source.iterdir()}
+    weights = "model.safetensors"
+    assert (repository / weights).read_bytes() == (source / weights).read_bytes()
+    assert "# mine\n" in (repository / "ours.md").read_text()
+    assert (repository / "README.md").read_text() == "# My own words"
+    assert "owner/mine could not be written" in refused
+    assert "hf auth login" in refused
+    assert "owner/mine could not be written at http://127.0.0.1:9" in unreachable

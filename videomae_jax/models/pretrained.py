@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -22,6 +23,7 @@ from videomae_jax.checkpoints.names import (
 from videomae_jax.checkpoints.origin import Origin, origin_of
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.checkpoints.source import read_weights
+from videomae_jax.checkpoints.upload import upload_folder
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.blocks import Params, check_arithmetic
@@ -81,6 +83,26 @@ class Pretrained:
             written_by = f"{type(self).__name__}.save_pretrained"
             card = model_card(Path(folder).name, self.config, self.kind, named, self.origin, written_by)
         write_folder(Path(folder), self.config, self.kind, named, self.processing, card)
+
+    @nn.nowrap
+    def push_to_hub(
+        self: Any,
+        repo_id: str,
+        params: Params,
+        *,
+        commit_message: str = "Upload model",
+        private: bool | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Write what `save_pretrained` writes to a repository of the hub, owner/name, and give its address.
+
+        It is made where there is none, and private only if asked. A README.md of yours stays. Raises
+        InputError as `save_pretrained` does, and where the hub refuses.
+        """
+        with TemporaryDirectory() as parent:
+            folder = Path(parent, repo_id.rpartition("/")[2] or "model")
+            self.save_pretrained(folder, params)
+            return upload_folder(folder, repo_id, private, token, commit_message)
 
 
 def load(
