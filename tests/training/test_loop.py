@@ -139,6 +139,19 @@ def test_a_run_continues_with_what_its_message_on_memory_offers(tiny, tmp_path, 
     assert "more than 2 --optim.accumulation-steps: a run continues" in str(caught.value)
 
 
+def test_a_tpu_compiler_that_is_too_old_is_named(tiny, tmp_path, monkeypatch):
+    """As Colab's, when JAX gives it the kernel for attention."""
+
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError(
+            "INTERNAL: Failed to deserialize the Mosaic module: Unsupported version"
+        )
+
+    monkeypatch.setattr(loop, "make_train_step", lambda *_: fail)
+    with pytest.raises(InputError, match=rf'pip install "jax\[tpu\]=={jax.__version__}" and start again'):
+        train(tiny, tmp_path)
+
+
 def test_a_dry_run_trains_and_writes_nothing(tiny, tmp_path, capsys):
     outcome = train(tiny, tmp_path / "run", dry_run=True)
     assert outcome.step == 0

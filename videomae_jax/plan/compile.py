@@ -14,6 +14,7 @@ from pathlib import Path
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.plan.program import Compiled, Step
 from videomae_jax.plan.topology import Slice, Target
+from videomae_jax.training.memory import OLD_TPU_COMPILER
 
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -55,7 +56,7 @@ _MISSING = {
     "No PTX compilation provider|libdevice not found": _FOR_GPUS,
     r"cuDNN (?:is )?not (?:found|detected)": "JAX asks for cuDNN's version before it compiles attention: "
     "pip install --no-deps nvidia-cudnn-cu13, or set --model.attention xla",
-    "Failed to deserialize the Mosaic module": "the TPU compiler here is older than the one that jax asks "
+    OLD_TPU_COMPILER: "the TPU compiler here is older than the one that jax asks "
     'for: pip install "jax[tpu]" with jax\'s own version, or set --model.attention xla',
 }
 """What to do about a part of a compiler that is missing or does not fit, by what it says then."""

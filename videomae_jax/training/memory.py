@@ -1,21 +1,30 @@
-"""What to do where the devices run out of memory."""
+"""What to do where the devices run out of memory, or the compiler for them is too old."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import jax
 
-from videomae_jax.errors import RunError
+from videomae_jax.errors import InputError, RunError
 from videomae_jax.models.compiled_for import hardware
 from videomae_jax.training.resolve import ResolvedRun
+
+OLD_TPU_COMPILER = "Failed to deserialize the Mosaic module"
+"""What a TPU compiler older than JAX asks for, such as Colab's, says of JAX's kernel for attention."""
 
 
 @contextmanager
 def out_of_memory_explained(advice: Callable[[], str]) -> Iterator[None]:
-    """Raise RunError with the advice where the devices run out of memory."""
+    """Raise RunError with the advice where the devices run out of memory, and InputError where the TPU
+    compiler is too old."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
+        if OLD_TPU_COMPILER in str(error):
+            raise InputError(
+                "the TPU compiler here is older than the one that jax asks for: pip install "
+                f'"jax[tpu]=={jax.__version__}" and start again; --model.attention xla also trains'
+            ) from error
         if not is_out_of_memory(error):
             raise
         raise RunError(
