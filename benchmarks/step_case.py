@@ -7,8 +7,9 @@ import numpy as np
 
 from videomae_jax.config import SIZES, VideoMAEConfig
 
+# As few tokens, masked ones too, as attention takes for many.
 TINY = VideoMAEConfig(
-    image_size=32, patch_size=8, num_frames=8, hidden_size=64, num_hidden_layers=3, num_attention_heads=2,
+    image_size=96, patch_size=8, num_frames=8, hidden_size=64, num_hidden_layers=3, num_attention_heads=2,
     intermediate_size=128, decoder_hidden_size=32, decoder_num_hidden_layers=2, decoder_num_attention_heads=2,
     decoder_intermediate_size=64,
 )  # fmt: skip

@@ -14,6 +14,8 @@ from step_case import Case
 
 import videomae_jax
 from videomae_jax.config import OptimConfig, PretrainConfig
+from videomae_jax.models.attention import choice
+from videomae_jax.models.blocks import arithmetic
 from videomae_jax.models.masking import mask_indices
 from videomae_jax.models.pixels import normalize
 from videomae_jax.models.pretraining import masked_losses
@@ -46,19 +48,37 @@ def _weights(model: Any, folder: Path) -> Any:
     return type(model).from_pretrained(folder)[1]
 
 
-class Ours:
-    """A compiled step from uint8 clips on the device; `compile_s` says what compiling took."""
+def _let_tokamax_attend() -> None:
+    """Wherever cuDNN would, or blocks; raises ImportError where it is not installed."""
+    import tokamax
 
-    def __init__(self, case: Case, folder: Path) -> None:
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return tokamax.dot_product_attention(q, k, v)
+
+    choice.cudnn_attention = choice.blockwise_attention = attend
+
+
+class Ours:
+    """A compiled step from uint8 clips on the device; `compile_s` says what compiling took.
+
+    `attention` is a name of the configuration's, or "tokamax".
+    """
+
+    def __init__(self, case: Case, folder: Path, attention: str) -> None:
         self._case = case
+        if attention == "tokamax":
+            _let_tokamax_attend()
+        config = replace(case.config, attention=attention if attention != "tokamax" else "auto")
+        self.attention = attention if attention != "auto" else arithmetic(config)["attention"]
         kind = "VideoMAEForPreTraining" if case.task == "pretrain" else "VideoMAEForVideoClassification"
-        model = getattr(videomae_jax, kind)(case.config)
+        model = getattr(videomae_jax, kind)(config)
         params = jax.device_put(jax.tree.map(jnp.asarray, _weights(model, folder)))
         clips = jnp.asarray(case.clips())
         if case.task == "classify":
             self._state, self._batch, step = params, clips, self._logits(model)
         else:
-            self._state = jax.jit(partial(init_state, OPTIM), donate_argnums=0)(params)
+            first = partial(init_state, OPTIM, scale_loss=case.dtype == "float16")
+            self._state = jax.jit(first, donate_argnums=0)(params)
             other = mask_indices(case.mask()) if case.task == "pretrain" else jnp.asarray(case.labels())
             self._batch, step = (clips, other), self._train(model)
         start = time.perf_counter()

@@ -4,7 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-TITLES = {"eager": "Hugging Face", "compiled": "+ torch.compile", "blocks": "+ torch.compile by block"}
+TITLES = {
+    "eager": "Hugging Face",
+    "compiled": "Hugging Face + torch.compile",
+    "blocks": "Hugging Face + torch.compile by block",
+    "compiled-cudnn": "Hugging Face + torch.compile + cuDNN SDPA",
+    "blocks-cudnn": "Hugging Face + torch.compile by block + cuDNN SDPA",
+    "ours-xla": "ours, attention in plain XLA",
+    "ours-tokamax": "ours, attention by tokamax",
+}
 TASKS = {
     "pretrain": "pre-training step",
     "finetune": "classifier, training step",
@@ -19,6 +27,10 @@ def _title(key: str) -> str:
 
 def _gigabytes(count: int | None) -> str:
     return "–" if count is None else f"{count / 1e9:.2f}"
+
+
+def _share(of_peak: float | None) -> str:
+    return "–" if of_peak is None else f"{of_peak:.1%}"
 
 
 def _peak(each: dict[str, Any]) -> str:
@@ -36,8 +48,9 @@ def _rows(cases: dict[str, Any], gpu: bool) -> list[list[str]]:
             if name == "ours" and len(found) > 1:
                 continue
             ratio = f"**{each['step_s'] / ours['step_s']:.2f}**" if name != "ours" else "–"
+            by = f", attention {ours['attention']}" if gpu else ""
             row = [
-                _title(key),
+                _title(key) + by,
                 TITLES.get(name, "–"),
                 f"{ours['step_s']:.3f}",
                 f"{each['step_s']:.3f}",
@@ -45,7 +58,7 @@ def _rows(cases: dict[str, Any], gpu: bool) -> list[list[str]]:
             ]
             row += [_peak(ours), _peak(each), f"{ours['compile_s']:.0f}", f"{each['compile_s']:.0f}"]
             if gpu:
-                row += [f"{ours['clips_s']:.0f}", f"{ours['mfu']:.1%}", f"{each['mfu']:.1%}"]
+                row += [f"{ours['clips_s']:.0f}", _share(ours["mfu"]), _share(each["mfu"])]
             else:
                 row += [case["cores"], "{:.1f}–{:.1f}".format(*case["load"])]
             rows.append(row)

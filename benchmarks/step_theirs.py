@@ -2,12 +2,13 @@
 
 import os
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 import transformers
 from step_case import Case, normal_pixels
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 LEARNING_RATE = 1e-5
 
@@ -16,10 +17,10 @@ class Theirs:
     """A step of Hugging Face's model from normalised clips on the device.
 
     `how` is "eager", "compiled" (torch.compile of the whole model) or "blocks" (torch.compile of each block,
-    which compiles once for all of them).
+    which compiles once for all of them); `attention` is "cudnn", or empty for what PyTorch chooses.
     """
 
-    def __init__(self, case: Case, folder: Path, how: str) -> None:
+    def __init__(self, case: Case, folder: Path, how: str, attention: str) -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         torch.set_float32_matmul_precision("high")  # TF32 on GPUs, as JAX has it; nothing on a CPU.
         self._case = case
@@ -44,20 +45,31 @@ class Theirs:
             self._optimizer = torch.optim.AdamW(
                 self._model.parameters(), LEARNING_RATE, (0.9, 0.95), weight_decay=0.05, fused=True
             )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=case.dtype == "float16")
         self.compile_s: float | None = None
         self._how = how
+        self.attention = attention or "as PyTorch chooses"
 
     def _precision(self) -> AbstractContextManager:
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._case.dtype == "bfloat16")
+        dtype = getattr(torch, self._case.dtype)
+        return torch.autocast(self._device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+    def _kernel(self) -> AbstractContextManager:
+        """cuDNN's attention and no other where it is asked for; without a GPU, PyTorch's plain one."""
+        if self.attention != "cudnn":
+            return nullcontext()
+        return sdpa_kernel(SDPBackend.CUDNN_ATTENTION if self._device.type == "cuda" else SDPBackend.MATH)
 
     def _step(self) -> torch.Tensor:
         if self._case.task == "classify":
-            with torch.inference_mode(), self._precision():
+            with torch.inference_mode(), self._precision(), self._kernel():
                 return self._run(**self._inputs).logits
-        with self._precision():
-            loss = self._run(**self._inputs).loss
-        loss.backward()
-        self._optimizer.step()
+        with self._kernel():
+            with self._precision():
+                loss = self._run(**self._inputs).loss
+            self._scaler.scale(loss).backward()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 

@@ -25,14 +25,15 @@ def main(implementation: str, name: str, folder: str, core: str | None = None) -
         os.sched_setaffinity(0, {int(core)})
     case = Case.parse(name)
     started = time.perf_counter()
-    if implementation == "ours":
+    how, _, attention = implementation.partition("-")
+    if how == "ours":
         from step_ours import Ours
 
-        side = Ours(case, Path(folder))
+        side = Ours(case, Path(folder), attention or "auto")
     else:
         from step_theirs import Theirs
 
-        side = Theirs(case, Path(folder), implementation)
+        side = Theirs(case, Path(folder), how, attention)
     number = side.steps(1)
     side.steps(1)
     peak_before = resident_peak()
@@ -41,6 +42,7 @@ def main(implementation: str, name: str, folder: str, core: str | None = None) -
     forget_peak()
     say(
         number=number,
+        attention=side.attention,
         compile_s=side.compile_s,
         ready_s=time.perf_counter() - started,
         device=side.device,
