@@ -22,8 +22,8 @@ _WHAT: dict[Kind, str] = {
 }
 _NO_CLS = "There is no CLS token."
 _LICENCE = {
-    NON_COMMERCIAL: "CC-BY-NC 4.0, the licence of the published weights that these come from: not for "
-    "commercial use, also after conversion or fine-tuning.",
+    NON_COMMERCIAL: "CC-BY-NC 4.0, as the weights that these come from: not for commercial use, also after "
+    "conversion or fine-tuning.",
     None: "Not stated: nothing said under which licence these weights are. Those that MCG-NJU and OpenGVLab "
     "published, and what was made from them, are under CC-BY-NC 4.0.",
 }
@@ -49,7 +49,7 @@ def model_card(
 ) -> str:
     """The card of weights, as Markdown; `written_by` is the command, or the function, that wrote them."""
     licence = origin.licence if origin else None
-    facts = [("weights of", f"`{origin.source}`"), *origin.facts] if origin else []
+    facts = [("weights of", f"`{origin.short}`"), *origin.facts] if origin else []
     head = [f"license: {licence}"] if licence else []
     head += ["library_name: transformers"] + ["pipeline_tag: video-classification"] * (
         kind == "classification"

@@ -30,6 +30,11 @@ class Origin:
     facts: tuple[tuple[str, str], ...] = ()
     """What a run says of itself: a name and a value for each."""
 
+    @property
+    def short(self) -> str:
+        """The source as others may read it: of a path from the root, the last name."""
+        return _short(self.source)
+
 
 def origin_of(source: str | Path, revision: str | None = None, subfolder: str = "") -> Origin:
     """The origin of a checkpoint of any kind that was read already: no hub is asked."""
@@ -66,7 +71,7 @@ def _training(said: Mapping[str, Any], step: str) -> list[tuple[str, str]]:
     lists = ", ".join(Path(each).name for each in config.get("data", {}).get("train", ()))
     facts = [
         ("trained by", "fine-tuning" if "augment" in config else "pre-training without labels"),
-        ("started from", config.get("init_from") or "random weights"),
+        ("started from", _short(config.get("init_from") or "random weights")),
         ("videos", f"{said['data'].get('videos', '')} of {lists}" if lists else ""),
         ("step", step),
         ("batch size", str(config.get("batch_size", ""))),
@@ -90,6 +95,10 @@ def _test(workdir: Path, step: str) -> list[tuple[str, str]]:
         for name in ("top1", "top5")
         if (each := said.get(name))
     ]
+
+
+def _short(source: str) -> str:
+    return Path(source).name if Path(source).is_absolute() else source
 
 
 def _of_card(file: Path) -> str | None:
