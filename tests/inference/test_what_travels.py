@@ -9,7 +9,7 @@ from random_classifier import CONFIG, DATA, VIEWS, random_classifier, softmax_of
 from videomae_jax import VideoMAEForVideoClassification, VideoMAEImageProcessor, cli
 from videomae_jax.inference.normalization import Normalization, read_normalization
 from videomae_jax.inference.predictor import Predictor, rows
-from videomae_jax.inference.views import Reading, choose_views
+from videomae_jax.inference.views import Inference, choose_views
 from videomae_jax.processing import FILES, Processing
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra convert)")
@@ -47,7 +47,7 @@ def test_a_processor_comes_through_every_form(tmp_path):
         again.save_pretrained(tmp_path / "saved", params_again)
         assert (tmp_path / "saved" / FILES[0]).read_text() == (tmp_path / "a" / FILES[0]).read_text()
         assert read_normalization(place) == Normalization((0.5, 0.5, 0.5), (0.5, 0.4, 0.3), 1 / 200)
-        data, views = choose_views(place, Reading())
+        data, views = choose_views(place, Inference())
         assert (data.sampling, data.sampling_rate, views.num_segments, views.num_crops) == (
             "uniform",
             3,
@@ -59,7 +59,7 @@ def test_a_processor_comes_through_every_form(tmp_path):
 def test_how_a_run_was_trained_comes_through_every_form(tmp_path):
     write_run(tmp_path / "run")
     for place in through_all_forms(tmp_path / "run", tmp_path):
-        assert choose_views(place, Reading()) == (DATA, VIEWS)
+        assert choose_views(place, Inference()) == (DATA, VIEWS)
         assert read_normalization(place) == Normalization()
         processor = VideoMAEImageProcessor.from_pretrained(place)
         assert processor.size == {"shortest_edge": CONFIG.image_size}

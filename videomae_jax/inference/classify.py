@@ -21,7 +21,7 @@ from videomae_jax.data.sources import read_videos
 from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError, printable
 from videomae_jax.inference.predictor import Predictor
-from videomae_jax.inference.views import Reading, Sampling, check_at_least_one, choose_views, score_videos
+from videomae_jax.inference.views import Inference, Sampling, check_at_least_one, choose_views, score_videos
 from videomae_jax.model_config import Dtype
 from videomae_jax.models.ranking import best_classes
 
@@ -29,7 +29,7 @@ _BAR = 30
 
 
 @dataclass(frozen=True)
-class Classify(Reading):
+class Classify(Inference):
     """Say which classes a classifier sees in each video; the scores of all classes add up to 1.
 
     A multi-label model gives each label its own probability, a regression model its values.
@@ -49,8 +49,6 @@ class Classify(Reading):
     """Spatial crops along the longer side, whose scores are averaged; 1 is the centre crop."""
     batch_size: int = 8
     """Clips classified at a time, over all devices."""
-    dtype: Dtype = "auto"
-    """Compute dtype: "auto" is bfloat16 or float16 on GPUs and TPUs, float32 on a CPU."""
     num_workers: int = 0
     """Decoding processes; 0 decodes in the main process."""
 
@@ -136,10 +134,10 @@ class VideoClassifier:
 
         Raises InputError where there is no classifier.
         """
-        reading = Reading(
+        settings = Inference(
             sampling=sampling, sampling_rate=sampling_rate, decoder=decoder, max_pixels=max_pixels
         )
-        data, views = choose_views(source, reading, num_segments, num_crops, revision)
+        data, views = choose_views(source, settings, num_segments, num_crops, revision)
         predictor = Predictor.from_pretrained(source, revision=revision, dtype=dtype)
         return cls(predictor, data, views, batch_size, num_workers)
 

@@ -27,6 +27,7 @@ from videomae_jax.data.sets import Decoder
 from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.predictor import Predictor, rows
+from videomae_jax.model_config import Dtype
 from videomae_jax.processing import Processing
 from videomae_jax.training.memory import out_of_memory_explained, smaller_batches
 
@@ -34,8 +35,8 @@ Sampling = Literal["dense", "uniform"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How commands read videos, and which frames of them."""
+class Inference:
+    """How commands read videos, which frames of them, and how they compute with them."""
 
     sampling: Sampling | None = None
     """Frames `sampling_rate` apart, or spread over the whole video; by default as in training, or dense."""
@@ -47,6 +48,8 @@ class Reading:
     """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
     max_pixels: int = MAX_PIXELS
     """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
+    dtype: Dtype = "auto"
+    """Compute dtype: "auto" is bfloat16 or float16 on GPUs and TPUs, float32 on a CPU."""
 
 
 def check_at_least_one(**numbers: int | None) -> None:
@@ -58,7 +61,7 @@ def check_at_least_one(**numbers: int | None) -> None:
 
 def choose_views(
     checkpoint: str | Path,
-    reading: Reading,
+    settings: Inference,
     num_segments: int | None = None,
     num_crops: int | None = None,
     revision: str | None = None,
@@ -68,16 +71,16 @@ def choose_views(
     Where nothing is recorded, those published for Kinetics: dense, every 4th frame, 5 segments, 3 crops.
     Raises InputError for a number below 1, and where there is no such checkpoint.
     """
-    frames = {"sampling": reading.sampling, "sampling_rate": reading.sampling_rate}
+    frames = {"sampling": settings.sampling, "sampling_rate": settings.sampling_rate}
     numbers = {"num_segments": num_segments, "num_crops": num_crops}
-    check_at_least_one(sampling_rate=reading.sampling_rate, **numbers)
+    check_at_least_one(sampling_rate=settings.sampling_rate, **numbers)
     trained = vars(read_processing(checkpoint, revision) or Processing())
 
     def settled(values: dict) -> dict:
         found = {name: trained[name] if value is None else value for name, value in values.items()}
         return {name: value for name, value in found.items() if value is not None}
 
-    data = LabelledDataConfig(decoder=reading.decoder, max_pixels=reading.max_pixels)
+    data = LabelledDataConfig(decoder=settings.decoder, max_pixels=settings.max_pixels)
     return replace(data, **settled(frames)), replace(ViewsConfig(), **settled(numbers))
 
 

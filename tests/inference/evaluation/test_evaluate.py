@@ -31,7 +31,7 @@ from videomae_jax.inference.evaluation.evaluate import evaluate_videos
 from videomae_jax.inference.normalization import read_normalization
 from videomae_jax.inference.predictor import Predictor, rows
 from videomae_jax.inference.processor import VideoMAEImageProcessor
-from videomae_jax.inference.views import Reading, choose_views
+from videomae_jax.inference.views import Inference, choose_views
 
 NAMES = tuple(MOTIONS)
 
@@ -271,10 +271,10 @@ def test_one_video_with_two_labels_is_refused(tmp_path):
 
 
 def test_views_are_those_asked_for_or_those_of_the_run(run, tmp_path):
-    assert choose_views(run, Reading()) == (DATA, VIEWS)
-    data, views = choose_views(run, Reading(sampling="uniform"), num_crops=1)
+    assert choose_views(run, Inference()) == (DATA, VIEWS)
+    data, views = choose_views(run, Inference(sampling="uniform"), num_crops=1)
     assert (data.sampling, data.sampling_rate, views) == ("uniform", 2, ViewsConfig(2, 1))
-    data, views = choose_views(tmp_path, Reading())  # No run: as published for Kinetics.
+    data, views = choose_views(tmp_path, Inference())  # No run: as published for Kinetics.
     assert (data.sampling, data.sampling_rate, views) == ("dense", 4, ViewsConfig(5, 3))
     with pytest.raises(InputError, match="--num-segments 0 must be 1 or more"):
-        choose_views(run, Reading(), num_segments=0)
+        choose_views(run, Inference(), num_segments=0)

@@ -22,8 +22,7 @@ from videomae_jax.files import locked_folder
 from videomae_jax.inference.evaluation.evaluate import Evaluation, evaluate_videos
 from videomae_jax.inference.evaluation.files import FILES, describe_evaluation, write_evaluation
 from videomae_jax.inference.predictor import Predictor
-from videomae_jax.inference.views import Reading, check_at_least_one, choose_views
-from videomae_jax.model_config import Dtype
+from videomae_jax.inference.views import Inference, check_at_least_one, choose_views
 from videomae_jax.models.ranking import TOP
 from videomae_jax.training.multihost.facts import classes_fact, setting_fact, videos_fact, weights_fact
 from videomae_jax.training.multihost.hosts import Hosts
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Evaluate(Reading):
+class Evaluate(Inference):
     """Measure top-1 and top-5 of a classifier: softmax scores averaged over clips and crops of each video."""
 
     lists: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -45,8 +44,6 @@ class Evaluate(Reading):
     """Spatial crops along the longer side; by default as in the run's own test, or 3."""
     batch_size: int = 32
     """Views classified at a time, over all devices."""
-    dtype: Dtype = "auto"
-    """Compute dtype: "auto" is bfloat16 or float16 on GPUs and TPUs, float32 on a CPU."""
     num_workers: int = 4
     """Decoding processes; 0 decodes in the main process. Never changes a score."""
     classes: str | None = None

@@ -22,8 +22,7 @@ from videomae_jax.inference.features.files import FORMS, FeatureWriter, open_fea
 from videomae_jax.inference.features.parts import FeatureParts, fingerprint, say_failure
 from videomae_jax.inference.features.video_encoder import VideoEncoder, WindowFeatures
 from videomae_jax.inference.features.windows import Fit
-from videomae_jax.inference.views import Reading, check_at_least_one, choose_views
-from videomae_jax.model_config import Dtype
+from videomae_jax.inference.views import Inference, check_at_least_one, choose_views
 from videomae_jax.training.multihost.facts import setting_fact, videos_fact
 from videomae_jax.training.multihost.hosts import Hosts
 
@@ -31,7 +30,7 @@ _TAD_STRIDE = 4
 
 
 @dataclass(frozen=True)
-class ExtractFeatures(Reading):
+class ExtractFeatures(Inference):
     """Write the features of videos: one vector for each, all in a file, or one for each window of a video, in
     a file for each. Finished files are kept as they are, and what was stopped is continued."""
 
@@ -60,8 +59,6 @@ class ExtractFeatures(Reading):
     """Format of the files in a folder."""
     batch_size: int = 8
     """Clips encoded at a time, over all devices of a host."""
-    dtype: Dtype = "auto"
-    """Compute dtype: "auto" is bfloat16 or float16 on GPUs and TPUs, float32 on a CPU."""
     num_workers: int = 4
     """Decoding processes; windows are decoded in the main one."""
     overwrite: bool = False

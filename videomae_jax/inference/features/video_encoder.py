@@ -26,7 +26,7 @@ from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.windows import Fit, Windows, read_clips, square
-from videomae_jax.inference.views import Reading, Sampling, check_at_least_one, choose_views
+from videomae_jax.inference.views import Inference, Sampling, check_at_least_one, choose_views
 from videomae_jax.model_config import Dtype, VideoMAEConfig
 
 
@@ -82,10 +82,10 @@ class VideoEncoder:
 
         Raises InputError where there are no such weights or no such layer.
         """
-        reading = Reading(
+        settings = Inference(
             sampling=sampling, sampling_rate=sampling_rate, decoder=decoder, max_pixels=max_pixels
         )
-        data, views = choose_views(source, reading, num_segments, 1, revision)
+        data, views = choose_views(source, settings, num_segments, 1, revision)
         encoder = ClipEncoder.from_pretrained(
             source, revision=revision, layer=layer, tokens=tokens, batch_size=batch_size, dtype=dtype
         )

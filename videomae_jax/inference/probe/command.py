@@ -18,14 +18,13 @@ from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.video_encoder import VideoEncoder
 from videomae_jax.inference.probe.choice import Method, ProbeResult, ProbeSettings, measure
 from videomae_jax.inference.probe.features import ProbeSet, probe_set
-from videomae_jax.inference.views import Reading, choose_views
-from videomae_jax.model_config import Dtype
+from videomae_jax.inference.views import Inference, choose_views
 from videomae_jax.training.multihost.facts import classes_fact, setting_fact, videos_fact
 from videomae_jax.training.multihost.hosts import Hosts
 
 
 @dataclass(frozen=True)
-class Probe(ProbeSettings, Reading):
+class Probe(ProbeSettings, Inference):
     """Measure a frozen encoder: classify labelled videos by its features, with a small classifier on top."""
 
     train: tuple[str, ...]
@@ -48,8 +47,6 @@ class Probe(ProbeSettings, Reading):
     """Clips of each video: separate examples in training; in validation their scores are averaged."""
     batch_size: int = 8
     """Clips encoded at a time, over all devices of a host."""
-    dtype: Dtype = "auto"
-    """Compute dtype: "auto" is bfloat16 or float16 on GPUs and TPUs, float32 on a CPU."""
     num_workers: int = 4
     """Decoding processes."""
 
