@@ -4,9 +4,10 @@ import sys
 from dataclasses import replace
 
 import pytest
-from plan_cases import LinearCompiler
+from plan_cases import LinearCompiler, make_step
 
 from videomae_jax.config import load_config
+from videomae_jax.errors import InputError, RunError
 from videomae_jax.plan import command, compile
 
 
@@ -44,3 +45,21 @@ def test_a_compile_says_that_it_goes_on(monkeypatch, capsys):
     assert first == "compiling a step: from ten seconds to some minutes"
     assert later
     assert all(line.endswith(" s so far") for line in later)
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "refused"),
+    [
+        ("libtpu==0.0.23", "0.0.21.1", True),
+        ("libtpu==0.0.42.*", "0.0.42.1", False),
+        ("absl-py", "0.0.9", False),
+    ],
+)
+def test_a_tpu_compiler_older_than_jax_asks_for_is_refused(monkeypatch, asked, here, refused):
+    """Before it is started: one crashed after minutes."""
+    monkeypatch.setattr(compile.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(compile, "requires", lambda name: ["numpy", f'{asked}; extra == "tpu"'])
+    monkeypatch.setattr(compile, "version_of", lambda name: here)
+    monkeypatch.setattr(compile, "_run", lambda command, what: (1, "started"))
+    with pytest.raises(InputError if refused else RunError, match=here if refused else "started"):
+        compile.compile_elsewhere(make_step("v5e:2x4"))

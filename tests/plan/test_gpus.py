@@ -102,10 +102,6 @@ def test_without_the_compiler_for_gpus(monkeypatch):
         ("RuntimeError: cuDNN is not detected.", "pip install --no-deps nvidia-cudnn-cu13"),
         ("UNIMPLEMENTED: No PTX compilation provider is available", "extra gpu-plan"),
         ("INTERNAL: libdevice not found at ./libdevice.10.bc", "extra gpu-plan"),
-        (
-            "Failed to deserialize the Mosaic module: Unsupported version: expected <= 7 but got 8",
-            "older than",
-        ),
         ("NotImplementedError: topology not implemented for cuda", "version is not that of jax: pip inst"),
     ],
 )

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import requires
 from pathlib import Path
+
+import jax
 
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.plan.program import Compiled, Step
 from videomae_jax.plan.topology import Slice, Target
-from videomae_jax.training.memory import OLD_TPU_COMPILER
+from videomae_jax.versions import version_of
 
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -56,8 +59,6 @@ _MISSING = {
     "No PTX compilation provider|libdevice not found": _FOR_GPUS,
     r"cuDNN (?:is )?not (?:found|detected)": "JAX asks for cuDNN's version before it compiles attention: "
     "pip install --no-deps nvidia-cudnn-cu13, or set --model.attention xla",
-    OLD_TPU_COMPILER: "the TPU compiler here is older than the one that jax asks "
-    'for: pip install "jax[tpu]" with jax\'s own version, or set --model.attention xla',
 }
 """What to do about a part of a compiler that is missing or does not fit, by what it says then."""
 
@@ -66,8 +67,26 @@ def _check_compiler(where: Target) -> None:
     if isinstance(where, Slice):
         if importlib.util.find_spec("libtpu") is None:
             raise InputError('plan needs the TPU compiler, though no TPU: pip install "jax[tpu]"')
+        if asked := _newer_asked_for():
+            raise InputError(
+                f"plan needs the TPU compiler libtpu {asked} beside jax {jax.__version__}, and "
+                f'{version_of("libtpu")} is installed: pip install "jax[tpu]=={jax.__version__}"'
+            )
     elif not _has_cuda_plugin():
         raise InputError(_FOR_GPUS)
+
+
+def _newer_asked_for() -> str | None:
+    """The version of the TPU compiler that JAX asks for, where the one here is older: it would crash, or end
+    in an error after minutes."""
+    asked = re.search(r"libtpu==([\d.]*\d)", " ".join(requires("jax") or ()))
+    here = re.match(r"[\d.]*\d", version_of("libtpu"))
+    older = asked and here and _parts(here[0]) < _parts(asked[1])
+    return asked[1] if asked and older else None
+
+
+def _parts(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def _has_cuda_plugin() -> bool:
