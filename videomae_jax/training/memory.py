@@ -23,7 +23,7 @@ def out_of_memory_explained(advice: Callable[[], str]) -> Iterator[None]:
         if OLD_TPU_COMPILER in str(error):
             raise InputError(
                 "the TPU compiler here is older than the one that jax asks for: pip install "
-                f'"jax[tpu]=={jax.__version__}" and start again; --model.attention xla also trains'
+                f'"jax[tpu]=={jax.__version__}" and start again'
             ) from error
         if not is_out_of_memory(error):
             raise
