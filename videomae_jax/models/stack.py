@@ -1,5 +1,6 @@
 """Blocks in a row, whose parameters are one tree with an axis of layers, and what gradients keep of them."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -8,6 +9,11 @@ from jaxtyping import Array, Float
 
 from videomae_jax.models.attention.blockwise import KEPT
 from videomae_jax.models.blocks import Block, Params
+from videomae_jax.models.compiled_for import hardware
+
+UNROLLED = 4
+"""Layers up to which a stack is written out for a TPU, which moves what the gradient needs less often than in
+a loop: the decoders of the small models."""
 
 
 def init_stack(key: jax.Array, block: Block, num_layers: int, width: int) -> Params:
@@ -43,8 +49,9 @@ def apply_stack(
         x = cast(jax.Array, block.apply({"params": params}, x, scales=scales))
         return x, x if keep else None
 
-    policy = None if remat else _kept
-    return jax.lax.scan(jax.checkpoint(layer, prevent_cse=False, policy=policy), x, (stack, scales))
+    layers = jax.tree.leaves(stack)[0].shape[0]
+    unroll = hardware().platform == "tpu" and layers <= UNROLLED
+    return jax.lax.scan(_checkpointed(layer, remat, not unroll), x, (stack, scales), unroll=unroll)
 
 
 def apply_stack_to_last(
@@ -63,7 +70,12 @@ def apply_block(
     def layer(params: Params, x: jax.Array) -> jax.Array:
         return cast(jax.Array, block.apply({"params": params}, x, num_queries))
 
-    return jax.checkpoint(layer, prevent_cse=False, policy=None if remat else _kept)(params, x)
+    return _checkpointed(layer, remat)(params, x)
+
+
+def _checkpointed(layer: Callable[..., Any], remat: bool, in_loop: bool = False) -> Callable[..., Any]:
+    """The layer as its gradient sees it; outside of a loop, XLA must not find what is computed again."""
+    return jax.checkpoint(layer, prevent_cse=remat and not in_loop, policy=None if remat else _kept)
 
 
 def _kept(primitive: Any, *shapes: Any, **settings: Any) -> bool:
