@@ -122,9 +122,9 @@ def test_a_result_that_differs_is_not_kept(convert, tmp_path, monkeypatch):
     program = sys.modules["videomae_jax.convert.command"]
     write = program.write_hugging_face
 
-    def damage(folder, config, tensors, processing):
+    def damage(folder, config, tensors, *others):
         changed = tensors | {"decoder.head.bias": tensors["decoder.head.bias"] + 0.01}
-        write(folder, config, changed, processing)
+        write(folder, config, changed, *others)
 
     monkeypatch.setattr(program, "write_hugging_face", damage)
     code, said = convert(source, tmp_path / "b", "--to", "hf", *flags, "--verify")
