@@ -123,7 +123,7 @@ def test_real_clips_differ_by_about_a_level(real_videos):
 
 def test_turned_videos_are_exact(real_videos):
     with open_video(real_videos / "edge" / "tc_nasa_13013_rotated.mp4") as video:
-        assert video.orientation.degrees
+        assert video.rotation
         ((_, frame),) = video.read_frames([12])
     assert frame.shape == (480, 270)
     assert frame.rgb().shape == (480, 270, 3)

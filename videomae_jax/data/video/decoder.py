@@ -100,6 +100,11 @@ class Video:
             return orientation(frame)
         raise VideoError(self.path, "no-frames", "nothing in it decodes")
 
+    @property
+    def rotation(self) -> int:
+        """Degrees counter-clockwise (-90, 0, 90 or 180) by which frames are turned, once mirrored."""
+        return self.orientation.degrees
+
     def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "n h w 3"]:
         """RGB frames at these positions in `timestamps`, in any order, repeats allowed, upright.
 
