@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import resource
 import struct
 from fractions import Fraction
 
@@ -12,7 +11,6 @@ import pytest
 from test_decoder import encode, moving_square
 
 from videomae_jax.data.video import VideoError, open_video
-from videomae_jax.data.video.frames import Orientation
 from videomae_jax.data.video.times import rising_times
 
 
@@ -354,48 +352,6 @@ def test_leading_pictures_that_cannot_decode_are_not_counted(tmp_path, codec, op
     assert each_alone_is_right(path) < 36
 
 
-MATRICES = {
-    "hflip": ((-1, 0, 0, 1), lambda image: image[:, ::-1], Orientation(True, 0)),
-    "vflip": ((1, 0, 0, -1), lambda image: image[::-1], Orientation(True, 2)),
-    "transpose": ((0, 1, 1, 0), lambda image: image.transpose(1, 0, 2), Orientation(True, 1)),
-    "antitranspose": ((0, -1, -1, 0), lambda i: i[::-1, ::-1].transpose(1, 0, 2), Orientation(True, 3)),
-    "left": ((0, -1, 1, 0), lambda image: np.rot90(image, 1), Orientation(False, 1)),
-    "half": ((-1, 0, 0, -1), lambda image: np.rot90(image, 2), Orientation(False, 2)),
-    "right": ((0, 1, -1, 0), lambda image: np.rot90(image, 3), Orientation(False, 3)),
-    "slanted": ((0.7071, -0.7071, 0.7071, 0.7071), lambda image: image, Orientation(ignored_degrees=45)),
-    "nearly": ((0.9848, -0.1736, 0.1736, 0.9848), lambda image: image, Orientation(ignored_degrees=10)),
-    "sheared": ((1, 1024, 0, 1), lambda image: image, Orientation(ignored_degrees=-90)),
-    "stretched": ((0, 2, -1, 0), lambda image: np.rot90(image, 3), Orientation(False, 3)),
-}
-
-
-@pytest.mark.parametrize("name", list(MATRICES))
-def test_display_matrices_are_applied_exactly_or_noted(tmp_path, name):
-    (a, b, c, d), turn, orientation = MATRICES[name]
-    path = encode(tmp_path / "a.mp4", moving_square(12, 32, 48))
-    content = bytearray(path.read_bytes())
-    place = content.index(b"tkhd") + 4 + 40
-    numbers = (round(65536 * number) for number in (a, b, 0, c, d, 0, 0, 0))
-    assert struct.unpack_from(">i", content, place) == (65536,)
-    struct.pack_into(">8i", content, place, *numbers)
-    path.write_bytes(content)
-    assert each_alone_is_right(path, turn) == 12
-    with open_video(path) as video:
-        assert video.orientation == orientation
-        assert ("not undone" in video.orientation.note) == bool(orientation.ignored_degrees)
-        assert len(video.frames([])) == 0
-        assert video.frames([]).shape[1:] == video.frames([3]).shape[1:]
-
-
-@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
-def test_a_turn_that_stands_in_the_first_picture_only(tmp_path, container):
-    source = encode(tmp_path / "a.mp4", moving_square(30, 32, 48), options={"g": "100"})
-    path = remux(
-        source, tmp_path / f"b.{container}", filters="h264_metadata=display_orientation=insert:rotate=90"
-    )
-    assert each_alone_is_right(path, lambda image: np.rot90(image, 1)) == 30
-
-
 def test_one_repeated_time_leaves_all_others(tmp_path):
     times = [*range(0, 1160, 40), 1120, *range(21160, 22360, 40)]
     path = encode(tmp_path / "right.mkv", moving_square(len(times), 32, 48), fps=1000, pts=sorted(times))
@@ -421,65 +377,3 @@ def test_one_repeated_time_leaves_all_others(tmp_path):
 def test_times_from_what_is_there(shown, decoded, expected):
     found = rising_times(np.array(shown, float), np.array(decoded, float), 25)
     np.testing.assert_allclose(found, expected, atol=1e-9)
-
-
-def reason(path, **settings):
-    with pytest.raises(VideoError) as caught, open_video(path, **settings) as video:
-        video.frames([0])
-    return caught.value.reason
-
-
-def test_pictures_are_no_videos(tmp_path):
-    frame = av.VideoFrame.from_ndarray(moving_square(1)[0], format="rgb24")
-    for name, codec, form in (
-        ("a.png", "png", "image2"),
-        ("a.jpg", "mjpeg", "image2"),
-        ("a.gif", "gif", "gif"),
-    ):
-        with av.open(str(tmp_path / name), "w", format=form) as container:
-            stream = container.add_stream(codec, rate=25)
-            stream.width, stream.height = 64, 48
-            stream.pix_fmt = {"png": "rgb24", "gif": "rgb8", "mjpeg": "yuvj420p"}[codec]
-            container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-        (tmp_path / name).rename(tmp_path / f"{name}.mp4")
-        assert reason(tmp_path / f"{name}.mp4") == "still-image"
-
-
-def test_pictures_that_move_are_videos(tmp_path):
-    needs("gif")
-    with av.open(str(tmp_path / "a.gif"), "w") as container:
-        stream = container.add_stream("gif", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb8"
-        for image in moving_square(5):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="rgb8")))
-        container.mux(stream.encode(None))
-    assert each_alone_is_right(tmp_path / "a.gif") == 5
-
-
-def test_frames_with_too_many_pixels_are_refused(tmp_path):
-    path = encode(tmp_path / "a.mp4", moving_square(4))
-    assert reason(path, max_pixels=48 * 64 - 1) == "too-large"
-    with open_video(path, max_pixels=48 * 64) as video:
-        assert len(video.frames([0, 3])) == 2
-
-
-def test_a_picture_that_tells_a_large_size_takes_no_memory(tmp_path):
-    """The container says 64 x 48, the pictures 16,000 x 16,000, of which each would take 384 MB."""
-    path = encode(tmp_path / "a.webm", moving_square(20), "libvpx", options={"g": "8"})
-    keyframe, size = b"\x9d\x01\x2a", (64).to_bytes(2, "little") + (48).to_bytes(2, "little")
-    content = path.read_bytes()
-    assert keyframe + size in content
-    path.write_bytes(content.replace(keyframe + size, keyframe + 2 * (16_000).to_bytes(2, "little")))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert reason(path) == "too-large"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
-
-
-def test_the_frame_that_is_outside_is_named(tmp_path):
-    path = encode(tmp_path / "a.mp4", moving_square(8))
-    with open_video(path) as video:
-        for wanted, named in (([-1, 5], "frame -1"), ([2, 8], "frame 8")):
-            with pytest.raises(IndexError, match=f"{named} asked for, but it has frames 0 to 7"):
-                video.frames(wanted)
