@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import load_config
+from videomae_jax.models.blocks import _scaled
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.stack import drop_path_scales
 
@@ -37,6 +38,13 @@ def test_the_chance_to_skip_rises_evenly_and_the_mean_stays():
     np.testing.assert_allclose(scales.mean(axis=2), 1, atol=0.02)
     assert len(np.unique(scales[4])) == 2
     assert abs(np.corrcoef(scales[4] > 0)[0, 1]) < 0.05, "the two branches of a block are drawn apart"
+
+
+def test_factors_are_not_rounded_before_they_are_used():
+    tokens = jax.random.normal(jax.random.key(0), (2, 128, 64), jnp.bfloat16)
+    factors = np.float32([1 / 0.9, 1 / 0.8])  # In bfloat16 the first is 1.1094.
+    wanted = np.asarray(tokens, np.float32) * factors[:, None, None]
+    np.testing.assert_array_equal(_scaled(tokens, jnp.asarray(factors)), wanted.astype(jnp.bfloat16))
 
 
 def without_last_block(setting):

@@ -17,7 +17,7 @@ from videomae_jax.models.attention.choice import attention, chosen_backend, cudn
 from videomae_jax.models.attention.splash import splash_attention
 from videomae_jax.models.blocks import Block, arithmetic
 from videomae_jax.models.compiled_for import compiling_for, hardware
-from videomae_jax.models.stack import apply_stack, init_stack
+from videomae_jax.models.stack import apply_block, apply_stack, init_stack
 
 CPU, TPU = Hardware("cpu", "cpu"), Hardware("tpu", "TPU v5 lite")
 T4, H100 = Hardware("gpu", "Tesla T4", 7.5), Hardware("gpu", "NVIDIA H100 80GB HBM3", 9.0)
@@ -248,12 +248,21 @@ def products(jaxpr):
     return count
 
 
+def first_in_a_stack(block, stack, x, remat):
+    return apply_stack(block, stack, x, remat)[0]
+
+
+def alone(block, stack, x, remat):
+    return apply_block(block, jax.tree.map(lambda leaf: leaf[0], stack), x, remat)
+
+
+@pytest.mark.parametrize("applied", [first_in_a_stack, alone])
 @pytest.mark.parametrize("remat", [False, True])
-def test_the_backward_pass_repeats_no_product_unless_asked_to(remat):
+def test_the_backward_pass_repeats_no_product_unless_asked_to(remat, applied):
     block = Block(VideoMAEConfig(), 2, 64)
     stack = init_stack(jax.random.key(0), block, 1, 32)
     tokens = jnp.ones((1, 600, 32))
-    loss = jax.grad(lambda stack, x: jnp.sum(apply_stack(block, stack, x, remat)[0]), argnums=(0, 1))
+    loss = jax.grad(lambda stack, x: jnp.sum(applied(block, stack, x, remat)), argnums=(0, 1))
     # Forward four with weights and two of attention; backward twice the four, and five of attention.
     wanted = 4 + 2 + 2 * 4 + 5
     repeated = products(jax.make_jaxpr(loss)(stack, tokens).jaxpr) - wanted
