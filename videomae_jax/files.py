@@ -157,6 +157,11 @@ def _locked(lock: Path, target: Path, option: str, wait: bool = False) -> Iterat
         held.release()
 
 
+def cache_folder(use: str) -> Path:
+    """Where what can be made again is kept for a use, such as "labels", for this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "videomae-jax" / use
+
+
 def parts_folder(target: Path) -> Path:
     """The folder for what is finished of a target that is made in parts."""
     return target.with_name(f".{_short_name(target)}.parts")

@@ -127,7 +127,7 @@ def test_of_a_set_at_s3_the_split_that_is_read_is_copied_until_it_changes(
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     videos = read_videos(["s3://bucket/set"])
-    copies = tmp_path / "videomae_jax/sets"
+    copies = tmp_path / "videomae-jax/sets"
     same_as_local(videos, bucket)
     (copy,) = copies.iterdir()
     assert names(copy) == names(bucket / "set")

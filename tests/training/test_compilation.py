@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+from videomae_jax.files import cache_folder
 from videomae_jax.training.compilation import keep_compiled_programs
 
 
@@ -26,6 +27,13 @@ def test_a_gpu_s_programs_are_kept_for_this_user_alone(no_folder, monkeypatch, t
     folder = tmp_path / "videomae-jax" / "compiled"
     assert kept_in() == str(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_variable_without_a_value_counts_as_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for value in ("", str(tmp_path / ".cache")):
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+        assert cache_folder("labels") == tmp_path / ".cache" / "videomae-jax" / "labels"
 
 
 def test_a_cpu_s_programs_are_not_kept(no_folder, monkeypatch, tmp_path):

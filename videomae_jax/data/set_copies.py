@@ -5,14 +5,13 @@ split is read.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.files import locked_file, replacing
+from videomae_jax.files import cache_folder, locked_file, replacing
 
 _SHARD = ".array_record"
 
@@ -61,5 +60,4 @@ def _place(folder: str, files: dict[str, dict[str, Any]]) -> Path:
     """Where the copy is: a name that changes with what is in the store."""
     told = [f"{name}\t{about.get('size')}\t{about.get('ETag')}" for name, about in sorted(files.items())]
     digest = hashlib.sha256("\n".join([folder, *told]).encode("utf-8", "surrogateescape")).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    return cache / "videomae_jax" / "sets" / digest[:20]
+    return cache_folder("sets") / digest[:20]

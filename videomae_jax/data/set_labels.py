@@ -16,7 +16,7 @@ from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import files_of_split, read_label, set_and_split
 from videomae_jax.data.video_table import NO_LABEL
 from videomae_jax.errors import InputError
-from videomae_jax.files import replacing
+from videomae_jax.files import cache_folder, replacing
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,7 @@ def _read_split(folder: str, split: str, videos: list[VideoRecord]) -> Int64[np.
 def _place(folder: str, split: str, count: int) -> Path:
     """Where labels are kept, a name that changes with the files of the set."""
     told = [folder, split, str(count), *chain.from_iterable(files_of_split(folder, split))]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "videomae_jax" / "labels"
-    return cache / f"{hashlib.sha256(os.fsencode(chr(0).join(told))).hexdigest()[:20]}.npy"
+    return cache_folder("labels") / f"{hashlib.sha256(os.fsencode(chr(0).join(told))).hexdigest()[:20]}.npy"
 
 
 def _read(videos: Sequence[VideoRecord]) -> Int64[np.ndarray, " n"]:

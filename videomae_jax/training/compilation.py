@@ -1,13 +1,13 @@
 """Compiled programs are kept for the next run, and compiling, which can take minutes, is announced."""
 
-import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
+
+from videomae_jax.files import cache_folder
 
 
 def keep_compiled_programs() -> None:
@@ -19,7 +19,7 @@ def keep_compiled_programs() -> None:
     """
     if _chosen_folder() or jax.default_backend() == "cpu":
         return
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "videomae-jax" / "compiled"
+    folder = cache_folder("compiled")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

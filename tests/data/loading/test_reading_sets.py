@@ -188,7 +188,7 @@ def test_labels_that_only_records_have_are_read_once_and_kept(folder, tmp_path, 
         return [video.label for video in read_labelled([str(source)]).videos]
 
     assert labels() == expected
-    (kept,) = (tmp_path / "cache/videomae_jax/labels").iterdir()
+    (kept,) = (tmp_path / "cache/videomae-jax/labels").iterdir()
     np.save(kept, np.zeros(len(expected), int))
     assert labels() == [0] * len(expected)
     os.utime(next(source.glob("*train.array_record*")), (1, 1))
