@@ -24,6 +24,8 @@ FLOORS = {
     "inference": 4,
     "demo": 5,
     "plan": 5,
+    "command_line": 6,
+    "recipe_commands": 6,
     "cli": 6,
 }
 ONLY_IN = {

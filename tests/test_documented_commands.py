@@ -22,7 +22,7 @@ import jax
 import pytest
 from documents import PAGES, ROOT, Block, read_blocks
 
-from videomae_jax import VideoMAEForPreTraining, cli
+from videomae_jax import VideoMAEForPreTraining, cli, recipe_commands
 from videomae_jax.config import SIZES, FinetuneConfig, VideoMAEConfig, load_config
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
 
@@ -183,11 +183,13 @@ def world(tmp_path_factory):
     narrow = replace(narrow, **{f"decoder_{name}": getattr(narrow, name) for name in names})
     _published(narrow, folder)
     with pytest.MonkeyPatch.context() as patch:
-        load = cli._load_config
+        load = recipe_commands._load_config
+
+        def load_smaller(name, kind, command):
+            return smaller(load(name, kind, command), command)
+
         patch.setitem(SIZES, "base", narrow)  # What the weights above are.
-        patch.setattr(
-            cli, "_load_config", lambda name, kind, command: smaller(load(name, kind, command), command)
-        )
+        patch.setattr(recipe_commands, "_load_config", load_smaller)
         yield World(folder)
 
 
@@ -215,13 +217,14 @@ def test_what_a_page_shows_runs_as_it_stands(world, block):
 def test_what_is_not_run_says_why_and_parses(block, monkeypatch):
     assert _REASON.fullmatch(block.not_run), f"{block}: say what it needs or takes"
 
-    parse = cli._parse
+    parse = cli.parse
 
     def parse_only(*arguments):
         parse(*arguments)
         raise Parsed
 
-    monkeypatch.setattr(cli, "_parse", parse_only)
+    for module in (cli, recipe_commands):
+        monkeypatch.setattr(module, "parse", parse_only)
     for arguments in block.calls:
         with pytest.raises(Parsed):
             cli.main(shortened(arguments))
