@@ -20,7 +20,7 @@ from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.processing import Processing
 from videomae_jax.versions import command_line, version_of
 
-from .configure import Architecture, Configured, configure
+from .configure import Architecture, Configured, configure, with_classes
 from .publish import RECORD, check_free, publishing, record_beside
 from .read import Source, digests, need_torch, read_source, select_rows
 from .verify.compare import compare, table
@@ -52,6 +52,8 @@ class Convert:
     """Dtype of the written tensors; by default that of each tensor in the source."""
     label_map: Path | None = None
     """JSON list of the head's rows to keep: V2's label_710to400.json makes a K710 head one for K400."""
+    classes: Path | None = None
+    """A file with the name of each class on a line, in the order of the head's rows, which pickles lack."""
     verify: bool = False
     """Run PyTorch on the source and this package on the result; keep the result only if they agree."""
     force: bool = False
@@ -92,6 +94,8 @@ def _convert(asked: Convert) -> int:
     if asked.label_map:
         source = select_rows(source, _read_label_map(asked.label_map))
     settled = configure(source, asked.architecture)
+    if asked.classes:
+        settled = with_classes(settled, asked.classes)
     _warn(source, settled)
     record = _record(asked, source, settled)
     card = users_card(asked.target) if asked.target.is_dir() else None
@@ -175,6 +179,7 @@ def _record(asked: Convert, source: Source, settled: Configured) -> dict[str, An
         "to": asked.to,
         "dtype": asked.dtype,
         "label_map": digests((asked.label_map,)) if asked.label_map else None,
+        "classes": digests((asked.classes,)) if asked.classes else None,
         "said": said,
         "warnings": (*source.warnings, *settled.warnings),
         "verified": asked.verify,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from videomae_jax.checkpoints.architecture import (
     two_columns,
 )
 from videomae_jax.checkpoints.comparison import resized_here_alone, size_change
+from videomae_jax.data.labels import read_classes
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import SIZES, VideoMAEConfig
 
@@ -82,6 +84,14 @@ def configure(source: Source, flags: Architecture) -> Configured:
     check_tensors(source.name, source.tensors, config)
     warnings += _changes(source, stated, config) + _explain(source, config, kind)
     return Configured(config, {name: origin for name, (_, origin) in chosen.items()}, tuple(warnings))
+
+
+def with_classes(settled: Configured, file: Path) -> Configured:
+    """With the names that a file has for the rows of the head; raises InputError for fewer or more."""
+    names, count = read_classes(file).names, settled.config.num_labels
+    if len(names) != count:
+        raise InputError(f"{file} names {len(names)} classes, but the head has {count} rows")
+    return replace(settled, config=settled.config.changed(id2label=names))
 
 
 def _described(stated: VideoMAEConfig, found: Mapping[str, Any]) -> dict[str, Any]:

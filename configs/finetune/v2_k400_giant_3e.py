@@ -4,7 +4,8 @@ Run: videomae-jax finetune v2_k400_giant_3e --init-from WEIGHTS --data.train k40
 --data.val k400/val.csv --data.test k400/test.csv --workdir runs/v2_k400_giant_3e
 Start: the weights of v2_k710_giant_35e.
 Cost: not measured here.
-The original keeps those rows of the head whose classes Kinetics-710 shares; here the head starts afresh.
+The head starts with the rows of Kinetics-710 for its classes, by name: list the names of the 400 with
+--data.classes, or in the lists. Weights converted from a .pth need theirs, by convert --classes.
 Expect: reference, top-1 / top-5: 88.4 / 98.0 on Kinetics-400 (5 x 3 views).
 Ours: not yet run.
 """

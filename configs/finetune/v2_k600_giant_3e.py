@@ -4,7 +4,8 @@ Run: videomae-jax finetune v2_k600_giant_3e --init-from WEIGHTS --data.train k60
 --data.val k600/val.csv --data.test k600/test.csv --workdir runs/v2_k600_giant_3e
 Start: the weights of v2_k710_giant_35e.
 Cost: not measured here.
-The original keeps those rows of the head whose classes Kinetics-710 shares; here the head starts afresh.
+The head starts with the rows of Kinetics-710 for its classes, by name: list the names of the 600 with
+--data.classes, or in the lists. Weights converted from a .pth need theirs, by convert --classes.
 Expect: reference, top-1 / top-5: 88.8 / 98.2 on Kinetics-600 (5 x 3 views).
 Ours: not yet run.
 """

@@ -17,7 +17,7 @@ from videomae_jax.checkpoints.names import (
     original_spelling,
 )
 from videomae_jax.checkpoints.orbax import read_params
-from videomae_jax.checkpoints.source import read_weights
+from videomae_jax.checkpoints.source import read_model, read_weights
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra convert)")
 
@@ -241,6 +241,12 @@ def test_rows_of_a_k710_head(convert, tmp_path):
     written = load_file(tmp_path / "b/model.safetensors")
     np.testing.assert_array_equal(written["classifier.weight"], tensors["head.weight"][[7, 2, 5]])
     np.testing.assert_array_equal(written["classifier.bias"], tensors["head.bias"][[7, 2, 5]])
+    (tmp_path / "classes.txt").write_text("seven\ntwo\nfive\n")
+    named = ("--label-map", tmp_path / "map.json", "--classes", tmp_path / "classes.txt")
+    code, said = convert(place, tmp_path / "n", "--to", "orbax", *FLAGS, *named)
+    assert (code, read_model(str(tmp_path / "n")).id2label) == (0, ("seven", "two", "five")), said
+    code, said = convert(place, tmp_path / "c", "--to", "hf", *FLAGS, *named[2:])
+    assert (code, "names 3 classes, but the head has 10 rows" in said) == (2, True)
     for bad in ("[7, 12]", "[-1]", "[]", '{"0": 1}', "[0.5]", "[true]"):
         (tmp_path / "map.json").write_text(bad)
         code, said = convert(

@@ -103,6 +103,20 @@ def test_a_model_takes_its_own_order_of_the_names_in_lists(tmp_path):
     assert [video.label for video in read_videos_of_model([str(file)], model).videos] == [0, 2]
 
 
+def test_names_may_be_spelled_as_folders_and_lists_do(tmp_path):
+    """Kinetics has `petting animal (not cat)` in one place and `petting_animal_(not_cat)` in another."""
+    names = ("jump up", "petting animal (not cat)")
+    folder = make_folder(tmp_path / "val", "Jump_Up/a.mp4", "petting_animal_(not_cat)/b.mp4")
+    assert labels([folder], None, named(*names))[0] == [
+        ("Jump_Up/a.mp4", 0),
+        ("petting_animal_(not_cat)/b.mp4", 1),
+    ]
+    numbers = write(tmp_path / "numbers.txt", "c.mp4 0\n")
+    spelled = write(tmp_path / "classes.txt", "petting_animal_(not_cat)\n")
+    model = VideoMAEConfig(id2label=names)
+    assert read_videos_of_model([str(numbers)], model, None, str(spelled)).videos[0].label == 1
+
+
 def test_a_class_that_is_not_known_is_an_error(tmp_path):
     folder = make_folder(tmp_path / "val", "jump/a.mp4", "walk/b.mp4")
     with pytest.raises(InputError) as caught:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from videomae_jax.class_names import same_classes
 from videomae_jax.data.lists import is_json, read_text
 from videomae_jax.data.records import Split, VideoRecord
 from videomae_jax.data.sources import Source, read_source
@@ -164,13 +165,14 @@ def read_videos_of_model(
             of_model = replace(of_model, names=named)
         videos = _numbered(found, of_model)
     elif of_model.known:
-        if missing := sorted(set(given.names) - set(of_model.names)):
+        of_given = dict(zip(given.names, same_classes(given.names, of_model.names), strict=True))
+        if missing := sorted(name for name, number in of_given.items() if number is None):
             raise InputError(
                 f"{classes} names classes that the model does not know: {_shorten(missing)}. It knows "
                 f"{_shorten(of_model.names)}. Spell them alike, or leave --classes out if the numbers are "
                 "the model's"
             )
-        numbers = [of_model.names.index(name) for name in given.names]
+        numbers = list(of_given.values())
         videos = (replace(video, label=numbers[_label(video)]) for video in _numbered(found, given))
     else:
         if len(given.names) > config.num_labels:
@@ -220,12 +222,13 @@ def _count(found: Sequence[Source], num_labels: int | None) -> Classes:
 
 def _numbered_table(source: Source, classes: Classes) -> VideoTable:
     """The videos of a source with their labels as the classes count, without a look at each."""
-    videos, numbers = source.entries.videos, {name: number for number, name in enumerate(classes.names)}
+    videos = source.entries.videos
     labels, at = np.unique(videos.labels, return_inverse=True)
     if source.classes is not None and (not len(labels) or labels[0] >= 0):
-        found = [numbers.get(source.classes[label], -1) for label in labels]
+        numbers = same_classes(source.classes, classes.names)
+        found = [-1 if numbers[label] is None else numbers[label] for label in labels]
     elif source.classes is None and classes.ordered and not _by_numeral(classes):
-        found = [label if 0 <= label < len(numbers) else -1 for label in labels.tolist()]
+        found = [label if 0 <= label < len(classes.names) else -1 for label in labels.tolist()]
     else:
         found = [-1]
     if min(found, default=0) < 0:  # All else, and what is wrong.
@@ -238,11 +241,12 @@ def _numbered(found: Sequence[Source], classes: Classes, need_label: bool = True
     numbers = {name: number for number, name in enumerate(classes.names)}
     by_numeral = _by_numeral(classes)
     for source in found:
+        of_source = same_classes(source.classes or (), classes.names)
         for where, record in source.entries:
             if record.label is None and not need_label:
                 yield record
             elif source.classes is not None:
-                yield replace(record, label=_label_by_name(where, record, source, numbers))
+                yield replace(record, label=_label_by_name(where, record, source, classes, of_source))
             elif record.label is None:
                 frames = ", or `folder total label` with a folder that is there" * (record.total > 0)
                 raise InputError(
@@ -279,22 +283,25 @@ def _out_of_range(where: str, record: VideoRecord, source: Source, classes: Clas
     )
 
 
-def _label_by_name(where: str, record: VideoRecord, source: Source, numbers: Mapping[str, int]) -> int:
+def _label_by_name(
+    where: str, record: VideoRecord, source: Source, classes: Classes, of_source: Sequence[int | None]
+) -> int:
+    """The number, in `classes`, of a class of the source; `of_source` has those of all."""
     assert source.classes is not None
     if record.label is None:
         if source.is_list:
             raise InputError(f"{where}: {record.name!r} has no label; expected a line `path class`")
         way_out = f"; move it into a folder of {source.name} named like its class" if source.is_folder else ""
         raise InputError(f"{record.path} has no label{way_out}")
-    name = source.classes[record.label]
-    if name not in numbers:
+    name, number = source.classes[record.label], of_source[record.label]
+    if number is None:
         where = str(Path(source.name) / name) if source.is_folder else where
         way_out = "Rename the folder" if source.is_folder else "Spell them alike"
         raise InputError(
-            f"{where}: {name!r} is not the name of a class; known are {_shorten(map(repr, numbers))}. "
+            f"{where}: {name!r} is not the name of a class; known are {_shorten(map(repr, classes.names))}. "
             f"{way_out}, or give the names of all classes in a file"
         )
-    return numbers[name]
+    return number
 
 
 def _distinct(videos: Iterable[VideoRecord]) -> tuple[VideoRecord, ...]:

@@ -1,5 +1,6 @@
 """A classifier made ready for uint8 clips: on all devices, with the normalisation of its training."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ class Predictor:
         """
         model, params = VideoMAEForVideoClassification.from_pretrained(source, revision=revision, dtype=dtype)
         return cls(model.config, params, read_normalization(source, revision))
+
+    def among(self, numbers: Sequence[int], names: Sequence[str]) -> "Predictor":
+        """One that chooses among some of its classes only, given by number and name; two or more."""
+        head = {part: np.asarray(leaf)[..., list(numbers)] for part, leaf in self.params["head"].items()}
+        config = self.config.changed(id2label=tuple(names))
+        return Predictor(config, self.params | {"head": head}, self.normalization)
 
     def start(self, clips: UInt8[np.ndarray, "b T H W c"]) -> jax.Array:
         """Start to classify this process's part of a batch: scores (b, y) that `rows` waits for.

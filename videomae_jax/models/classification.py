@@ -19,6 +19,7 @@ from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig, are_numbers
 from videomae_jax.models.blocks import Params
 from videomae_jax.models.encoder import Encoder, HiddenStates, all_tubelets
+from videomae_jax.models.head import picked_rows, rows_to_start_with
 from videomae_jax.models.patches import check_bound
 from videomae_jax.models.pretrained import (
     Pretrained,
@@ -50,26 +51,6 @@ class VideoMAEForVideoClassificationOutput:
     hidden_states: tuple[jax.Array, ...] | None = None
 
 
-def compare_classes(old: Sequence[str], new: Sequence[str]) -> tuple[bool, str]:
-    """Whether a head for the classes `old` serves as one for `new`, and why."""
-    named = [not are_numbers(names) for names in (old, new)]
-    if len(old) != len(new):
-        return False, f"the weights are for {len(old)} classes, these are {len(new)}"
-    if all(named):
-        if tuple(old) == tuple(new):
-            return True, f"the weights are for the same {len(new)} classes"
-        other = next(pair for pair in zip(old, new, strict=True) if pair[0] != pair[1])
-        how = "in another order" if sorted(old) == sorted(new) else "of other names"
-        return False, f"the weights are for as many classes {how}, such as {other[0]!r} where {other[1]!r} is"
-    if any(named):
-        which = "these have no names: give --data.classes" if named[0] else "the weights know no names"
-        return False, f"the weights are for {len(old)} classes too, but {which}"
-    return True, (
-        f"neither the weights nor these {len(new)} classes have names, and the numbers are taken to mean the "
-        "same; if they do not, name the classes"
-    )
-
-
 class VideoMAEForVideoClassification(Pretrained, nn.Module):
     """VideoMAE with a head for `config.num_labels` classes.
 
@@ -96,8 +77,13 @@ class VideoMAEForVideoClassification(Pretrained, nn.Module):
             self.fc_norm = nn.LayerNorm(epsilon=config.fc_norm_eps)
         self.dropout = nn.Dropout(config.head_dropout)
         if config.num_labels:
-            init = nn.initializers.normal(0.02 * self.init_scale)
+            init = nn.initializers.normal(self._head_std)
             self.head = nn.Dense(config.num_labels, kernel_init=init)
+
+    @property
+    def _head_std(self) -> float:
+        """Standard deviation of a fresh head."""
+        return 0.02 * self.init_scale
 
     def features(
         self,
@@ -202,8 +188,9 @@ class VideoMAEForVideoClassification(Pretrained, nn.Module):
     def start_from(self, source: str | Path, key: jax.Array) -> tuple[Params, str]:
         """Parameters with which to start fine-tuning, from a checkpoint of any kind, and whose head it is.
 
-        The head is taken where it is of the same classes, else drawn from `key`, as is a missing fc_norm;
-        what is left out or drawn is logged. Raises InputError, listing all that does not fit.
+        Rows of the head are taken for the classes that they are of, by name, else drawn from `key`, as is a
+        missing fc_norm; what is left out or drawn is logged. Raises InputError, listing all that does not
+        fit.
         """
         config, tensors = load_weights(source)
         compare_for_training(source, config, self.config, taken(self.kind, tensors))
@@ -211,14 +198,18 @@ class VideoMAEForVideoClassification(Pretrained, nn.Module):
         if head is None:
             return self._fit_encoder(source, tensors, key), "drawn anew: the weights have none"
         names = config.id2label if len(config.id2label) == len(head) else tuple(map(str, range(len(head))))
-        kept, why = compare_classes(names, self.config.id2label)
+        rows, said = rows_to_start_with(names, self.config.id2label)
         if config.score_kind == "value":
-            kept, why = False, "the weights are a regression's, whose outputs are values, not classes"
-        said = f"{'kept' if kept else 'drawn anew'}: {why}"
+            rows, said = (
+                None,
+                "drawn anew: the weights are a regression's, whose outputs are values, not classes",
+            )
         log.warning("%s: the head is %s", source, said)
-        if kept:
-            return fit(source, self, tensors, drop=_TRAINING_ONLY, fresh=("fc_norm",), key=key), said
-        return self._fit_encoder(source, tensors, key), said
+        if rows is None:
+            return self._fit_encoder(source, tensors, key), said
+        if rows != tuple(range(len(head))):
+            tensors |= picked_rows(tensors, rows, self._head_std, key)
+        return fit(source, self, tensors, drop=_TRAINING_ONLY, fresh=("fc_norm",), key=key), said
 
     @nn.nowrap
     def _fit_encoder(

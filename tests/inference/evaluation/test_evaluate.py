@@ -241,6 +241,30 @@ def test_folders_need_names_where_the_model_knows_none(class_folders, tmp_path):
     assert classes.names == NAMES
 
 
+def test_a_model_can_choose_among_the_classes_of_the_data_alone(class_folders, run, tmp_path, capsys):
+    """As VideoMAE V2 measures a model of Kinetics-710 on Kinetics-400: by the logits of its classes."""
+    settings = {"num_segments": 1, "num_crops": 1, "num_workers": 0}
+    args = Evaluate((class_folders,), str(run), **settings, out=tmp_path / "all")
+    whole = evaluate_checkpoint(args)
+    among = evaluate_checkpoint(replace(args, only_data_classes=True, out=tmp_path / "two"))
+    numbers = sorted([NAMES.index("up"), NAMES.index("grow")])
+    assert among.class_names == tuple(NAMES[number] for number in numbers)
+    kept = whole.scores[:, numbers]
+    np.testing.assert_allclose(among.scores, kept / kept.sum(axis=1, keepdims=True), rtol=1e-4)
+    assert [NAMES[v.label] for v in whole.videos] == [among.class_names[v.label] for v in among.videos]
+    assert capsys.readouterr().out == "choosing among 2 classes: those that the data has\n"
+    reports = [json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("all", "two")]
+    assert reports[0]["checkpoint"] == reports[1]["checkpoint"], "of the weights as they are"
+    assert [each["name"] for each in reports[1]["classes"]] == list(among.class_names)
+    (tmp_path / "val.txt").write_text("val/up/clip.mp4 1\n")
+    (tmp_path / "classes.txt").write_text("Right\nup\n")
+    listed = replace(args, lists=(str(tmp_path / "val.txt"),), only_data_classes=True, out=tmp_path / "list")
+    with pytest.raises(InputError, match=r"all videos are of one class.* --classes FILE"):
+        evaluate_checkpoint(listed)
+    found = evaluate_checkpoint(replace(listed, classes=str(tmp_path / "classes.txt")))
+    assert set(found.class_names) == {"right", "up"}
+
+
 def test_a_file_of_classes_renumbers_lists_by_name(videos, tmp_path):
     turned = NAMES[::-1]
     (tmp_path / "classes.txt").write_text("\n".join(turned))

@@ -3,20 +3,23 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import jax
+import numpy as np
 import tyro
 
 from videomae_jax.checkpoints.orbax import find_evaluated_folder, read_description
 from videomae_jax.checkpoints.trees import params_digest
-from videomae_jax.data.labels import Labelled, read_videos_of_model
+from videomae_jax.class_names import same_classes
+from videomae_jax.data.labels import Classes, Labelled, read_classes, read_videos_of_model
 from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.overlap import describe_overlap
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sources import read_videos, split_weights
+from videomae_jax.data.video_table import VideoTable
 from videomae_jax.errors import InputError
 from videomae_jax.files import locked_folder
 from videomae_jax.inference.evaluation.evaluate import Evaluation, evaluate_videos
@@ -49,6 +52,9 @@ class Evaluate(Inference):
     classes: str | None = None
     """A file with the name of each class on a line, in the order of the lists' numbers. Where the checkpoint
     knows the names too, they match by name, else by number."""
+    only_data_classes: bool = False
+    """Choose among the classes of the videos or of --classes, and no others: a model of Kinetics-710 as one
+    of Kinetics-400."""
     out: Path = Path("evaluation")
     """Folder for evaluation.json, predictions.csv, confusion.png and failures.csv."""
 
@@ -80,6 +86,11 @@ def evaluate_checkpoint(args: Evaluate, workers: Workers | None = None) -> Evalu
         )
     settings = asdict(data) | asdict(views) | {"batch_size": args.batch_size}
     videos, classes = _read_videos(args, predictor, hosts, settings)
+    whole = predictor
+    if args.only_data_classes:
+        predictor, videos, classes = _only_data_classes(args, predictor, videos, classes)
+        if hosts.first:
+            print(f"choosing among {len(classes.names)} classes: those that the data has")
     with hosts.locked(locked_folder(args.out, "--out")):
         if hosts.first and (
             overlap := describe_overlap(read_trained_videos(args.checkpoint), {"evaluated": videos})
@@ -97,7 +108,7 @@ def evaluate_checkpoint(args: Evaluate, workers: Workers | None = None) -> Evalu
         )
         if hosts.first:
             write_evaluation(
-                evaluation, args.out, describe_evaluation(args, args.checkpoint, predictor, data, views)
+                evaluation, args.out, describe_evaluation(args, args.checkpoint, whole, data, views)
             )
     return evaluation
 
@@ -115,6 +126,24 @@ def _read_videos(args: Evaluate, predictor: Predictor, hosts: Hosts, settings: M
         }
         hosts.compare(facts | {name: setting_fact(value) for name, value in settings.items()})
     return Labelled(videos, classes)
+
+
+def _only_data_classes(
+    args: Evaluate, predictor: Predictor, videos: VideoTable, classes: Classes
+) -> tuple[Predictor, VideoTable, Classes]:
+    """The predictor, the videos and the classes without the classes that the data does not have."""
+    there = set(np.unique(videos.labels).tolist())
+    if args.classes:
+        there |= set(same_classes(read_classes(args.classes).names, classes.names)) - {None}
+    if len(there) < 2:
+        raise InputError(
+            "--only-data-classes leaves nothing to choose from: all videos are of one class. Name the other "
+            "classes with --classes FILE"
+        )
+    numbers = sorted(there)
+    names = tuple(classes.names[number] for number in numbers)
+    labels = np.searchsorted(numbers, videos.labels)
+    return predictor.among(numbers, names), videos.with_labels(labels), replace(classes, names=names)
 
 
 def read_trained_videos(checkpoint: str) -> Sequence[VideoRecord]:
