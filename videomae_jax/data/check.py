@@ -75,7 +75,7 @@ def check_data(args: CheckData) -> int:
     if not args.sources:
         raise InputError("name at least one list or folder: videomae-jax check-data LIST [LIST ...]")
     sources = [read_source(source, args.root, split=None) for source in args.sources]
-    videos = [video for source in sources for _, video in source.entries]
+    videos = [video for source in sources for video in source.videos]
     check = partial(
         check_video,
         clip_span=args.num_frames * args.sampling_rate,
@@ -104,9 +104,9 @@ def check_data(args: CheckData) -> int:
 def _names(sources: Sequence[Source]) -> Iterator[tuple[str, ...]]:
     """For each video the names of the classes of its source, none where some sources only have numbers."""
     numbered = (source for source in sources if source.classes is None)
-    some_numbers = any(video.label is not None for source in numbered for _, video in source.entries)
+    some_numbers = any(video.label is not None for source in numbered for video in source.videos)
     for source in sources:
-        yield from [() if some_numbers else source.classes or ()] * len(source.entries)
+        yield from [() if some_numbers else source.classes or ()] * len(source.videos)
 
 
 def _write_list(

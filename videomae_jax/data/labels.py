@@ -107,7 +107,7 @@ def read_labelled(
                 f"model.num_labels={num_labels}, but there are {len(classes.names)} classes, "
                 f"{classes.origin}; change --model.num-labels, or leave it out"
             )
-    return Labelled(joined([_numbered_table(source, classes) for source in found]), classes)
+    return Labelled(_numbered(found, classes), classes)
 
 
 def read_splits(
@@ -128,14 +128,13 @@ def read_splits(
     }
     found = [source for sources in splits.values() for source in sources]
     known = Classes((), "none")
-    if any((source.entries.videos.labels != NO_LABEL).any() for source in found):
+    if any((source.videos.labels != NO_LABEL).any() for source in found):
         first = next(iter(splits.values()))
         has_names = any(source.classes for source in first)
         known = read_classes(classes) if classes else find_classes(first if has_names else found, None)
-    numbered = {
-        split: tuple(_numbered(sources, known, need_label=False)) for split, sources in splits.items()
-    }
-    return numbered, known.names
+    return {
+        split: tuple(_numbered(each, known, need_label=False)) for split, each in splits.items()
+    }, known.names
 
 
 def read_videos_of_model(
@@ -172,8 +171,9 @@ def read_videos_of_model(
                 f"{_shorten(of_model.names)}. Spell them alike, or leave --classes out if the numbers are "
                 "the model's"
             )
-        numbers = list(of_given.values())
-        videos = (replace(video, label=numbers[_label(video)]) for video in _numbered(found, given))
+        numbers = np.array(list(of_given.values()))
+        videos = _numbered(found, given)
+        videos = videos.with_labels(numbers[videos.labels])
     else:
         if len(given.names) > config.num_labels:
             raise InputError(
@@ -205,7 +205,7 @@ def _count(found: Sequence[Source], num_labels: int | None) -> Classes:
     lists = ", ".join(source.name for source in found)
     if num_labels:
         return Classes(tuple(map(str, range(num_labels))), f"as --model.num-labels {num_labels} says")
-    seen = {label for source in found for label in np.unique(source.entries.videos.labels).tolist()}
+    seen = {label for source in found for label in np.unique(source.videos.labels).tolist()}
     labels = sorted({0 if label == NO_LABEL else label for label in seen} - {-1}) or [0]
     count = labels[-1] + 1
     instead = f", or their number with --model.num-labels {count}" if num_labels is not None else ""
@@ -220,49 +220,42 @@ def _count(found: Sequence[Source], num_labels: int | None) -> Classes:
     return Classes(tuple(map(str, range(count))), f"counted in {lists}")
 
 
-def _numbered_table(source: Source, classes: Classes) -> VideoTable:
-    """The videos of a source with their labels as the classes count, without a look at each."""
-    videos = source.entries.videos
-    labels, at = np.unique(videos.labels, return_inverse=True)
-    if source.classes is not None and (not len(labels) or labels[0] >= 0):
-        numbers = same_classes(source.classes, classes.names)
-        found = [-1 if numbers[label] is None else numbers[label] for label in labels]
-    elif source.classes is None and classes.ordered and not _by_numeral(classes):
-        found = [label if 0 <= label < len(classes.names) else -1 for label in labels.tolist()]
-    else:
-        found = [-1]
-    if min(found, default=0) < 0:  # All else, and what is wrong.
-        return VideoTable(_numbered([source], classes))
-    return videos.with_labels(np.array(found, np.int64)[at])
-
-
-def _numbered(found: Sequence[Source], classes: Classes, need_label: bool = True) -> Iterable[VideoRecord]:
+def _numbered(found: Sequence[Source], classes: Classes, need_label: bool = True) -> VideoTable:
     """The videos with their labels as the classes count."""
     numbers = {name: number for number, name in enumerate(classes.names)}
-    by_numeral = _by_numeral(classes)
+    by_numeral, tables = _by_numeral(classes), []
     for source in found:
         of_source = same_classes(source.classes or (), classes.names)
-        for where, record in source.entries:
-            if record.label is None and not need_label:
-                yield record
-            elif source.classes is not None:
-                yield replace(record, label=_label_by_name(where, record, source, classes, of_source))
-            elif record.label is None:
-                frames = ", or `folder total label` with a folder that is there" * (record.total > 0)
-                raise InputError(
-                    f"{where}: {record.name!r} has no label; expected a line `path label`{frames}"
+        labels, first, at = np.unique(source.videos.labels, return_index=True, return_inverse=True)
+        for position, n in sorted(zip(first.tolist(), range(len(labels)), strict=True)):
+            if need_label or labels[n] != NO_LABEL:  # What is wrong is told of the first video that has it.
+                where, record = source.where(position), source.videos[position]
+                labels[n] = (
+                    _number(where, record, source, classes, numbers if by_numeral else {})
+                    if source.classes is None
+                    else _number_by_name(where, record, source, classes, of_source)
                 )
-            elif by_numeral and str(record.label) in numbers:
-                yield replace(record, label=numbers[str(record.label)])
-            elif not classes.ordered:
-                raise InputError(
-                    f"{where}: label {record.label} of {record.name!r} is a number, but the classes are "
-                    f"{classes.origin}: give their names in the order of the numbers ({_FILE})"
-                )
-            elif not 0 <= record.label < len(classes.names):
-                raise InputError(_out_of_range(where, record, source, classes))
-            else:
-                yield record
+        tables.append(source.videos.with_labels(labels[at]))
+    return joined(tables)
+
+
+def _number(
+    where: str, record: VideoRecord, source: Source, classes: Classes, numbers: Mapping[str, int]
+) -> int:
+    """The number of a video's class, whose label is a number, or by `numbers` the name of one."""
+    if record.label is None:
+        frames = ", or `folder total label` with a folder that is there" * (record.total > 0)
+        raise InputError(f"{where}: {record.name!r} has no label; expected a line `path label`{frames}")
+    if str(record.label) in numbers:
+        return numbers[str(record.label)]
+    if not classes.ordered:
+        raise InputError(
+            f"{where}: label {record.label} of {record.name!r} is a number, but the classes are "
+            f"{classes.origin}: give their names in the order of the numbers ({_FILE})"
+        )
+    if not 0 <= record.label < len(classes.names):
+        raise InputError(_out_of_range(where, record, source, classes))
+    return record.label
 
 
 def _by_numeral(classes: Classes) -> bool:
@@ -272,7 +265,7 @@ def _by_numeral(classes: Classes) -> bool:
 
 def _out_of_range(where: str, record: VideoRecord, source: Source, classes: Classes) -> str:
     count = len(classes.names)
-    labels = {each.label for _, each in source.entries}
+    labels = {each.label for each in source.videos}
     from_one = min(label or 0 for label in labels) == 1 and record.label == count
     why = f", {classes.origin}"
     if from_one:
@@ -283,7 +276,7 @@ def _out_of_range(where: str, record: VideoRecord, source: Source, classes: Clas
     )
 
 
-def _label_by_name(
+def _number_by_name(
     where: str, record: VideoRecord, source: Source, classes: Classes, of_source: Sequence[int | None]
 ) -> int:
     """The number, in `classes`, of a class of the source; `of_source` has those of all."""
@@ -314,11 +307,6 @@ def _distinct(videos: Iterable[VideoRecord]) -> tuple[VideoRecord, ...]:
                 f"{video.path} is in the lists with the labels {kept.label} and {video.label}: remove one"
             )
     return tuple(first.values())
-
-
-def _label(video: VideoRecord) -> int:
-    assert video.label is not None
-    return video.label
 
 
 def _shorten(names: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from videomae_jax.data.folders import VIDEO_SUFFIXES, number_frames
 from videomae_jax.data.records import VideoRecord
-from videomae_jax.data.video_table import Entries, VideoTable
+from videomae_jax.data.video_table import VideoTable
 from videomae_jax.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ class _Line(NamedTuple):
         return f"{self.file}, line {self.number}"
 
 
-def read_list(file: Path, root: Path) -> tuple[Entries, tuple[str, ...] | None]:
-    """The videos of a list, each with its line, and the names of their classes, sorted, where it has names.
+def read_list(file: Path, root: Path) -> tuple[VideoTable, Sequence[int], tuple[str, ...] | None]:
+    """The videos of a list, the line of each, and the names of their classes, sorted, where it has names.
 
     Raises InputError for a line that makes no sense.
     """
@@ -103,7 +103,7 @@ def read_list(file: Path, root: Path) -> tuple[Entries, tuple[str, ...] | None]:
     if not videos:
         raise InputError(f"{file} holds no entry")
     _say_comments(file, text)
-    return Entries(videos, str(file), places), classes or None
+    return videos, places, classes or None
 
 
 def _joined(root: Path, path: str) -> str:

@@ -23,7 +23,7 @@ from jaxtyping import Int64
 from videomae_jax.data.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_frame_folders, find_videos
 from videomae_jax.data.lists import read_list
 from videomae_jax.data.records import Split, VideoRecord
-from videomae_jax.data.video_table import NO_LABEL, Entries, VideoTable, joined
+from videomae_jax.data.video_table import NO_LABEL, VideoTable, joined
 from videomae_jax.errors import InputError, printable
 from videomae_jax.files import check_path
 from videomae_jax.model_config import are_numbers
@@ -42,21 +42,28 @@ class Source:
     """What was found in one source."""
 
     name: str
-    entries: Entries
-    """Each video with the place that named it."""
+    videos: VideoTable
     classes: tuple[str, ...] | None = None
     """The names that its labels stand for; None where labels are only numbers."""
     is_folder: bool = False
-    is_list: bool = False
+    lines: Sequence[int] | None = None
+    """Of a list: the line of each video."""
     read_labels: Callable[[VideoTable], Int64[np.ndarray, " n"]] | None = None
     """Finds the labels of videos that came without."""
 
+    @property
+    def is_list(self) -> bool:
+        return self.lines is not None
+
+    def where(self, position: int) -> str:
+        """The place that names a video."""
+        return f"{self.name}, line {self.lines[position]}" if self.lines is not None else self.name
+
     def with_labels(self) -> "Source":
         """The same with the labels that have to be looked for in the videos' records."""
-        videos = self.entries.videos
-        if self.read_labels is None or not (videos.labels == NO_LABEL).any():
+        if self.read_labels is None or not (self.videos.labels == NO_LABEL).any():
             return self
-        return replace(self, entries=Entries(videos.with_labels(self.read_labels(videos)), self.name))
+        return replace(self, videos=self.videos.with_labels(self.read_labels(self.videos)))
 
 
 def read_videos(
@@ -69,7 +76,7 @@ def read_videos(
     `split` is the one that is read of a set which is named without one; None for all of them. Raises
     InputError when a source does not exist, holds no video, or has a line that makes no sense.
     """
-    return joined([read_source(source, root, split).entries.videos for source in sources])
+    return joined([read_source(source, root, split).videos for source in sources])
 
 
 def split_weights(sources: Sequence[str]) -> tuple[tuple[str, ...], tuple[float, ...]]:
@@ -108,11 +115,11 @@ def read_source(
         if not videos:
             suffixes = " ".join(sorted(VIDEO_SUFFIXES))
             raise InputError(f"{source} holds no video file (any of {suffixes}) and no folder of frames")
-        return Source(name, Entries(videos, name), classes, is_folder=True)
+        return Source(name, videos, classes, is_folder=True)
     if source.suffix.lower() in VIDEO_SUFFIXES:
-        return Source(name, Entries(VideoTable([VideoRecord(name, source.name)]), name))
-    entries, names = read_list(source, Path(root) if root is not None else source.parent)
-    return Source(name, entries, names, is_list=True)
+        return Source(name, VideoTable([VideoRecord(name, source.name)]))
+    videos, lines, names = read_list(source, Path(root) if root is not None else source.parent)
+    return Source(name, videos, names, lines=lines)
 
 
 def set_address(name: str) -> tuple[str, str]:
@@ -149,7 +156,7 @@ def _read_set(name: str, folder: str, named_split: str, split: Split | None) -> 
     videos = VideoTable([records[int(one["position"])]] if one else records)
     # Sets of lists without names store the numbers as names.
     named = None if are_numbers(classes) else classes
-    return Source(name, Entries(videos, name), named, read_labels=None if has_table(folder) else read_labels)
+    return Source(name, videos, named, read_labels=None if has_table(folder) else read_labels)
 
 
 def _read_folder(folder: Path) -> tuple[VideoTable, tuple[str, ...]]:

@@ -109,23 +109,3 @@ def joined(tables: Sequence[VideoTable]) -> VideoTable:
     table = VideoTable(chain.from_iterable(tables))
     table.parts = tuple(map(len, tables))
     return table
-
-
-class Entries(Sequence[tuple[str, VideoRecord]]):
-    """Videos, each with the place that named it."""
-
-    def __init__(self, videos: VideoTable, origin: str, lines: Sequence[int] | None = None) -> None:
-        """`origin` is the place of all of them, or the file in whose `lines` they are."""
-        self.videos, self._origin, self._lines = videos, origin, lines
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, position: int) -> tuple[str, VideoRecord]:  # type: ignore[override]
-        return self._where(position), self.videos[position]
-
-    def __iter__(self) -> Iterator[tuple[str, VideoRecord]]:
-        return zip(map(self._where, range(len(self))), self.videos, strict=True)
-
-    def _where(self, position: int) -> str:
-        return f"{self._origin}, line {self._lines[position]}" if self._lines else self._origin
