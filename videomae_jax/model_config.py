@@ -117,7 +117,7 @@ class VideoMAEConfig:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             if hint in (int, float, bool):
-                object.__setattr__(self, name, _settled(name, getattr(self, name), hint))
+                object.__setattr__(self, name, settled(name, getattr(self, name), hint))
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -259,7 +259,7 @@ class VideoMAEConfig:
             raise InputError(f"{file} could not be written: {error}") from error
 
 
-def _settled(name: str, value: Any, kind: type[int | float | bool]) -> int | float | bool:
+def settled(name: str, value: Any, kind: type[int | float | bool]) -> Any:
     """A setting as Python's own kind of number; raises ValueError for what is none of its kind."""
     if kind is bool:
         if not isinstance(value, bool):

@@ -1,10 +1,12 @@
 """How frames of a video become what a model is shown; it travels with the weights, in every form of them."""
 
 import math
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any, Literal, TypeVar
+
+from videomae_jax.model_config import settled
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -17,26 +19,11 @@ P = TypeVar("P", bound="Processing")
 _SILENT = {"image_mean": 0.5, "image_std": 0.5}
 
 
-class Size(Mapping[str, int]):
+class Size(dict[str, int]):
     """{"shortest_edge": n} or {"height": h, "width": w}, as transformers writes sizes, and hashable."""
 
-    def __init__(self, **edges: int) -> None:
-        self._edges = edges
-
-    def __getitem__(self, name: str) -> int:
-        return self._edges[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._edges)
-
-    def __len__(self) -> int:
-        return len(self._edges)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._edges.items()))
-
-    def __repr__(self) -> str:
-        return repr(self._edges)
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
 
 
 @dataclass(frozen=True)
@@ -79,22 +66,21 @@ class Processing:
 
         settle("size", _size("size", self.size, square=False))
         settle("crop_size", _size("crop_size", self.crop_size, square=True))
-        settle("resample", _whole("resample", self.resample, 0, 5))
+        if self.resample not in range(6):
+            raise ValueError(f"resample={self.resample!r} must be a whole number, from 0 to 5")
+        settle("resample", int(self.resample))
         for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False")
-        settle("rescale_factor", _number("rescale_factor", self.rescale_factor))
+            settled(name, getattr(self, name), bool)
+        settle("rescale_factor", settled("rescale_factor", self.rescale_factor, float))
         lists = [each for each in (self.image_mean, self.image_std) if isinstance(each, Sized)]
         channels = max(map(len, lists), default=3)
         for name in ("image_mean", "image_std"):
             settle(name, _of_channels(name, getattr(self, name), channels))
         if 0 in self.image_std:
             raise ValueError(f"image_std={self.image_std} has a 0, by which nothing can be divided")
-        for name in ("sampling_rate", "num_segments", "num_crops"):
+        for name in ("sampling_rate", "num_segments", "num_crops", "mask_ratio"):
             if getattr(self, name) is not None:
-                settle(name, _whole(name, getattr(self, name), 1))
-        if self.mask_ratio is not None:
-            settle("mask_ratio", _number("mask_ratio", self.mask_ratio))
+                settle(name, settled(name, getattr(self, name), float if name == "mask_ratio" else int))
         for name, choices in (("sampling", ("dense", "uniform")), ("mask_type", ("tube", "random", "frame"))):
             if getattr(self, name) not in (None, *choices):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
@@ -161,28 +147,14 @@ def _size(name: str, value: Any, square: bool) -> Size:
     if set(given) not in ({"height", "width"}, set() if square else {"shortest_edge"}) or not given:
         ways = "a number, a pair" + ("" if square else ', {"shortest_edge": n}')
         raise ValueError(f'{name}={value!r} is not understood: give {ways} or {{"height": h, "width": w}}')
-    return Size(**{edge: _whole(f"{name}'s {edge}", length, 1) for edge, length in given.items()})
-
-
-def _whole(name: str, value: Any, least: int, most: float = math.inf) -> int:
-    number = _number(name, value)
-    if not number.is_integer() or not least <= number <= most:
-        span = f"{least} or more" if most == math.inf else f"from {least} to {most}"
-        raise ValueError(f"{name}={value!r} must be a whole number, {span}")
-    return int(number)
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ValueError(f"{name}={value!r} must be a number")
-    return float(value)
+    return Size(**{edge: settled(f"{name}'s {edge}", length, int) for edge, length in given.items()})
 
 
 def _of_channels(name: str, value: Any, channels: int) -> tuple[float, ...]:
     if isinstance(value, Real):
-        return (_number(name, value),) * channels
+        return (settled(name, value, float),) * channels
     try:
-        numbers = tuple(_number(name, each) for each in value)
+        numbers = tuple(settled(name, each, float) for each in value)
     except TypeError:
         raise ValueError(f"{name}={value!r} must be a number, or one for each channel") from None
     if len(numbers) != channels or not numbers:

@@ -167,7 +167,7 @@ def test_every_spelling_of_sizes(tmp_path, given, size, crop):
     [
         ({"size": {"longest_edge": 30}}, "longest_edge.*not understood"),
         ({"size": (1, 2, 3)}, "not understood"),
-        ({"size": "224"}, "must be a number"),
+        ({"size": "224"}, "must be a whole number"),
         ({"size": 0}, "1 or more"),
         ({"crop_size": {"shortest_edge": 30}}, "not understood"),
         ({"crop_size": 22.5}, "whole number"),

@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import UInt8
 
-from videomae_jax.data.clips.sampling import centre_indices
-from videomae_jax.data.cropping import centre_square
+from videomae_jax.config import VideosConfig, ViewsConfig
+from videomae_jax.data.clips.readers import TestViews
 from videomae_jax.data.records import VideoLike, as_records
-from videomae_jax.data.sets import Decoder, find_segment, open_record
+from videomae_jax.data.sets import Decoder
 from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
@@ -34,15 +34,10 @@ def read_timed_clip(
     """As `read_clip`, with the seconds between its frames."""
     check_rgb("read_clip", config)
     [record] = as_records([video])
+    data = VideosConfig(sampling_rate=sampling_rate, decoder=decoder, max_pixels=max_pixels)
     try:
-        with open_record(record, decoder, max_pixels) as opened:
-            times = opened.timestamps
-            first, count = find_segment(record, opened)
-            indices = first + centre_indices(count, config.num_frames, sampling_rate)
-            clip = np.empty((len(indices), config.image_size, config.image_size, 3), np.uint8)
-            for index, frame in opened.read(np.unique(indices).tolist()):
-                clip[indices == index] = centre_square(frame, config.image_size)
+        found = TestViews(config, data, ViewsConfig(1, 1), times=True)(record, None)
     except VideoError as error:
         raise InputError(str(error)) from error
-    seconds = float(times[-1] - times[0]) / max(1, len(times) - 1) * sampling_rate
-    return clip, min(max(seconds, 0.05), 0.5)
+    [(begin, end)], [clip] = found["seconds"], found["video"]
+    return clip, min(max(float(end - begin) / config.num_frames, 0.05), 0.5)

@@ -51,7 +51,7 @@ class VideoMAEForVideoClassificationOutput:
     hidden_states: tuple[jax.Array, ...] | None = None
 
 
-class VideoMAEForVideoClassification(Pretrained, nn.Module):
+class VideoMAEForVideoClassification(Pretrained):
     """VideoMAE with a head for `config.num_labels` classes.
 
     With `config.use_mean_pooling` the mean of all tokens goes through fc_norm to the head. Without, token 0
@@ -62,13 +62,8 @@ class VideoMAEForVideoClassification(Pretrained, nn.Module):
 
     kind: ClassVar[Kind] = "classification"
 
-    config: VideoMAEConfig
     init_scale: float = 0.001
     """Factor on a fresh head, with which the original lets every class start out equally likely."""
-    processing: Processing | None = None
-    """How clips are made of frames, which `save_pretrained` writes; None as in training here."""
-    origin: Origin | None = None
-    """Where the weights that it was made for come from, for the card that `save_pretrained` writes."""
 
     def setup(self) -> None:
         config = self.config
@@ -162,7 +157,7 @@ class VideoMAEForVideoClassification(Pretrained, nn.Module):
         if not config.use_mean_pooling:
             log.warning(_BY_TOKEN_0, source)
         model = cls(config, processing=processing, origin=origin)
-        return model, fit(source, model, tensors)
+        return model, model.take(source, tensors)
 
     @classmethod
     def _start_from(

@@ -11,14 +11,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from videomae_jax.checkpoints.architecture import Kind
-from videomae_jax.checkpoints.origin import Origin
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.blocks import Block, Initializer, Params, compute_dtype
 from videomae_jax.models.patches import check_bound, check_video, patchify
 from videomae_jax.models.position import position_table
-from videomae_jax.models.pretrained import Pretrained, fit, load
+from videomae_jax.models.pretrained import Pretrained, Tensors, fit
 from videomae_jax.models.stack import apply_stack, drop_path_scales, init_stack
-from videomae_jax.processing import Processing
 
 torch_linear_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """PyTorch's default for linear and convolution kernels: uniform within 1/sqrt(fan_in)."""
@@ -107,16 +105,10 @@ class VideoMAEModelOutput:
     hidden_states: tuple[jax.Array, ...] | None = None
 
 
-class VideoMAEModel(Pretrained, nn.Module):
+class VideoMAEModel(Pretrained):
     """The bare encoder over all tokens of a clip. There is no CLS token, whatever the model cards say."""
 
     kind: ClassVar[Kind] = "encoder"
-
-    config: VideoMAEConfig
-    processing: Processing | None = None
-    """How clips are made of frames, which `save_pretrained` writes; None as in training here."""
-    origin: Origin | None = None
-    """Where the weights that it was made for come from, for the card that `save_pretrained` writes."""
 
     def setup(self) -> None:
         self.encoder = Encoder(self.config, norm=not self.config.use_mean_pooling)
@@ -130,25 +122,6 @@ class VideoMAEModel(Pretrained, nn.Module):
         last, hidden_states = self.encoder(tubelets, None, output_hidden_states)
         return VideoMAEModelOutput(last_hidden_state=last, hidden_states=hidden_states)
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        *,
-        revision: str | None = None,
-        subfolder: str = "",
-        local_files_only: bool = False,
-        **changes: Any,
-    ) -> tuple["VideoMAEModel", Params]:
-        """The encoder of a checkpoint of any kind, as a module and its parameters.
-
-        `source` is a Hugging Face folder or hub id, a work folder or a step folder. What stands behind the
-        encoder is dropped, which is logged. `changes` are fields of the configuration that shall differ, as
-        dtype="bfloat16". With `local_files_only` the hub is not asked. Raises InputError, listing all that
-        does not fit.
-        """
-        config, tensors, processing, origin = load(
-            source, cls.kind, revision, subfolder, local_files_only, changes
-        )
-        model = cls(config, processing, origin)
-        return model, fit(source, model, tensors, drop=BEHIND_THE_ENCODER)
+    @nn.nowrap
+    def take(self, source: str | Path, tensors: Tensors) -> Params:
+        return fit(source, self, tensors, drop=BEHIND_THE_ENCODER)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import flax.linen as nn
 import jax
@@ -32,6 +32,7 @@ from videomae_jax.processing import Processing
 log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, np.ndarray]
+P = TypeVar("P", bound="Pretrained")
 _OF_TRANSFORMERS = {
     "torch_dtype": "give dtype",
     "config": "give the fields of the configuration that shall differ, as num_frames=8",
@@ -49,16 +50,46 @@ _OF_TRANSFORMERS = {
 """Arguments of transformers' from_pretrained that are not configuration fields, and what to do instead."""
 
 
-class Pretrained:
+class Pretrained(nn.Module):
     """What the three public classes have in common."""
 
     kind: ClassVar[Kind]
+
     config: VideoMAEConfig
-    processing: Processing | None
-    origin: Origin | None
+    processing: Processing | None = None
+    """How clips are made of frames, which `save_pretrained` writes; None as in training here."""
+    origin: Origin | None = None
+    """Where the weights that it was made for come from, for the card that `save_pretrained` writes."""
+
+    @classmethod
+    def from_pretrained(
+        cls: type[P],
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        subfolder: str = "",
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> tuple[P, Params]:
+        """A model from a Hugging Face folder or hub id, a work folder or a step folder.
+
+        A bare encoder drops what stands behind it, which is logged. `changes` are fields of the configuration
+        that shall differ, as dtype="bfloat16". With `local_files_only` the hub is not asked. Raises
+        InputError, listing all that does not fit.
+        """
+        config, tensors, processing, origin = load(
+            source, cls.kind, revision, subfolder, local_files_only, changes
+        )
+        model = cls(config, processing, origin)
+        return model, model.take(source, tensors)
 
     @nn.nowrap
-    def init_params(self: Any, key: jax.Array) -> Params:
+    def take(self, source: str | Path, tensors: Tensors) -> Params:
+        """The parameters of this model from tensors under their original names; see `fit`."""
+        return fit(source, self, tensors)
+
+    @nn.nowrap
+    def init_params(self, key: jax.Array) -> Params:
         """Fresh parameters, drawn as the original draws them."""
         config, size = self.config, self.config.image_size
         clip = jnp.zeros((1, config.num_frames, size, size, config.num_channels))
@@ -86,7 +117,7 @@ class Pretrained:
 
     @nn.nowrap
     def push_to_hub(
-        self: Any,
+        self,
         repo_id: str,
         params: Params,
         *,

@@ -1,7 +1,7 @@
 """The masked autoencoder: encoder on visible tubelets, decoder on all places, loss on the masked ones."""
 
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import flax.linen as nn
 import flax.struct
@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from videomae_jax.checkpoints.architecture import Kind
-from videomae_jax.checkpoints.origin import Origin
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.blocks import Block, Params, compute_dtype
@@ -20,9 +19,8 @@ from videomae_jax.models.masking import DualMask, Mask, check_rows, mask_indices
 from videomae_jax.models.patches import check_bound, check_video, gather, patchify
 from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
 from videomae_jax.models.position import position_table
-from videomae_jax.models.pretrained import Pretrained, Tensors, compare_for_training, fit, load, load_weights
+from videomae_jax.models.pretrained import Pretrained, Tensors, compare_for_training, fit, load_weights
 from videomae_jax.models.stack import apply_stack_to_last, init_stack
-from videomae_jax.processing import Processing
 
 
 def mask_token_init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -64,16 +62,10 @@ class VideoMAEForPreTrainingOutput:
     hidden_states: tuple[jax.Array, ...] | None = None
 
 
-class VideoMAEForPreTraining(Pretrained, nn.Module):
+class VideoMAEForPreTraining(Pretrained):
     """VideoMAE as it is pre-trained (Tong et al., 2022)."""
 
     kind: ClassVar[Kind] = "pretraining"
-
-    config: VideoMAEConfig
-    processing: Processing | None = None
-    """How clips are made of frames, which `save_pretrained` writes; None as in training here."""
-    origin: Origin | None = None
-    """Where the weights that it was made for come from, for the card that `save_pretrained` writes."""
 
     def setup(self) -> None:
         config, width = self.config, self.config.decoder_hidden_size
@@ -155,27 +147,10 @@ class VideoMAEForPreTraining(Pretrained, nn.Module):
             )
         return 255 * normalised
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        *,
-        revision: str | None = None,
-        subfolder: str = "",
-        local_files_only: bool = False,
-        **changes: Any,
-    ) -> tuple["VideoMAEForPreTraining", Params]:
-        """A pre-trained model from a Hugging Face folder or hub id, a work folder or a step folder.
-
-        `changes` are fields of the configuration that shall differ, as dtype="bfloat16". With
-        `local_files_only` the hub is not asked. Raises InputError, listing all that does not fit.
-        """
-        config, tensors, processing, origin = load(
-            source, cls.kind, revision, subfolder, local_files_only, changes
-        )
+    @nn.nowrap
+    def take(self, source: str | Path, tensors: Tensors) -> Params:
         _check_decoder(source, tensors)
-        model = cls(config, processing, origin)
-        return model, fit(source, model, tensors)
+        return super().take(source, tensors)
 
     @nn.nowrap
     def start_from(self, source: str | Path) -> Params:

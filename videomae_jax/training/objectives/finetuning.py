@@ -32,7 +32,7 @@ class Finetuning(Objective):
 
     @property
     def model(self) -> VideoMAEForVideoClassification:
-        return VideoMAEForVideoClassification(self.config.model, self.config.init_scale)
+        return VideoMAEForVideoClassification(self.config.model, init_scale=self.config.init_scale)
 
     @property
     def train_clips(self) -> FinetuneClips:
