@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ def compile_row(row: Row, compile_step: Callable[[Step], Compiled], rows: Rows) 
     for step in steps[first:]:
         compiled = compile_step(step)
         fits = compiled.fits(step.target)
-        attempts.append(settings(step) | {"fits": fits, "compiled": compiled.as_json()})
+        attempts.append(settings(step) | {"fits": fits, "compiled": asdict(compiled)})
         if fits:
             break
     return {

@@ -1,6 +1,5 @@
 """`convert SOURCE TARGET --to FORM` and `convert verify A B`: arguments in, exit code out."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from videomae_jax.checkpoints.hugging_face import CARD
 from videomae_jax.checkpoints.model_card import model_card, users_card
 from videomae_jax.checkpoints.origin import origin_of
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.files import check_path, write_json, write_text
+from videomae_jax.files import check_path, read_json, write_json, write_text
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.processing import Processing
 from videomae_jax.versions import command_line, version_of
@@ -139,12 +138,9 @@ def _check_target(asked: Convert) -> None:
 
 
 def _read_label_map(file: Path) -> list[int]:
-    try:
-        rows = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"the label map {file} cannot be read: {error}") from error
-    if not isinstance(rows, list) or not all(type(row) is int for row in rows):
-        raise InputError(f"the label map {file} is not a JSON list of row numbers")
+    rows = read_json(file, "a label map", list)
+    if not all(type(row) is int for row in rows):
+        raise InputError(f"{file} is not a label map: it is not a list of row numbers")
     return rows
 
 
@@ -154,7 +150,7 @@ def _write(
     tensors = cast(source.tensors, asked.dtype)
     if not asked.verify:  # They are not needed again, and may be large.
         source.tensors.clear()
-    processing = _processing(source, config)
+    processing = (source.processing or Processing.for_size(config.image_size)).fitted(config.image_size)
     if asked.to == "hf":
         name, origin = asked.target.absolute().name, origin_of(asked.source)
         card = model_card(name, config, kind_of(tensors), tensors, origin, record["command"])
@@ -162,11 +158,6 @@ def _write(
     else:
         write = write_orbax if asked.to == "orbax" else write_torch
         write(partial, config, tensors, processing)
-
-
-def _processing(source: Source, config: VideoMAEConfig) -> Processing:
-    """How clips are made for the result: as the source says, else as the originals were trained."""
-    return (source.processing or Processing.for_size(config.image_size)).fitted(config.image_size)
 
 
 def _record(asked: Convert, source: Source, settled: Configured) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from videomae_jax.checkpoints.architecture import (
     Kind,
     check_tensors,
     correct_heads,
+    differing,
     infer_fields,
     kind_of,
     published_size,
@@ -118,12 +119,7 @@ def _checkable(flags: Architecture) -> dict[str, Any]:
 
 def _compare(source: str, who: str, said: Mapping[str, Any], found: Mapping[str, Any], so: str = "") -> None:
     """Raise InputError, and say `so`, where tensors contradict what is said of them."""
-    rows = [
-        (f"{name} = {said[name]}", f"{name} = {found[name]}")
-        for name in said
-        if name in found and said[name] != found[name]
-    ]
-    if rows:
+    if rows := differing(said, found, [name for name in said if name in found]):
         table = two_columns(who, "its tensors", rows)
         raise InputError(f"{source}: its tensors contradict {who}.\n{table}{so}")
 

@@ -4,13 +4,15 @@ What is being written has a name of its own beside its target, `.partial-TOKEN-N
 by a rename. What a killed process leaves under such a name goes when the next one takes the target's lock.
 """
 
+import csv
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -87,6 +89,24 @@ def write_text(target: Path, text: str, errors: str = "strict") -> None:
 def write_json(target: Path, content: Any) -> None:
     """Write a JSON file, whole; a path within `content` becomes text."""
     write_text(target, json.dumps(content, indent=2, default=os.fspath) + "\n")
+
+
+def write_rows(target: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table in CSV, whole."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(target, text.getvalue(), "surrogateescape")
+
+
+def read_json(file: Path, what: str, kind: type = dict) -> Any:
+    """What a JSON file holds; raises InputError where it cannot be read, or holds no object (or list)."""
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        if not isinstance(found, kind):
+            raise ValueError(f"it holds no JSON {'object' if kind is dict else 'list'}")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} is not {what}: {error}") from error
+    return found
 
 
 def remove(path: Path) -> None:

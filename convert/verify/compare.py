@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from videomae_jax.checkpoints.architecture import Kind, infer_fields, kind_of, two_columns
+from videomae_jax.checkpoints.architecture import Kind, differing, infer_fields, kind_of, two_columns
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import VideoMAEConfig
 
@@ -61,12 +61,7 @@ def _random_clips(config: VideoMAEConfig, count: int, seed: int) -> tuple[np.nda
 def _same_kind(reference: Source, ours: Source) -> Kind:
     """What both are for; raises InputError, with a table, where they are not the same architecture."""
     a, b = _architecture(reference), _architecture(ours)
-    rows = [
-        (f"{name} = {a.get(name)}", f"{name} = {b.get(name)}")
-        for name in (a | b)
-        if a.get(name) != b.get(name)
-    ]
-    if rows:
+    if rows := differing(a, b, a | b):
         columns = two_columns(reference.name, ours.name, rows)
         raise InputError(f"{reference.name} and {ours.name} are not the same architecture.\n{columns}")
     return kind_of(ours.tensors)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from videomae_jax.plan.gpus import attention_workspace
 from videomae_jax.plan.hlo import Collective, read_collectives
-from videomae_jax.plan.workspace import attention_workspace
 
 OWN = 8 * 16 * 4  # Bytes of one device's rows.
 

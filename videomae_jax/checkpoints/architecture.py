@@ -4,7 +4,7 @@ Tensors go by the names of the original code, with `encoder.` before those of th
 """
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -171,6 +171,13 @@ def _strange_parts(names: Set[str]) -> str:
     """What is known of tensors that no model here has, as a last line."""
     found = [what for pattern, what in _STRANGE if any(re.search(pattern, name) for name in names)]
     return f"\nThe weights have {' and '.join(found)}, which no model here has." if found else ""
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, str]]:
+    """Rows of a table of two columns for the settings in which two differ."""
+    return [
+        (f"{name} = {a.get(name)}", f"{name} = {b.get(name)}") for name in names if a.get(name) != b.get(name)
+    ]
 
 
 def two_columns(left: str, right: str, rows: list[tuple[str, str]]) -> str:

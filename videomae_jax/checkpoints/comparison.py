@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from videomae_jax.checkpoints.architecture import Kind, two_columns
+from videomae_jax.checkpoints.architecture import Kind, differing, two_columns
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import Grid, VideoMAEConfig
 
@@ -53,10 +53,9 @@ def compare_architectures(
     epsilons = [name for name in _EPSILONS[kind] if getattr(theirs, name) != getattr(ours, name)]
     differ += [name for name in epsilons if max(getattr(theirs, name), getattr(ours, name)) > _ALIKE]
     if differ:
-        rows = [(f"{name} = {getattr(theirs, name)}", f"{name} = {getattr(ours, name)}") for name in differ]
+        table = two_columns(source, "the model to be run", differing(vars(theirs), vars(ours), differ))
         raise InputError(
-            f"{source} is of another architecture than the model to be run.\n"
-            f"{two_columns(source, 'the model to be run', rows)}\n{way_out(differ)}"
+            f"{source} is of another architecture than the model to be run.\n{table}\n{way_out(differ)}"
         )
     remarks = [
         f"{source} was trained with {name} {getattr(theirs, name):g}, and is run with "

@@ -1,12 +1,12 @@
 """config.json of Hugging Face folders, VideoMAE's and VideoMAE V2's: to our configuration and back."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.errors import InputError
+from videomae_jax.files import read_json
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.transformers_names import class_names
 
@@ -40,12 +40,7 @@ _V2_UNSUPPORTED = {
 def read_config(folder: Path) -> VideoMAEConfig:
     """The configuration in a folder's config.json; raises InputError when it is not VideoMAE's."""
     file = folder / "config.json"
-    try:
-        values = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{file} holds no JSON object, so it is not a model's configuration")
+    values = read_json(file, "a model's configuration")
     try:
         if isinstance(values.get("model_config"), dict):
             return _from_v2(values)

@@ -12,6 +12,7 @@ from videomae_jax.checkpoints.comparison import resized_here_alone
 from videomae_jax.checkpoints.config_json import CLASSES
 from videomae_jax.checkpoints.hugging_face import CARD
 from videomae_jax.checkpoints.origin import NON_COMMERCIAL, Origin
+from videomae_jax.errors import some
 from videomae_jax.model_config import VideoMAEConfig, are_numbers
 
 _MARK = re.compile(r"\n<!-- written by videomae-jax: (\w+) -->\n$")
@@ -87,17 +88,13 @@ def _architecture(
         layers, width = config.decoder_num_hidden_layers, config.decoder_hidden_size
         rows.insert(3, ("decoder", _stack(layers, width, config.decoder_num_attention_heads)))
     if kind == "classification" and config.num_labels:
-        names = "" if are_numbers(config.id2label) else f": {_some(config.id2label)}"
+        names = "" if are_numbers(config.id2label) else f": {some(config.id2label)}"
         rows.append(("classes", f"{config.num_labels}{names}"))
     return rows
 
 
 def _stack(layers: int, width: int, heads: int) -> str:
     return f"{layers} layers of width {width}, {heads} heads"
-
-
-def _some(names: tuple[str, ...], most: int = 20) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _pooling(config: VideoMAEConfig, kind: Kind) -> str:

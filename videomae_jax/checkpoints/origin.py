@@ -1,6 +1,5 @@
 """Where weights come from, as far as the place that they are read from says it."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from videomae_jax.checkpoints import orbax
 from videomae_jax.checkpoints.hugging_face import CARD, find_folder
 from videomae_jax.errors import InputError
+from videomae_jax.files import read_json
 
 NON_COMMERCIAL = "cc-by-nc-4.0"
 """The licence of the weights that MCG-NJU and OpenGVLab published, as the hub spells it."""
@@ -123,7 +123,6 @@ def _of_record(file: Path) -> str | None:
 def _json(file: Path) -> dict[str, Any]:
     """What a JSON file holds; nothing where it is not there or holds something else."""
     try:
-        found = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
+        return read_json(file, "a record")
+    except InputError:
         return {}
-    return found if isinstance(found, dict) else {}

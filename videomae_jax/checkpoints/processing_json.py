@@ -1,6 +1,5 @@
 """How clips are made for a model, as each form of a checkpoint says it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from videomae_jax.checkpoints.hugging_face import find_folder
 from videomae_jax.checkpoints.orbax import find_evaluated_folder, read_description
 from videomae_jax.errors import InputError
+from videomae_jax.files import read_json
 from videomae_jax.processing import FILES, Processing
 
 KEY = "processing"
@@ -41,13 +41,12 @@ def read_processing(
 
 
 def _read_file(file: Path) -> Processing:
+    what = "a processor's configuration"
+    values = read_json(file, what)
     try:
-        values = json.loads(file.read_text())
-        if not isinstance(values, dict):
-            raise ValueError("it holds no JSON object")
         return Processing.from_dict(values)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} is not a processor's configuration: {error}") from error
+    except ValueError as error:
+        raise InputError(f"{file} is not {what}: {error}") from error
 
 
 def processing_of(description: Mapping[str, Any]) -> Processing:

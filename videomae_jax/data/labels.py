@@ -17,13 +17,11 @@ from videomae_jax.data.lists import is_json, read_text
 from videomae_jax.data.records import Split, VideoRecord
 from videomae_jax.data.sources import Source, read_source
 from videomae_jax.data.video_table import NO_LABEL, VideoTable, joined
-from videomae_jax.errors import InputError
+from videomae_jax.errors import InputError, some
 from videomae_jax.files import check_path
 from videomae_jax.model_config import VideoMAEConfig, are_numbers
 
 Splits = dict[str, tuple[VideoRecord, ...]]
-# Names of classes in a message.
-_SHOWN = 20
 # Numbers in lists of which fewer than this share have a video are no numbers of classes.
 _LEAST_SHARE_SEEN = 0.5
 _FILE = "--data.classes FILE in training, --classes FILE elsewhere"
@@ -167,8 +165,8 @@ def read_videos_of_model(
         of_given = dict(zip(given.names, same_classes(given.names, of_model.names), strict=True))
         if missing := sorted(name for name, number in of_given.items() if number is None):
             raise InputError(
-                f"{classes} names classes that the model does not know: {_shorten(missing)}. It knows "
-                f"{_shorten(of_model.names)}. Spell them alike, or leave --classes out if the numbers are "
+                f"{classes} names classes that the model does not know: {some(missing)}. It knows "
+                f"{some(of_model.names)}. Spell them alike, or leave --classes out if the numbers are "
                 "the model's"
             )
         numbers = np.array(list(of_given.values()))
@@ -291,7 +289,7 @@ def _number_by_name(
         where = str(Path(source.name) / name) if source.is_folder else where
         way_out = "Rename the folder" if source.is_folder else "Spell them alike"
         raise InputError(
-            f"{where}: {name!r} is not the name of a class; known are {_shorten(map(repr, classes.names))}. "
+            f"{where}: {name!r} is not the name of a class; known are {some(map(repr, classes.names))}. "
             f"{way_out}, or give the names of all classes in a file"
         )
     return number
@@ -307,10 +305,3 @@ def _distinct(videos: Iterable[VideoRecord]) -> tuple[VideoRecord, ...]:
                 f"{video.path} is in the lists with the labels {kept.label} and {video.label}: remove one"
             )
     return tuple(first.values())
-
-
-def _shorten(names: Iterable[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -5,19 +5,18 @@ always missing, and who reads them says so.
 """
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from videomae_jax.data.folders import find_videos
 from videomae_jax.data.labels import Splits, read_splits
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import InputError
+from videomae_jax.files import read_json
 
 Read = tuple[Splits, tuple[str, ...]]
 
@@ -101,7 +100,7 @@ def _something_something_v2(folder: Path) -> Read:
     videos, numbers_file = folder / "20bn-something-something-v2", find("labels")
     if not videos.is_dir() or numbers_file is None:
         raise _WrongLayout("the folder of videos or the file of labels is missing")
-    numbers = {name: int(number) for name, number in _read_json(numbers_file, dict).items()}
+    numbers = {name: int(number) for name, number in read_json(numbers_file, "the file of classes").items()}
     classes = tuple(sorted(numbers, key=numbers.__getitem__))
     if [numbers[name] for name in classes] != list(range(len(classes))):
         raise InputError(f"{numbers_file} does not number its classes from 0 to {len(classes) - 1}")
@@ -110,7 +109,7 @@ def _something_something_v2(folder: Path) -> Read:
         if (table := find(name)) is None:
             continue
         records = []
-        for entry in _read_json(table, list):
+        for entry in read_json(table, "a list of videos", list):
             label = re.sub(r"[\[\]]", "", entry.get("template", ""))
             path = files.get(str(entry["id"]), videos / f"{entry['id']}.webm")
             records.append(_record(folder, path, _label(label, classes, table)))
@@ -211,16 +210,6 @@ def _read_csv(file: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
             raise InputError(f"{file} has no column {', '.join(lacking)}")
         for row in reader:
             yield {column: (row.get(column) or "").strip() for column in columns}
-
-
-def _read_json(file: Path, kind: type) -> Any:
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is not JSON: {error}") from error
-    if not isinstance(found, kind):
-        raise InputError(f"{file} holds no {'object' if kind is dict else 'list'}")
-    return found
 
 
 def _tree(folder: Path, depth: int = 0) -> list[str]:

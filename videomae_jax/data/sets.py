@@ -101,7 +101,8 @@ def read_set(
         VideoRecord(f"{folder}#{split}/{position}", name, label)
         for position, (name, label) in enumerate(told)
     )
-    return tuple(records), _class_names(source.dataset_info.features)
+    label: Any = dict(source.dataset_info.features.items()).get("label")
+    return tuple(records), tuple(label.names) if getattr(label, "num_classes", None) else ()
 
 
 class SetVideo:
@@ -306,8 +307,3 @@ def _check_whole(folder: str, splits: Sequence[str] | None = None) -> None:
             raise InputError(
                 f"{path} has {size} of the {shard['bytes']} bytes that {card} says: copy it again"
             )
-
-
-def _class_names(features: Any) -> tuple[str, ...]:
-    label: Any = dict(features.items()).get("label")
-    return tuple(label.names) if getattr(label, "num_classes", None) else ()

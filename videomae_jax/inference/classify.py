@@ -98,21 +98,18 @@ def _value_line(prediction: Prediction) -> str:
     return f"  {prediction.score:10.4g}  {prediction.label}"
 
 
+@dataclass(frozen=True)
 class VideoClassifier:
-    """A classifier of video files: `VideoClassifier.from_pretrained("runs/mine")("clip.mp4")`."""
+    """A classifier of video files: `VideoClassifier.from_pretrained("runs/mine")("clip.mp4")`.
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        data: LabelledDataConfig,
-        views: ViewsConfig,
-        batch_size: int = 8,
-        num_workers: int = 0,
-    ) -> None:
-        """See `score_videos` for the settings."""
-        self.predictor = predictor
-        self._data, self._views = data, views
-        self._batch_size, self._num_workers = batch_size, num_workers
+    See `score_videos` for the settings.
+    """
+
+    predictor: Predictor
+    data: LabelledDataConfig
+    views: ViewsConfig
+    batch_size: int = 8
+    num_workers: int = 0
 
     @classmethod
     def from_pretrained(
@@ -177,10 +174,10 @@ class VideoClassifier:
         scored = score_videos(
             self.predictor,
             records,
-            self._data,
-            self._views,
-            batch_size=self._batch_size,
-            num_workers=self._num_workers,
+            self.data,
+            self.views,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
         )
         with closing(scored):
             for part in scored:

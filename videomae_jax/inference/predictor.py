@@ -67,12 +67,8 @@ class Predictor:
 def scoring_step(mesh: Mesh, config: VideoMAEConfig, normalization: Normalization) -> OnMesh:
     """Scores (b, y) from parameters, which lie whole on each device, and clips (b, T, H, W, c)."""
     batch = batch_sharding(mesh)
-    jitted = jax.jit(
-        partial(_scores, config=config, normalization=normalization),
-        in_shardings=(replicated(mesh), batch),
-        out_shardings=batch,
-    )
-    return OnMesh(jitted, mesh)
+    scores = partial(_scores, config=config, normalization=normalization)
+    return OnMesh(scores, mesh, (replicated(mesh), batch), batch)
 
 
 def _scores(

@@ -35,11 +35,9 @@ Sampling = Literal["dense", "uniform"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inference:
-    """How commands read videos, which frames of them, and how they compute with them."""
+class DenseInference:
+    """How commands read videos and compute with them."""
 
-    sampling: Sampling | None = None
-    """Frames `sampling_rate` apart, or spread over the whole video; by default as in training, or dense."""
     sampling_rate: int | None = None
     """Take every n-th frame; by default as in training, or 4. Without effect on uniform sampling."""
     root: str | None = None
@@ -50,6 +48,14 @@ class Inference:
     """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
     dtype: Dtype = "auto"
     """Compute dtype: "auto" is bfloat16 or float16 on GPUs and TPUs, float32 on a CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference(DenseInference):
+    """The same, and which frames are taken."""
+
+    sampling: Sampling | None = None
+    """Frames `sampling_rate` apart, or spread over the whole video; by default as in training, or dense."""
 
 
 def check_at_least_one(**numbers: int | None) -> None:

@@ -10,7 +10,7 @@ import pickle
 import re
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from videomae_jax.config import FinetuneConfig
 from videomae_jax.inference.normalization import Normalization
 from videomae_jax.inference.predictor import scoring_step
 from videomae_jax.models.compiled_for import compiling_for
+from videomae_jax.plan.gpus import attention_workspace
 from videomae_jax.plan.hlo import read_collectives
 from videomae_jax.plan.program import Compiled, Step
 from videomae_jax.plan.topology import Slice, Target
-from videomae_jax.plan.workspace import attention_workspace
 from videomae_jax.training.memory import is_out_of_memory
 from videomae_jax.training.optimizer import warmup_cosine
 from videomae_jax.training.resolve import objective_of
@@ -156,7 +156,7 @@ def main() -> None:
     """Read the step, compile it, write the result."""
     given, result = map(Path, sys.argv[1:])
     compiled = compile_step(pickle.loads(given.read_bytes()))
-    result.write_text(json.dumps(compiled.as_json()), "utf-8")
+    result.write_text(json.dumps(asdict(compiled)), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """NVIDIA's GPUs, as XLA's compiler has them described where there is none."""
 
+import re
 from dataclasses import dataclass
 
 from videomae_jax.hardware import GIB, Hardware, peak_flops
@@ -85,3 +86,18 @@ GPUS = {
             233472, 232448, 1.965),
     )
 }  # fmt: skip
+
+
+# cuDNN's attention takes memory for itself, of which XLA knows only where there is a GPU.
+_BACKWARD = re.compile(
+    r"= \(b?f16\[(\d+),(\d+),(\d+),(\d+)\][^\n]*custom_call_target=\"__cudnn\$fmha\w*Backward\""
+)
+
+
+def attention_workspace(hlo: str) -> int:
+    """Bytes of the largest backward pass in a program: a float32 for each value of the queries, and one more
+    for each query. None of these are there at the same time."""
+    shapes = [map(int, found) for found in _BACKWARD.findall(hlo)]
+    return max(
+        (4 * clips * heads * queries * (width + 1) for clips, heads, queries, width in shapes), default=0
+    )

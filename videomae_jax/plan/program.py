@@ -1,6 +1,6 @@
 """A step to be compiled for a slice or for GPUs, and what the compiler says of it. No jax here."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig, check_trainable
@@ -102,9 +102,6 @@ class Compiled:
 
     def fits(self, where: Target) -> bool:
         return self.peak is not None and self.peak <= where.limit_bytes
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Compiled":

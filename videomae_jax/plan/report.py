@@ -37,7 +37,7 @@ def _settings(step: Step) -> dict[str, str]:
         f"{', recomputing blocks' if model.remat and step.stage == 'train' else ''}",
         where.noun: f"{where.topology}: {_count(where.chips, where.unit)}, {_count(where.hosts, 'host')}, "
         + (
-            "parameters whole on each {where.unit}"
+            f"parameters whole on each {where.unit}"
             if step.whole_parameters
             else f"mesh {where.chips // mesh.fsdp} data x {mesh.fsdp} fsdp"
         ),

@@ -1,6 +1,5 @@
 """One mesh, and one rule that places parameters, optimizer state and batches on it."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -78,12 +77,14 @@ def placed(tree: Any, shardings: Any) -> Any:
     )
 
 
-@dataclass(frozen=True)
 class OnMesh:
-    """A jitted function called with its mesh set: without it, the modules' axis names silently do nothing."""
+    """A function jitted, and called with its mesh set: else the modules' axis names silently do nothing."""
 
-    jitted: Any
-    mesh: Mesh
+    def __init__(
+        self, function: Any, mesh: Mesh, in_shardings: Any, out_shardings: Any, **options: Any
+    ) -> None:
+        self.mesh = mesh
+        self.jitted = jax.jit(function, in_shardings=in_shardings, out_shardings=out_shardings, **options)
 
     def __call__(self, *args: Any) -> Any:
         with jax.set_mesh(self.mesh):

@@ -132,22 +132,14 @@ def validation_step(
 def make_train_step(objective: Objective, mesh: Mesh, schedule: Schedule) -> OnMesh:
     """`train_step` for a mesh: (state, arrays, key) to (state, metrics); the state given is donated."""
     state, everywhere = state_shardings(mesh, state_shapes(objective)), replicated(mesh)
-    step = jax.jit(
-        partial(train_step, objective=objective, schedule=schedule),
-        in_shardings=(state, batch_sharding(mesh), everywhere),
-        out_shardings=(state, everywhere),
-        donate_argnums=0,
-    )
-    return OnMesh(step, mesh)
+    step = partial(train_step, objective=objective, schedule=schedule)
+    given = state, batch_sharding(mesh), everywhere
+    return OnMesh(step, mesh, given, (state, everywhere), donate_argnums=0)
 
 
 def make_validation_step(objective: Objective, mesh: Mesh) -> OnMesh:
     """`validation_step` for a mesh: (params, arrays, weights, key) to sums."""
     params = state_shardings(mesh, state_shapes(objective).params)
     batch, everywhere = batch_sharding(mesh), replicated(mesh)
-    step = jax.jit(
-        partial(validation_step, objective=objective),
-        in_shardings=(params, batch, batch, everywhere),
-        out_shardings=everywhere,
-    )
-    return OnMesh(step, mesh)
+    step = partial(validation_step, objective=objective)
+    return OnMesh(step, mesh, (params, batch, batch, everywhere), everywhere)

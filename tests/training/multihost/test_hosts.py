@@ -100,7 +100,7 @@ def test_what_differs_between_hosts_is_named_on_all():
 
     found, _ = on_hosts(4, work)
     assert [str(each) for each in found] == [
-        "hosts 2 and 3 do not have the same as host 0: videos (8 on host 0, 7 on host 2), the first that "
+        "hosts 2, 3 do not have the same as host 0: videos (8 on host 0, 7 on host 2), the first that "
         "differs being number 6: '5.mp4' with the label 5 on host 0, '6.mp4' with the label 6 on host 2; "
         "classes (2 on host 0, as many, but others or in another order on host 3), the first that differs "
         "being number 1: 'run' on host 0, 'walk' on host 3. Give all hosts the same lists or folders, "

@@ -1,7 +1,5 @@
 """Finishes a prepared set: the metadata of tensorflow-datasets, the table of videos, the data card."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, fields
@@ -11,7 +9,7 @@ from typing import Any
 from videomae_jax.data.prepare.plan import CARD, WORK_FOLDER, Plan, Shard
 from videomae_jax.data.prepare.shards import BadVideo, ShardReport, StoredVideo, make_features
 from videomae_jax.data.tfds import tfds
-from videomae_jax.files import beside, write_json, write_text
+from videomae_jax.files import beside, write_json, write_rows, write_text
 from videomae_jax.versions import version_of
 
 Reports = Sequence[tuple[Shard, ShardReport]]
@@ -59,10 +57,7 @@ def _write_tables(folder: Path, reports: Reports) -> None:
     stored = [(shard.split, *astuple(video)) for shard, report in reports for video in report.stored]
     bad = [(shard.split, *astuple(video)) for shard, report in reports for video in report.bad]
     for file, kind, rows in (("videos.csv", StoredVideo, stored), ("bad.csv", BadVideo, bad)):
-        text = io.StringIO()
-        header = ("split", *(field.name for field in fields(kind)))
-        csv.writer(text, lineterminator="\n").writerows([header, *rows])
-        write_text(folder / file, text.getvalue())
+        write_rows(folder / file, [("split", *(field.name for field in fields(kind))), *rows])
 
 
 def _write_tfds_metadata(folder: Path, plan: Plan, reports: Reports) -> None:

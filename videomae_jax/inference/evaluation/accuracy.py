@@ -48,13 +48,6 @@ class ClassAccuracy:
         return self.correct / self.videos if self.videos else None
 
 
-def accuracy(
-    scores: Float[np.ndarray, "n y"], labels: Int[np.ndarray, " n"], k: int, failed: int = 0
-) -> Accuracy:
-    """How often the label is among the `k` best classes."""
-    return Accuracy(int((classes_ahead(scores, labels) < k).sum()), len(labels), failed)
-
-
 def class_accuracies(
     scores: Float[np.ndarray, "n y"], labels: Int[np.ndarray, " n"], names: tuple[str, ...]
 ) -> tuple[ClassAccuracy, ...]:

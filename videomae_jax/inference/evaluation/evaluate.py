@@ -20,11 +20,11 @@ from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import RunError
-from videomae_jax.inference.evaluation.accuracy import Accuracy, ClassAccuracy, accuracy, class_accuracies
+from videomae_jax.inference.evaluation.accuracy import Accuracy, ClassAccuracy, class_accuracies
 from videomae_jax.inference.predictor import Predictor
 from videomae_jax.inference.views import Scored, score_videos
 from videomae_jax.model_config import ScoreKind
-from videomae_jax.models.ranking import TOP
+from videomae_jax.models.ranking import TOP, classes_ahead
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,9 @@ class Evaluation:
         return np.array([n for n in range(len(self.videos)) if n not in self.failures], np.int64)
 
     def top(self, k: int) -> Accuracy:
-        return accuracy(self.scores[self.read], self.labels[self.read], k, len(self.failures))
+        """How often the label is among the `k` best classes."""
+        hits = classes_ahead(self.scores[self.read], self.labels[self.read]) < k
+        return Accuracy(int(hits.sum()), len(hits), len(self.failures))
 
     @property
     def top1(self) -> Accuracy:

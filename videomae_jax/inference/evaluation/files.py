@@ -1,8 +1,6 @@
 """The files of an evaluation: the result and all that repeating it takes, every prediction, the confusion."""
 
-import csv
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +13,7 @@ from videomae_jax.checkpoints.orbax import find_evaluated_folder, is_run
 from videomae_jax.checkpoints.trees import params_digest
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.records import list_digest
-from videomae_jax.files import write_json, write_text
+from videomae_jax.files import write_json, write_rows
 from videomae_jax.inference.evaluation.accuracy import confusion_matrix
 from videomae_jax.inference.evaluation.confusion import draw_confusion
 from videomae_jax.inference.evaluation.evaluate import Evaluation
@@ -32,9 +30,9 @@ def write_evaluation(evaluation: Evaluation, folder: Path, facts: Mapping[str, A
     """Write all files; evaluation.json, which holds `facts` too, comes last."""
     summary, predictions, classes, confusion, failures = (folder / name for name in FILES)
     summary.unlink(missing_ok=True)
-    _write_rows(predictions, _predictions(evaluation))
-    _write_rows(classes, _classes(evaluation))
-    _write_rows(failures, _failures(evaluation))
+    write_rows(predictions, _predictions(evaluation))
+    write_rows(classes, _classes(evaluation))
+    write_rows(failures, _failures(evaluation))
     read, top1 = evaluation.read, evaluation.top1
     draw_confusion(
         confusion,
@@ -129,9 +127,3 @@ def _failures(evaluation: Evaluation) -> list[Sequence[Any]]:
         video = evaluation.videos[position]
         rows.append((video.path, video.start, video.total, video.label, failure.reason, failure.error))
     return rows
-
-
-def _write_rows(path: Path, rows: list[Sequence[Any]]) -> None:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    write_text(path, text.getvalue(), "surrogateescape")

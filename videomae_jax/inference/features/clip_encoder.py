@@ -60,10 +60,7 @@ class ClipEncoder:
         self.params = jax.device_put(params, replicated(mesh))
         self.row = (model.config.num_tokens,) * tokens + (model.config.hidden_size,)
         encode = partial(_encode, model=model, normalization=normalization, tokens=tokens)
-        jitted = jax.jit(
-            encode, in_shardings=(replicated(mesh), self._sharding), out_shardings=self._sharding
-        )
-        self._encode = OnMesh(jitted, mesh)
+        self._encode = OnMesh(encode, mesh, (replicated(mesh), self._sharding), self._sharding)
 
     @classmethod
     def from_pretrained(

@@ -12,23 +12,22 @@ import tyro
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import MaskType
 from videomae_jax.data.records import VideoRecord
-from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos
-from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
 from videomae_jax.inference.clip import read_timed_clip
 from videomae_jax.inference.normalization import read_normalization
 from videomae_jax.inference.pictures import save_gif, save_picture
 from videomae_jax.inference.reconstruction.pictures import draw_animation, draw_strip
 from videomae_jax.inference.reconstruction.reconstruct import Reconstruction, reconstruct
-from videomae_jax.model_config import Dtype, VideoMAEConfig
+from videomae_jax.inference.views import DenseInference, check_at_least_one
+from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.models.pretraining import VideoMAEForPreTraining
 from videomae_jax.processing import Processing
 
 
 @dataclass(frozen=True)
-class ReconstructVideo:
+class ReconstructVideo(DenseInference):
     """Mask most of each video's middle clip and draw how a pre-trained model reconstructs it."""
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -41,19 +40,11 @@ class ReconstructVideo:
     """Which patches are masked; by default as in training, or tube."""
     mask_ratio: float | None = None
     """Share of the patches that is masked; by default as in training, or 0.9."""
-    sampling_rate: int | None = None
-    """Take every n-th frame; by default as in training, or 4."""
     seed: int = 0
     """Which mask is drawn."""
     true_statistics: bool = False
     """Take brightness and contrast of masked patches from the original, as the original viewer does. By
     default they are guessed from visible patches. Makes no difference to a model of raw pixels."""
-    dtype: Dtype = "auto"
-    """Compute dtype: "auto" is bfloat16 or float16 on GPUs and TPUs, float32 on a CPU."""
-    decoder: Decoder = "pyav"
-    """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
-    max_pixels: int = MAX_PIXELS
-    """Refuse videos with more pixels in a frame, which bounds the memory of reading."""
 
 
 def reconstruct_video(args: ReconstructVideo) -> int:
@@ -85,8 +76,7 @@ def draw_reconstructions(
     """
     if not args.videos:
         raise InputError("name at least one video or folder: videomae-jax reconstruct VIDEO --checkpoint C")
-    if args.sampling_rate is not None and args.sampling_rate < 1:
-        raise InputError(f"--sampling-rate {args.sampling_rate} must be 1 or more: every n-th frame is taken")
+    check_at_least_one(sampling_rate=args.sampling_rate)
     model, params = VideoMAEForPreTraining.from_pretrained(args.checkpoint, dtype=args.dtype)
     config = model.config
     trained = read_processing(args.checkpoint) or Processing()
@@ -118,7 +108,7 @@ def draw_reconstructions(
 def _places(args: ReconstructVideo) -> dict[Path, VideoRecord]:
     """Where the pictures of each video go, without a suffix; raises InputError when two would share one."""
     places: dict[Path, VideoRecord] = {}
-    for video in read_videos(args.videos, split=None):
+    for video in read_videos(args.videos, args.root, split=None):
         name = PurePath(video.name)
         if name.is_absolute() or ".." in name.parts:
             name = PurePath(name.name)

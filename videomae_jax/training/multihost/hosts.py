@@ -211,11 +211,6 @@ def _shown(notes: list[Any], name: str, host: int) -> str:
     return shown if shown != notes[0][name][1] else "as many, but others or in another order"
 
 
-def _joined(hosts: list[int]) -> str:
-    *most, last = map(str, hosts)
-    return f"{', '.join(most)} and {last}"
-
-
 class Hosts:
     """What the hosts of a run tell each other. All make the same calls in the same order.
 
@@ -304,7 +299,11 @@ class Hosts:
             for name, hosts in apart.items()
             if hosts
         ]
-        who = f"host {differing[0]} does" if len(differing) == 1 else f"hosts {_joined(differing)} do"
+        who = (
+            f"host {differing[0]} does"
+            if len(differing) == 1
+            else f"hosts {', '.join(map(str, differing))} do"
+        )
         raise InputError(
             f"{who} not have the same as host 0: {'; '.join(said)}. Give all hosts the same lists or "
             "folders, classes, weights and settings"

@@ -33,17 +33,18 @@ class SharedBatch:
     """Seconds for which the slowest host waited for its share."""
 
 
+@dataclass
 class Lockstep:
     """Takes batches in step with the other hosts, and knows why all of them stop."""
 
-    def __init__(self, hosts: Hosts, request: StopRequest) -> None:
-        self._hosts, self._request = hosts, request
-        self.in_flight: jax.Array | None = None
-        """A result of the step that the devices work on."""
-        self.signal: Signals | None = None
-        """The signal that all stop for: that of the first host that got one."""
-        self.problem: RunError | None = None
-        """The failure that all stop for."""
+    hosts: Hosts
+    request: StopRequest
+    in_flight: jax.Array | None = None
+    """A result of the step that the devices work on."""
+    signal: Signals | None = None
+    """The signal that all stop for: that of the first host that got one."""
+    problem: RunError | None = None
+    """The failure that all stop for."""
 
     @property
     def stopped(self) -> bool:
@@ -58,12 +59,12 @@ class Lockstep:
         """
         while True:
             batch, failure, began = None, problem(), time.perf_counter()
-            if not (failure or self._request.signal):
+            if not (failure or self.request.signal):
                 try:
                     batch = next(read, None)
                 except RunError as error:
                     # A signal to the whole process group can end decoding processes too.
-                    failure = None if self._request.signal else error
+                    failure = None if self.request.signal else error
             notes = self._settle(failure, _said(batch, time.perf_counter() - began))
             if self.stopped or batch is None:
                 return
@@ -79,13 +80,13 @@ class Lockstep:
         self._settle(problem, {})
 
     def _settle(self, failure: RunError | None, said: dict[str, Any]) -> list[dict[str, Any]]:
-        note = said | {"signal": self._request.signal, "problem": failure and str(failure)}
-        notes = self._hosts.share(note, self.in_flight)
+        note = said | {"signal": self.request.signal, "problem": failure and str(failure)}
+        notes = self.hosts.share(note, self.in_flight)
         for host, each in enumerate(notes):
             if each["signal"] and not self.signal:
                 self.signal = Signals(each["signal"])
             if each["problem"] and not self.problem:
-                own = host == self._hosts.index
+                own = host == self.hosts.index
                 self.problem = failure if own else RunError(f"host {host}: {each['problem']}")
         return notes
 

@@ -9,13 +9,11 @@ from videomae_jax.checkpoints.comparison import size_change
 from videomae_jax.checkpoints.source import read_model
 from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig
 from videomae_jax.data.sources import split_weights
+from videomae_jax.errors import some
 from videomae_jax.models.blocks import compute_dtype
 from videomae_jax.training.optimizer import effective_lr
 from videomae_jax.training.reporting.pace import pace_in_words
 from videomae_jax.training.resolve import ResolvedRun
-
-_SHOWN = 10
-"""Names of classes in a line."""
 
 
 def describe_run(run: ResolvedRun, first_step: int) -> str:
@@ -69,9 +67,8 @@ def _positions(config: RunConfig) -> dict[str, str]:
 def _describe_classes(run: ResolvedRun) -> str:
     assert run.classes
     missing = run.unseen_classes
-    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     return f"{len(run.classes.names)}, {run.classes.origin}" + (
-        f"; no video to train on of {', '.join(missing[:_SHOWN])}{more}" if missing else ""
+        f"; no video to train on of {some(missing, 10)}" if missing else ""
     )
 
 
