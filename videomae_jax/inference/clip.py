@@ -40,4 +40,5 @@ def read_timed_clip(
     except VideoError as error:
         raise InputError(str(error)) from error
     [(begin, end)], [clip] = found["seconds"], found["video"]
-    return clip, min(max(float(end - begin) / config.num_frames, 0.05), 0.5)
+    frames = (config.num_frames - 1) * sampling_rate + 1
+    return clip, min(max(float(end - begin) / frames * sampling_rate, 0.05), 0.5)
