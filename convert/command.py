@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from videomae_jax.checkpoints.architecture import kind_of
+from videomae_jax.checkpoints.config_json import check_transformers_has
 from videomae_jax.checkpoints.hugging_face import CARD
 from videomae_jax.checkpoints.model_card import model_card, users_card
 from videomae_jax.checkpoints.origin import origin_of
@@ -95,6 +96,8 @@ def _convert(asked: Convert) -> int:
     settled = configure(source, asked.architecture)
     if asked.classes:
         settled = with_classes(settled, asked.classes)
+    if asked.to == "hf" or asked.verify:
+        check_transformers_has(asked.source, settled.config)
     _warn(source, settled)
     record = _record(asked, source, settled)
     card = users_card(asked.target) if asked.target.is_dir() else None
@@ -206,6 +209,7 @@ def _verify(asked: Verify) -> int:
         if each.config is None and other.config is not None and alike:
             each = replace(each, config=replace(other.config, **ORIGINAL_EPS))
         settled = configure(each, asked.architecture)
+        check_transformers_has(each.name, settled.config)
         _warn(each, settled)
         sources.append(replace(each, config=settled.config))
     return 0 if _agree(*sources) else 1

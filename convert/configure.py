@@ -74,6 +74,8 @@ def configure(source: Source, flags: Architecture) -> Configured:
     chosen = _choose(source, flags, stated, found)
     if kind == "pretraining" and flags.pooling:
         chosen["use_mean_pooling"] = (flags.pooling == "mean", "--pooling")
+    if stated is not None and stated.layer_scale:
+        chosen["layer_scale"] = stated.layer_scale, "the checkpoint's description"
     values = found | {name: value for name, (value, _) in chosen.items()}
     if not found.get("num_labels"):
         values |= {"num_labels": 0, "id2label": ()} if kind == "classification" else {}
@@ -99,6 +101,8 @@ def _described(stated: VideoMAEConfig, found: Mapping[str, Any]) -> dict[str, An
     """What a description says that tensors can contradict."""
     said = dict(vars(stated))
     del said["encoder_norm"]  # Hugging Face has no word for it.
+    if bool(stated.layer_scale) == bool(found["layer_scale"]):
+        del said["layer_scale"]  # Its first value, which tensors do not tell.
     if not stated.num_labels or not found.get("num_labels"):
         del said["num_labels"]
     return said
@@ -109,6 +113,11 @@ def _checkable(flags: Architecture) -> dict[str, Any]:
     said: dict[str, Any] = {}
     if flags.tubelet_size is not None:
         said["tubelet_size"] = flags.tubelet_size
+    said |= {
+        name: heads
+        for name, heads in ((HEADS, flags.num_heads), (DECODER_HEADS, flags.decoder_num_heads))
+        if heads is not None
+    }
     if flags.pooling is not None:
         said["use_mean_pooling"] = flags.pooling == "mean"
     if flags.model is not None:
@@ -134,7 +143,9 @@ def _choose(
     size = flags.model or _size_in_args(source, found, heads_given=None not in flag_of.values())
     chosen: dict[str, tuple[Any, str]] = {}
     for name, flag in flag_of.items():
-        if flag is not None:
+        if name in found:
+            chosen[name] = found[name], "its cosine attention"
+        elif flag is not None:
             chosen[name] = flag, _option(name)
         elif size is not None and (heads := _published_heads(size, name, found)) is not None:
             chosen[name] = heads, f"the published {size} model"

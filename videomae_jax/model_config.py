@@ -82,6 +82,10 @@ class VideoMAEConfig:
     """Width inside the decoder's MLPs."""
     qv_bias: bool = True
     """Learned biases on queries and values (never on keys)."""
+    cosine_attention: bool = False
+    """Scores of attention are cosines of queries and keys, times a learned factor of each head."""
+    layer_scale: float = 0.0
+    """First value of learned factors on each block's attention and MLP branch; 0 for none."""
     norm_pix_loss: bool = True
     """Predict pixels normalised per patch and channel; False predicts pixels in [0, 1]."""
     use_mean_pooling: bool = True
@@ -123,6 +127,8 @@ class VideoMAEConfig:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} must be one of {', '.join(map(str, known))}"
                 )
+        if self.layer_scale < 0:
+            raise ValueError(f"layer_scale={self.layer_scale:g} must be 0 or more")
         self._settle_labels()
         self._settle_positions()
         for name, part in (

@@ -121,8 +121,8 @@ def test_a_pickle_of_a_whole_model_says_how_to_save_its_weights(refused, tmp_pat
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("encoder.blocks.0.gamma_1", "layer scale"),
-        ("encoder.blocks.0.attn.scale", "cosine attention"),
+        ("encoder.blocks.0.lambda_1", "layer scale under other names"),
+        ("encoder.blocks.0.attn.logit_scale", "cosine attention of Swin"),
         ("pos_embed", "learned positions"),
         ("roi_heads.box.predictor.cls_score.weight", "an AVA detection head"),
         ("cls_token", "a CLS token"),
@@ -155,7 +155,7 @@ def test_pooling_against_the_tensors(refused, tmp_path):
 
 def test_missing_extra_transposed_and_integer_tensors_are_all_named_at_once(refused, tmp_path, tensors):
     del tensors["decoder.norm.bias"]
-    tensors["encoder.blocks.1.gamma_1"] = np.ones(24, np.float32)
+    tensors["encoder.blocks.1.gate"] = np.ones(24, np.float32)
     tensors["encoder.blocks.0.mlp.fc1.weight"] = tensors["encoder.blocks.0.mlp.fc1.weight"].T.copy()
     tensors["decoder.head.bias"] = np.ones(384, np.int32)
     said = refused(save_pth(tmp_path / "a.pth", tensors), *ALL)
@@ -163,7 +163,7 @@ def test_missing_extra_transposed_and_integer_tensors_are_all_named_at_once(refu
     rows = [line.split("  ") for line in said.splitlines()]
     rows = {tuple(cell.strip() for cell in row if cell.strip()) for row in rows}
     assert ("decoder.norm.bias (16,)", "missing") in rows
-    assert ("nothing", "encoder.blocks.1.gamma_1 (24,)") in rows
+    assert ("nothing", "encoder.blocks.1.gate (24,)") in rows
     fc1 = "encoder.blocks.0.mlp.fc1.weight"
     assert (f"{fc1} (32, 24)", f"{fc1} (24, 32)") in rows
     assert any("int32" in cell for row in rows for cell in row)

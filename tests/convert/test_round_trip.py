@@ -2,7 +2,7 @@
 
 import json
 from argparse import Namespace
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jax
 import numpy as np
@@ -279,3 +279,40 @@ def test_the_command_line_of_an_original_run_counts(convert, tmp_path, args, kno
     assert have == (known or (None,) * 4)
     assert processor.crop_size == {"height": 16, "width": 16}
     assert processor.mask_ratio == getattr(args, "mask_ratio", None)
+
+
+@pytest.mark.parametrize("kind", ["pretraining", "classification"])
+def test_cosine_attention_and_layer_scale_travel(convert, tmp_path, kind):
+    """Of a pickle its tensors say that they are there, and how many heads; transformers has neither."""
+    config = replace(TINY, num_labels=3, cosine_attention=True, layer_scale=1e-5)
+    tensors = original_spelling(random_tensors(config, kind))
+    place = save_pth(tmp_path / "a.pth", tensors)
+    sizes = FLAGS[2:]
+    code, said = convert(place, tmp_path / "orbax", "--to", "orbax", *sizes)
+    assert (code, "num_attention_heads = 4, from its cosine attention" in said) == (0, True), said
+    model = read_model(str(tmp_path / "orbax"))
+    assert (model.cosine_attention, bool(model.layer_scale)) == (True, True)
+    decoder_heads = 2 if kind == "pretraining" else 6
+    assert (model.num_attention_heads, model.decoder_num_attention_heads) == (4, decoder_heads)
+    code, said = convert(tmp_path / "orbax", tmp_path / "b.pth", "--to", "torch")
+    assert code == 0, said
+    back = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
+    same({name: tensor.numpy() for name, tensor in back.items()}, tensors)
+    for source in (place, tmp_path / "orbax"):
+        code, said = convert(source, tmp_path / "hf", "--to", "hf", *(sizes if source == place else ()))
+        refused = f"{source} has cosine attention and layer scale, which transformers has not" in said
+        assert (code, refused, (tmp_path / "hf").exists()) == (2, True, False)
+    code, said = convert(place, tmp_path / "c", "--to", "orbax", "--num-heads", "2", *sizes)
+    assert (code, "num_attention_heads = 4" in said) == (2, True)
+
+
+def test_the_first_value_of_layer_scale_is_what_a_checkpoint_says(convert, tmp_path):
+    config = replace(TINY, num_labels=3, layer_scale=1e-5)
+    tensors = original_spelling(random_tensors(config, "classification"))
+    place = save_pth(tmp_path / "a.pth", tensors, videomae_jax={"config": asdict(config)})
+    code, said = convert(place, tmp_path / "b", "--to", "orbax")
+    assert (code, read_model(str(tmp_path / "b")).layer_scale) == (0, 1e-5), said
+    without = {"config": asdict(replace(config, layer_scale=0.0))}
+    place = save_pth(tmp_path / "a.pth", tensors, videomae_jax=without)
+    code, said = convert(place, tmp_path / "c", "--to", "orbax")
+    assert (code, "layer_scale = 0.0" in said) == (2, True)

@@ -139,8 +139,8 @@ def test_weights_of_eight_bits_are_named(tmp_path, pretrained, dtype):
         ({"image_size": [16, None]}, "only squares"),
         ({"layer_norm_eps": None}, "layer_norm_eps=None must be a number"),
         ({"model_config": {"num_frames": None}}, "num_frames=None must be a whole number"),
-        ({"model_config": {"embed_dim": 24, "cos_attn": True}}, r"cosine attention \(cos_attn=True\)"),
-        ({"model_config": {"init_values": 0.1}}, "layer scale"),
+        ({"model_config": {"cos_attn": "yes"}}, "cosine_attention='yes' must be True or False"),
+        ({"model_config": {"init_values": -1}}, "layer_scale=-1 must be 0 or more"),
         ({"model_config": {"use_learnable_pos_emb": True}}, "learned positions"),
     ],
 )

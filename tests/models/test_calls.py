@@ -171,6 +171,9 @@ def test_a_configuration_in_the_words_of_transformers(tmp_path):
     assert VideoMAEConfig(label2id={"b": 1, "a": 0}).id2label == ("a", "b")
     assert VideoMAEConfig(id2label=["a", "b"]).label2id == {"a": 0, "b": 1}
     assert VideoMAEConfig.from_dict(config.to_dict()) == config
+    own_alone = replace(config, cosine_attention=True, layer_scale=0.1)
+    assert VideoMAEConfig.from_dict(own_alone.to_dict()) == own_alone
+    assert not config.to_dict().keys() & {"cosine_attention", "layer_scale"}, "where they are not set"
     assert config.to_dict()["id2label"] == {"0": "run", "1": "jump"}
     config.save_pretrained(tmp_path)
     assert VideoMAEConfig.from_pretrained(tmp_path) == config

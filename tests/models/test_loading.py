@@ -234,6 +234,26 @@ def test_repositories_of_v2(tmp_path, classifier, prefix, classes):
     assert same(again, params) is bool(classes)
 
 
+def test_a_repository_of_v2_with_cosine_attention_and_layer_scale(tmp_path):
+    config = replace(NAMED, cosine_attention=True, layer_scale=0.1)
+    _, params = make(VideoMAEForVideoClassification, config)
+    given = {"img_size": 16, "patch_size": 8, "num_classes": 3, "embed_dim": 24, "depth": 2, "num_heads": 2,
+             "mlp_ratio": 2, "num_frames": 4, "cos_attn": True, "init_values": 0.1}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps({"model_config": given}))
+    tensors = original_spelling(original_from_tree(jax.tree.map(np.asarray, params), config))
+    save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, tmp_path / "model.safetensors")
+    again, loaded = VideoMAEForVideoClassification.from_pretrained(tmp_path)
+    assert (again.config.cosine_attention, again.config.layer_scale) == (True, 0.1)
+    assert same(loaded, params)
+    with pytest.raises(InputError, match="has cosine attention and layer scale, which transformers"):
+        again.save_pretrained(tmp_path / "new", loaded)
+    assert not (tmp_path / "new").exists()
+    given |= {"cos_attn": None, "init_values": None}
+    (tmp_path / "config.json").write_text(json.dumps({"model_config": given}))
+    with pytest.raises(InputError, match=r"nothing +encoder\.blocks\.0\.attn\.scale"):
+        VideoMAEForVideoClassification.from_pretrained(tmp_path)
+
+
 def test_the_hubs_small_model_that_says_16_heads(tmp_path, caplog):
     model, params = make(VideoMAEModel, replace(SIZES["small"], image_size=32))
     model.save_pretrained(tmp_path / "a", params)

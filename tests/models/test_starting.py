@@ -34,6 +34,8 @@ ENCODER = [
     ({"qv_bias": False}, "qv_bias = True +qv_bias = False"),
     ({"tubelet_size": 4}, "--model.tubelet-size 2"),
     ({"num_hidden_layers": 3}, "--model.num-hidden-layers 2"),
+    ({"cosine_attention": True}, "--model.no-cosine-attention"),
+    ({"layer_scale": 0.1}, "--model.layer-scale 0.0"),
 ]
 DECODER = [
     ({"decoder_num_attention_heads": 4}, "--model.decoder-num-attention-heads 2"),

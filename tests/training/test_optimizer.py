@@ -57,6 +57,18 @@ def test_decay_is_chosen_by_name():
     assert len(decayed) == 4 + 4 + 3  # qkv, proj, fc1, fc2 of both stacks; embedding, bridge, head
 
 
+def test_what_cosine_attention_and_layer_scale_learn_is_not_decayed_and_of_its_layer():
+    """As in V2, whose optimizer leaves out names that end in .scale, and vectors."""
+    model = replace(TINY.model, cosine_attention=True, layer_scale=0.1)
+    shapes = jax.eval_shape(VideoMAEForPreTraining(model).init_params, jax.random.key(0))
+    masks, scales = flatten(decay_mask(shapes)), flatten(layer_scales(shapes, 0.5))
+    more = masks.keys() - flatten(SHAPES).keys()
+    own = {"attn.scale", "gamma_1", "gamma_2"}
+    assert more == {f"{stack}.blocks.{name}" for stack in ("encoder", "decoder") for name in own}
+    assert not any(masks[path] for path in more)
+    assert all(np.ravel(scales[f"encoder.blocks.{name}"]).tolist() == [0.5**2, 0.5] for name in own)
+
+
 def test_layers_learn_slower_the_further_they_are_from_the_head():
     scales = flatten(layer_scales(SHAPES, 0.5))
     assert float(scales["encoder.patch_embed.proj.kernel"]) == 0.5**3

@@ -20,13 +20,15 @@ SHOWN_BY_SIZE = ("hidden_size", "num_hidden_layers", "intermediate_size", "patch
 """Fields by which a published size can be told from tensors."""
 _PATCH = "encoder.patch_embed.proj.weight"
 _STRANGE = (
-    (r"\.(gamma_[12]|lambda_?[12]|ls[12]\.gamma)$", "layer scale (gamma_1, gamma_2)"),
-    (r"\.attn\.(scale|logit_scale)$", "cosine attention (attn.scale)"),
+    (r"\.(lambda_?[12]|ls[12]\.gamma)$", "layer scale under other names than gamma_1 and gamma_2"),
+    (r"\.attn\.logit_scale$", "cosine attention of Swin (attn.logit_scale)"),
     (r"\b(pos_embed|position_embeddings)\b", "learned positions (pos_embed)"),
     (r"\bcls_token$", "a CLS token (cls_token)"),
     (r"\b(roi_heads?|bbox_head)\.", "an AVA detection head (roi_heads)"),
 )
 """Tensors of relatives of these models, and what they are."""
+LEARNED = 1.0
+"""What stands for the first value of learned factors, which their values no longer tell."""
 
 
 def kind_of(tensors: Mapping[str, Any]) -> Kind:
@@ -37,7 +39,8 @@ def kind_of(tensors: Mapping[str, Any]) -> Kind:
 
 
 def infer_fields(source: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The configuration fields that tensors determine: not heads, image size, frames or epsilons.
+    """The configuration fields that tensors determine: not image size, frames or epsilons, and heads only of
+    cosine attention.
 
     Sizes are read where no transposition can hide, from vectors; `check_tensors` compares the rest.
     """
@@ -58,6 +61,8 @@ def infer_fields(source: str, tensors: Mapping[str, np.ndarray]) -> dict[str, An
         "tubelet_size": patch.shape[2],
         "patch_size": patch.shape[3],
         "qv_bias": any(re.fullmatch(r"encoder\.blocks\.\d+\.attn\.[qv]_bias", name) for name in tensors),
+        "layer_scale": LEARNED if any(re.search(r"\.gamma_[12]$", name) for name in tensors) else 0.0,
+        "cosine_attention": any(name.endswith(".attn.scale") for name in tensors),
     } | _stack_fields(tensors, "encoder", "")
     if kind == "pretraining":
         fields |= {"encoder_norm": has_norm} | _stack_fields(tensors, "decoder", "decoder_")
@@ -86,6 +91,9 @@ def _stack_fields(tensors: Mapping[str, np.ndarray], stack: str, prefix: str) ->
     ]
     if widths:
         fields[f"{prefix}intermediate_size"] = max(set(widths), key=widths.count)
+    scale = tensors.get(f"{stack}.blocks.0.attn.scale")
+    if scale is not None and scale.ndim:
+        fields[f"{prefix}num_attention_heads"] = scale.shape[0]
     return fields
 
 
@@ -96,9 +104,8 @@ def expected_shapes(config: VideoMAEConfig, kind: Kind) -> dict[str, Shape]:
         _PATCH: (width, config.num_channels, config.tubelet_size, side, side),
         "encoder.patch_embed.proj.bias": (width,),
     }
-    shapes |= _stack_shapes(
-        "encoder", config.num_hidden_layers, width, config.intermediate_size, config.qv_bias
-    )
+    depth, heads = config.num_hidden_layers, config.num_attention_heads
+    shapes |= _stack_shapes("encoder", config, depth, width, config.intermediate_size, heads)
     if config.encoder_norm if kind == "pretraining" else not config.use_mean_pooling:
         shapes |= _norm("encoder.norm", width)
     if kind == "classification":
@@ -109,24 +116,25 @@ def expected_shapes(config: VideoMAEConfig, kind: Kind) -> dict[str, Shape]:
     if kind == "pretraining":
         inner = config.decoder_hidden_size
         shapes |= {"encoder_to_decoder.weight": (inner, width), "mask_token": (1, 1, inner)}
-        shapes |= _stack_shapes(
-            "decoder",
-            config.decoder_num_hidden_layers,
-            inner,
-            config.decoder_intermediate_size,
-            config.qv_bias,
-        )
+        depth, heads = config.decoder_num_hidden_layers, config.decoder_num_attention_heads
+        shapes |= _stack_shapes("decoder", config, depth, inner, config.decoder_intermediate_size, heads)
         shapes |= _norm("decoder.norm", inner) | _linear("decoder.head", inner, config.values_per_tubelet)
     return shapes
 
 
-def _stack_shapes(stack: str, layers: int, width: int, hidden: int, qv_bias: bool) -> dict[str, Shape]:
+def _stack_shapes(
+    stack: str, config: VideoMAEConfig, layers: int, width: int, hidden: int, heads: int
+) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     for layer in range(layers):
         block = f"{stack}.blocks.{layer}"
         shapes |= _norm(f"{block}.norm1", width) | _norm(f"{block}.norm2", width)
         shapes[f"{block}.attn.qkv.weight"] = (3 * width, width)
-        if qv_bias:
+        if config.cosine_attention:
+            shapes[f"{block}.attn.scale"] = (heads, 1, 1)
+        if config.layer_scale:
+            shapes |= {f"{block}.gamma_1": (width,), f"{block}.gamma_2": (width,)}
+        if config.qv_bias:
             shapes |= {f"{block}.attn.q_bias": (width,), f"{block}.attn.v_bias": (width,)}
         shapes |= _linear(f"{block}.attn.proj", width, width)
         shapes |= _linear(f"{block}.mlp.fc1", width, hidden) | _linear(f"{block}.mlp.fc2", hidden, width)

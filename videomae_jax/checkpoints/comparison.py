@@ -1,6 +1,7 @@
 """Whether weights that were trained as one model can be run as another, in what their tensors do not show."""
 
 from collections.abc import Callable
+from typing import Any
 
 from videomae_jax.checkpoints.architecture import Kind, differing, two_columns
 from videomae_jax.errors import InputError
@@ -15,6 +16,8 @@ _ENCODER = (
     "num_attention_heads",
     "intermediate_size",
     "qv_bias",
+    "cosine_attention",
+    "layer_scale",
 )
 _DECODER = (
     "decoder_hidden_size",
@@ -49,7 +52,7 @@ def compare_architectures(
 
     Raises InputError, with all that differs in two columns, where outputs would be others.
     """
-    differ = [name for name in _FIELDS[kind] if getattr(theirs, name) != getattr(ours, name)]
+    differ = [name for name in _FIELDS[kind] if _compared(theirs, name) != _compared(ours, name)]
     epsilons = [name for name in _EPSILONS[kind] if getattr(theirs, name) != getattr(ours, name)]
     differ += [name for name in epsilons if max(getattr(theirs, name), getattr(ours, name)) > _ALIKE]
     if differ:
@@ -64,6 +67,12 @@ def compare_architectures(
     ]
     resized = size_change(source, theirs, ours)
     return (*remarks, *([resized] if resized else ()))
+
+
+def _compared(config: VideoMAEConfig, name: str) -> Any:
+    """What must be the same of a field; of layer scale whether it is there, not its first value."""
+    value = getattr(config, name)
+    return bool(value) if name == "layer_scale" else value
 
 
 def size_change(source: str, theirs: VideoMAEConfig, ours: VideoMAEConfig) -> str | None:

@@ -29,12 +29,10 @@ _V2_NAMES = {
     "qkv_bias": "qv_bias",
     "use_mean_pooling": "use_mean_pooling",
     "layer_norm_eps": "layer_norm_eps",
+    "cos_attn": "cosine_attention",
+    "init_values": "layer_scale",
 }
-_V2_UNSUPPORTED = {
-    "cos_attn": (False, "cosine attention"),
-    "init_values": (0, "layer scale"),
-    "use_learnable_pos_emb": (False, "learned positions"),
-}
+_NONE_IS_NONE = ("cosine_attention", "layer_scale")
 
 
 def read_config(folder: Path) -> VideoMAEConfig:
@@ -51,16 +49,30 @@ def read_config(folder: Path) -> VideoMAEConfig:
         raise InputError(f"{file} describes no VideoMAE that can be built here: {error}") from error
 
 
+def _settings_of_v2(given: dict[str, Any]) -> dict[str, Any]:
+    """Under our names, without what is null where that means none."""
+    settings = {ours: given[theirs] for theirs, ours in _V2_NAMES.items() if theirs in given}
+    return {name: value for name, value in settings.items() if value is not None or name not in _NONE_IS_NONE}
+
+
 def _from_v2(values: dict[str, Any]) -> VideoMAEConfig:
     """OpenGVLab's repositories keep the arguments of the original code's class under `model_config`."""
     given = values["model_config"]
-    for name, (plain, what) in _V2_UNSUPPORTED.items():
-        if given.get(name, plain) not in (plain, None):
-            raise InputError(f"it has {what} ({name}={given[name]}), which no model here has")
-    settings = {ours: given[theirs] for theirs, ours in _V2_NAMES.items() if theirs in given}
+    if given.get("use_learnable_pos_emb"):
+        raise InputError("it has learned positions (use_learnable_pos_emb=True), which no model here has")
     names, problem_type = class_names(values.get("id2label") or ()), values.get("problem_type")
-    config = VideoMAEConfig(**settings, id2label=names, problem_type=problem_type)
+    config = VideoMAEConfig(**_settings_of_v2(given), id2label=names, problem_type=problem_type)
     return replace(config, intermediate_size=int(config.hidden_size * given.get("mlp_ratio", 4)))
+
+
+def check_transformers_has(what: str, config: VideoMAEConfig) -> None:
+    """Raise InputError for a model that transformers cannot build, for which no folder is written."""
+    parts = {"cosine attention": config.cosine_attention, "layer scale": config.layer_scale}
+    if lacking := [name for name, there in parts.items() if there]:
+        raise InputError(
+            f"{what} has {' and '.join(lacking)}, which transformers has not: keep it as a work folder, or "
+            "as a .pth of the original code (convert --to orbax, --to torch)"
+        )
 
 
 def config_json(config: VideoMAEConfig, kind: Kind) -> dict[str, Any]:

@@ -223,7 +223,7 @@ def _leaf_to_original(
     if path.endswith("patch_embed.proj.kernel"):
         sizes = {"a": config.tubelet_size, "p": config.patch_size, "q": config.patch_size}
         return path.removesuffix("kernel") + "weight", rearrange(value, "(a p q c) d -> d c a p q", **sizes)
-    if path.endswith(".scale"):
+    if re.search(r"norm\d?\.scale$", path):  # Cosine attention has a scale too.
         return path.removesuffix("scale") + "weight", value
     if path.endswith(".kernel"):
         return path.removesuffix("kernel") + "weight", value.T

@@ -61,14 +61,22 @@ def arithmetic(config: VideoMAEConfig) -> dict[str, str]:
     return {"dtype": dtype.name, "attention": backend}
 
 
+LARGEST_LOG_SCALE = 4.6052
+"""Of cosine attention: cosines are multiplied by 100 at most (VideoMAE V2)."""
+
+
 class Attention(nn.Module):
-    """Multi-head self-attention with one matrix for q, k and v, biased on q and v only."""
+    """Multi-head self-attention with one matrix for q, k and v, biased on q and v only.
+
+    With `cosine` its scores are the cosines of queries and keys, times a learned factor of each head.
+    """
 
     num_heads: int
     qv_bias: bool
     dtype: jnp.dtype
     kernel_init: Initializer
     backend: AttentionBackend = "auto"
+    cosine: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], num_queries: int) -> Float[Array, "b m d"]:
@@ -85,8 +93,20 @@ class Attention(nn.Module):
             q = q + self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
             v = v + self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         q, k, v = (rearrange(each, "b n (k e) -> b n k e", k=self.num_heads) for each in (q, k, v))
+        if self.cosine:
+            q, k = _unit(q), _unit(k)
+            log_scale = self.param("scale", nn.initializers.constant(jnp.log(10.0)), (self.num_heads, 1, 1))
+            # Attention itself divides by the root of the heads' width.
+            factor = jnp.exp(jnp.minimum(log_scale, LARGEST_LOG_SCALE)) * q.shape[-1] ** 0.5
+            q, k = (q * factor[..., 0]).astype(self.dtype), k.astype(self.dtype)
         mixed = rearrange(attention(q, k, v, self.backend), "b m k e -> b m (k e)")
         return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(mixed)
+
+
+def _unit(x: Float[Array, "*shape e"]) -> Float[Array, "*shape e"]:
+    """Vectors of length 1, in float32; one of zeros stays as it is."""
+    wide = x.astype(jnp.float32)
+    return wide * jax.lax.rsqrt(jnp.maximum(jnp.sum(wide**2, axis=-1, keepdims=True), 1e-24))
 
 
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -114,7 +134,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); with layer scale, each branch times a learned vector."""
 
     config: VideoMAEConfig
     num_heads: int
@@ -131,12 +151,25 @@ class Block(nn.Module):
         config, dtype = self.config, compute_dtype(self.config)
         norm = partial(nn.LayerNorm, epsilon=config.layer_norm_eps, dtype=dtype)
         attend = Attention(
-            self.num_heads, config.qv_bias, dtype, self.kernel_init, config.attention, name="attn"
+            self.num_heads,
+            config.qv_bias,
+            dtype,
+            self.kernel_init,
+            config.attention,
+            config.cosine_attention,
+            name="attn",
         )
-        attended = attend(norm(name="norm1")(x), num_queries)
+        attended = self._layer_scaled("gamma_1", attend(norm(name="norm1")(x), num_queries))
         x = x[:, -num_queries:] + (attended if scales is None else _scaled(attended, scales[0]))
-        mixed = Mlp(self.mlp_hidden, dtype, self.kernel_init, name="mlp")(norm(name="norm2")(x))
+        mlp = Mlp(self.mlp_hidden, dtype, self.kernel_init, name="mlp")
+        mixed = self._layer_scaled("gamma_2", mlp(norm(name="norm2")(x)))
         return x + (mixed if scales is None else _scaled(mixed, scales[1]))
+
+    def _layer_scaled(self, name: str, branch: Float[Array, "b m d"]) -> Float[Array, "b m d"]:
+        if not self.config.layer_scale:
+            return branch
+        start = nn.initializers.constant(self.config.layer_scale)
+        return branch * self.param(name, start, branch.shape[-1:]).astype(branch.dtype)
 
 
 def _scaled(x: Float[Array, "b n d"], scale: Float[Array, " b"]) -> Float[Array, "b n d"]:

@@ -11,7 +11,7 @@ from videomae_jax.config import OptimConfig
 
 Schedule = Callable[[jax.Array | int], jax.Array]
 
-NO_DECAY = ("bias", "q_bias", "v_bias", "scale", "mask_token")
+NO_DECAY = ("bias", "q_bias", "v_bias", "scale", "gamma_1", "gamma_2", "mask_token")
 """Last path names of the parameters that are not decayed. By name, not rank: stacked biases are matrices."""
 
 
