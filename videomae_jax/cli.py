@@ -112,6 +112,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
         "draw how a pre-trained model reconstructs the masked part of a video",
         _command("videomae_jax.inference.reconstruction.command", "ReconstructVideo", "reconstruct_video"),
     ),
+    "report": (
+        "show runs on one page: curves, where the hours went, samples, settings",
+        _command("videomae_jax.inference.report.command", "Report", "report"),
+    ),
     "demo": (
         "generate videos, pre-train a tiny model on them, and draw what it reconstructs",
         _command("videomae_jax.demo", "Demo", "demo"),

@@ -18,6 +18,7 @@ from videomae_jax.files import locked_folder
 from videomae_jax.inference.evaluation.command import Evaluate, evaluate_checkpoint
 from videomae_jax.inference.evaluation.evaluate import Evaluation
 from videomae_jax.inference.reconstruction.command import ReconstructVideo, draw_reconstructions
+from videomae_jax.inference.report.command import REPORT, Report, write_report
 from videomae_jax.training.loop import train
 from videomae_jax.training.reporting.curve import draw_curves
 from videomae_jax.training.run_folder import METRICS, read_rows
@@ -64,6 +65,9 @@ def _demo(args: Demo) -> int:
         if signal := _finetune(videos, args.workdir / name, init_from):
             return 128 + signal
         evaluations.append(_evaluate(videos, args.workdir / name))
+    write_report([args.workdir / "pretrained"], args.workdir / "pretrained" / REPORT, Report.samples)
+    fine = [args.workdir / name for name in ("finetuned", "scratch")]
+    write_report(fine, args.workdir / REPORT, Report.samples)
     print("\n".join(["", *_summary(args.workdir, evaluations, time.monotonic() - began)]))
     return 0
 
@@ -137,7 +141,7 @@ def _summary(workdir: Path, evaluations: list[Evaluation], seconds: float) -> li
         "  (as many steps of fine-tuning for both; how far seeds differ: docs/learning.md)",
         "",
         f"Look at  {workdir / 'pictures'}  (original | masked | reconstruction, as PNG and GIF)",
-        f"         {workdir / 'pretrained' / 'loss.png'}, {workdir / 'finetuned' / 'loss.png'}  (the curves)",
+        f"         {workdir / 'pretrained' / REPORT}, {workdir / REPORT}  (curves, hours, samples, settings)",
         f"         {workdir / 'finetuned' / 'test' / 'confusion.png'}  (which motion is taken for which)",
         "",
         "Run next",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from videomae_jax.command_line import Arguments, parse
 from videomae_jax.config import FinetuneConfig, HostSettings, PretrainConfig, RunConfig, load_config
-from videomae_jax.errors import InputError
+from videomae_jax.errors import InputError, RunError
 from videomae_jax.model_config import SIZES, are_numbers
 from videomae_jax.recipes import recipe_files
 
@@ -55,8 +55,9 @@ def train_by(command: str, default: RunConfig, example: str) -> Callable[[Argume
 
 
 def _train_here(config: RunConfig, workdir: Path, dry_run: bool, profile_steps: str | None) -> int:
-    """Train as one of the hosts, draw what came of it, and test a finished classifier."""
+    """Train as one of the hosts, draw what came of it, test a finished classifier, and report."""
     from videomae_jax.data.loading.workers import Workers
+    from videomae_jax.inference.report.command import report_end
     from videomae_jax.training.compilation import keep_compiled_programs
     from videomae_jax.training.loop import train
     from videomae_jax.training.multihost.hosts import Hosts
@@ -64,17 +65,25 @@ def _train_here(config: RunConfig, workdir: Path, dry_run: bool, profile_steps: 
 
     keep_compiled_programs()
     with closing(Workers(config.data.num_workers)) as workers:
-        outcome = train(config, workdir, dry_run, profile_steps, workers)
+        hosts = Hosts()
+        try:
+            outcome = train(config, workdir, dry_run, profile_steps, workers)
+        except RunError:
+            if hosts.first:
+                report_end(workdir, with_samples=False)
+            raise
         if dry_run:
             return 0
-        if Hosts().first:
+        code = outcome.exit_code
+        if hosts.first:
             draw_curves(workdir)
-        if outcome.exit_code or not isinstance(config, FinetuneConfig) or not config.data.test:
-            return outcome.exit_code
+        if not code and isinstance(config, FinetuneConfig) and config.data.test:
+            from videomae_jax.inference.evaluation.final_test import final_test
 
-        from videomae_jax.inference.evaluation.final_test import final_test
-
-        return final_test(config, workdir, workers)
+            code = final_test(config, workdir, workers)
+        if hosts.first:  # Of several hosts one cannot read weights alone, and a signal asks for haste.
+            report_end(workdir, with_samples=outcome.signal is None and hosts.count == 1)
+        return code
 
 
 def show_batch(arguments: Arguments) -> int:

@@ -217,7 +217,7 @@ def results(runs, workdir: Path):
         return {
             name: value
             for name, value in row.items()
-            if name not in ("clips_per_second", "tflops", "data_wait")
+            if name not in ("clips_per_second", "tflops", "data_wait", "goodput")
         }
 
     newest = workdir / "checkpoints" / str(list_steps(workdir)[-1])

@@ -32,8 +32,13 @@ def _chosen_folder() -> str | None:
     return jax.config.values["jax_compilation_cache_dir"]
 
 
-def announced(step: Callable[..., Any], say: Callable[[str], None]) -> Callable[..., Any]:
-    """`step`, which says when its first call begins and how long it took: nearly all is compiling."""
+def announced(
+    step: Callable[..., Any], say: Callable[[str], None], note: Callable[[float], None]
+) -> Callable[..., Any]:
+    """`step`, which says when its first call begins and how long it took: nearly all is compiling.
+
+    `note` is told the seconds.
+    """
     called = False
 
     def call(*args: Any) -> Any:
@@ -43,11 +48,9 @@ def announced(step: Callable[..., Any], say: Callable[[str], None]) -> Callable[
         called, began = True, time.perf_counter()
         say(f"{'compiling':>13}  the training step")
         result = step(*args)
-        kept = _chosen_folder()
-        say(
-            f"{'compiled':>13}  in {time.perf_counter() - began:.1f} s"
-            + (f", kept in {kept}" if kept else "")
-        )
+        seconds, kept = time.perf_counter() - began, _chosen_folder()
+        note(seconds)
+        say(f"{'compiled':>13}  in {seconds:.1f} s" + (f", kept in {kept}" if kept else ""))
         return result
 
     return call

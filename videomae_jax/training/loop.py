@@ -35,16 +35,12 @@ from videomae_jax.training.multihost.hosts import Hosts
 from videomae_jax.training.multihost.lockstep import Lockstep, SharedBatch
 from videomae_jax.training.multihost.signals import stop_on_signals
 from videomae_jax.training.objectives.objective import Arrays, Metrics
+from videomae_jax.training.reporting.hours import Clock
 from videomae_jax.training.reporting.journal import Journal, SilentJournal, TakenStep
 from videomae_jax.training.reporting.overview import describe_run, fact_lines
 from videomae_jax.training.reporting.profile import Profile
 from videomae_jax.training.resolve import ResolvedRun, resolve_run
-from videomae_jax.training.run_folder import (
-    SETTINGS,
-    changed_arithmetic,
-    changed_draws,
-    check_same_run,
-)
+from videomae_jax.training.run_folder import SETTINGS, changed_arithmetic, changed_draws, check_same_run
 from videomae_jax.training.sharding import batch_sharding
 from videomae_jax.training.start import initial_state, restored_state
 from videomae_jax.training.state import split_state
@@ -78,7 +74,7 @@ def train(
     its own. Raises InputError when settings, lists or the work folder do not allow it, RunError when it had
     to stop.
     """
-    hosts, profile = Hosts(), Profile(profile_steps, workdir)
+    hosts, profile, clock = Hosts(), Profile(profile_steps, workdir), Clock(time.perf_counter())
     run = hosts.agree(partial(resolve_run, config, workdir))
     hosts.compare(run.facts_of_all_hosts)
     if dry_run:
@@ -95,7 +91,9 @@ def train(
         profile.check(first_step, run.total_steps)
         lockstep = Lockstep(hosts, request)
         with (
-            closing(_Training(run, workdir, first_step, hosts, lockstep, profile, workers)) as training,
+            closing(
+                _Training(run, workdir, first_step, hosts, lockstep, profile, workers, clock)
+            ) as training,
             out_of_memory_explained(partial(ways_to_save_memory, run)),
         ):
             training.train()
@@ -218,9 +216,10 @@ class _Training:
         lockstep: Lockstep,
         profile: Profile,
         workers: Workers,
+        clock: Clock,
     ) -> None:
         self.run, self.step, self.hosts = run, first_step, hosts
-        self.lockstep, self.profile, self.workers = lockstep, profile, workers
+        self.lockstep, self.profile, self.workers, self.clock = lockstep, profile, workers, clock
         self.best: dict[str, Any] | None = None
         """The best validation score so far: `step`, `score`, and `videos`, a digest of those it is from."""
         self.scores: dict[str, float] = {}
@@ -238,20 +237,21 @@ class _Training:
         self.journal: Journal | SilentJournal = SilentJournal()
         if hosts.first:
             write_json(workdir / SETTINGS, run.description["config"])
-            self.journal = Journal(run, workdir, self.step)
+            self.journal = Journal(run, workdir, self.step, clock)
         self.validation_step = make_validation_step(run.objective, run.mesh)
 
     def train(self) -> None:
         """Take the remaining steps, or fewer when all are to stop, and save the last state."""
         run, lockstep, late = self.run, self.lockstep, None
-        take_step = announced(
-            make_train_step(run.objective, run.mesh, run.schedule), partial(_say, self.hosts)
-        )
+        step = make_train_step(run.objective, run.mesh, run.schedule)
+        take_step = announced(step, partial(_say, self.hosts), partial(self.clock.note, "compiling"))
         key = run.key("training")
+        self.clock.note("starting", self.clock.read()["steps"])
         if self.step and self._validation_due() and not self.scores:  # A stop had come in between.
             self.journal.complete(self._validate())
         with closing(_training_batches(run, self.hosts, self.step, run.total_steps, self.workers)) as read:
             for shared in lockstep.take(read, lambda: self.journal.problem):
+                self.clock.note("data", shared.waited)
                 if self.hosts.first:
                     self.profile.reach(self.step + 1, self.state)
                 with jax.profiler.StepTraceAnnotation("train", step_num=self.step + 1):
@@ -264,7 +264,8 @@ class _Training:
             self.journal.record(late)
         lockstep.conclude(self.journal.problem)
         self._save()
-        self.writer.wait()
+        with self.clock.spent_on("saving"):
+            self.writer.wait()
         if lockstep.problem:
             raise lockstep.problem
 
@@ -302,7 +303,7 @@ class _Training:
             process_index=self.hosts.index,
             process_count=self.hosts.count,
         )
-        with closing(read):
+        with closing(read), self.clock.spent_on("validation"):
             for shared in lockstep.take(read):
                 key = jax.random.fold_in(run.key("validation"), shared.batch.step)
                 placed = _to_devices(run, shared.batch.arrays | {"weights": shared.batch.weights})
@@ -333,7 +334,8 @@ class _Training:
     def _save(self) -> None:
         if self.step:  # A start is no result: with nothing learned, other settings may be tried.
             description = self.run.description | {"best": self.best, "held_out": self.scores}
-            self.writer.save(self.step, split_state(self.state), description)
+            with self.clock.spent_on("saving"):
+                self.writer.save(self.step, split_state(self.state), description)
 
     def close(self) -> None:
         """Wait for a checkpoint that is being written, whatever ended the run, and close the files."""

@@ -1,7 +1,8 @@
 """The files of a run beside its checkpoints: the lock, the rows of metrics and skipped videos, the settings.
 
 metrics.jsonl   one row per logged step            skipped.jsonl    one row per video that could not be read
-settings.json   the settings of the latest start   nonfinite.json   the batches on which a run gave up
+hours.jsonl     seconds by what they went to       nonfinite.json   the batches on which a run gave up
+settings.json   the settings of the latest start
 """
 
 import json
@@ -19,6 +20,7 @@ from videomae_jax.model_config import VideoMAEConfig
 
 METRICS = "metrics.jsonl"
 SKIPPED = "skipped.jsonl"
+HOURS = "hours.jsonl"
 NONFINITE = "nonfinite.json"
 SETTINGS = "settings.json"
 

@@ -9,6 +9,7 @@ import pytest
 
 from videomae_jax.config import FinetuneConfig, LogConfig, VideoMAEConfig
 from videomae_jax.training.reporting import journal
+from videomae_jax.training.reporting.hours import Clock
 from videomae_jax.training.reporting.journal import Journal, TakenStep
 from videomae_jax.training.resolve import ResolvedRun
 
@@ -30,7 +31,7 @@ def clock(monkeypatch):
 def test_a_step_before_validation_counts_with_its_time_and_validation_does_not(tmp_path, clock):
     config = FinetuneConfig(VideoMAEConfig(), log=LogConfig(tensorboard=False))
     plan = Mock(ResolvedRun, config=config, total_steps=9, videos=(), utilization=lambda pace: {})
-    written = Journal(plan, tmp_path, 0)
+    written = Journal(plan, tmp_path, 0, Clock(clock.now))
     metrics = dict.fromkeys(("loss", "lr", "grad_norm"), jnp.zeros(()))
     metrics |= dict.fromkeys(("nonfinite", "streak"), jnp.zeros((), int))
 

@@ -18,6 +18,7 @@ from videomae_jax.data.sources import set_address, split_weights
 from videomae_jax.errors import RunError
 from videomae_jax.files import write_json
 from videomae_jax.training.objectives.objective import Metrics
+from videomae_jax.training.reporting.hours import Clock, Hours, goodput, hours_in_words
 from videomae_jax.training.reporting.overview import fact_lines
 from videomae_jax.training.reporting.progress import Pace, Progress, TensorBoard
 from videomae_jax.training.resolve import ResolvedRun
@@ -46,12 +47,13 @@ class TakenStep:
 
 
 class Journal:
-    """Writes metrics.jsonl, skipped.jsonl, TensorBoard and the progress display of one run."""
+    """Writes metrics.jsonl, skipped.jsonl, hours.jsonl, TensorBoard and the progress display of one run."""
 
-    def __init__(self, run: ResolvedRun, workdir: Path, first_step: int) -> None:
+    def __init__(self, run: ResolvedRun, workdir: Path, first_step: int, clock: Clock) -> None:
         self._run, self._workdir, self._first = run, workdir, first_step
         self._rows = Rows(workdir / METRICS, first_step)
         self._skipped = Rows(workdir / SKIPPED, first_step)
+        self._hours = Hours(workdir, first_step, clock)
         self._reasons = Counter(row["reason"] for row in self._skipped.kept)
         self._last_row = self._rows.kept[-1] if self._rows.kept else {}
         log = run.config.log
@@ -92,6 +94,7 @@ class Journal:
                 values |= scores
                 self._scores = _live_scores(scores) or self._scores
                 self._pace.restart(time.perf_counter())
+            values["goodput"] = round(goodput(self._hours.read()), 4)
             if taken.step > self._first + 1:  # Before it, workers start and the step is compiled.
                 self._waits.append(values["data_wait"])
                 if len(self._waits) == _ROWS_BEFORE_ADVICE and (advice := self._advice()):
@@ -99,6 +102,7 @@ class Journal:
                     self._advised = True
             self._last_row = {"step": taken.step} | {name: _finite(value) for name, value in values.items()}
             self._rows.write(self._last_row)
+            self._hours.write(taken.step)
             if self._board:
                 self._board.write(taken.step, self._last_row)
         self._show(taken.step, metrics["loss"])
@@ -195,12 +199,14 @@ class Journal:
             "time": f"{time.monotonic() - self._began:.1f} s since step {self._first}",
             "skipped": f"{self._by_reason()} ({self._workdir / SKIPPED})" if self.skipped else "no video",
         }
+        facts["goodput"] = hours_in_words(self._hours.read())
         if advice := self._advice():
             facts["data wait"] = advice.partition(". ")[0] if self._advised else advice
         return fact_lines(facts)
 
     def close(self) -> None:
         self._progress.close()
+        self._hours.close()
         self._rows.close()
         self._skipped.close()
         if self._board:

@@ -22,7 +22,8 @@ def pace_in_words(config: RunConfig, total_steps: int) -> str:
     if seconds < 1:
         return ""
     said = (
-        f"about {_duration(seconds)} a step on this CPU, {_duration(seconds * total_steps)} in all "
+        f"about {duration_in_words(seconds)} a step on this CPU, "
+        f"{duration_in_words(seconds * total_steps)} in all "
         f"({work / 1e12:.3g} TFLOP a step; the first one also compiles)"
     )
     if seconds < _LONG:
@@ -47,7 +48,8 @@ def _product_speed() -> float:
     return 2 * _SIDE**3 / min(taken)
 
 
-def _duration(seconds: float) -> str:
+def duration_in_words(seconds: float) -> str:
+    """Such as 2.5 minutes."""
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
