@@ -26,6 +26,8 @@ class Chart:
     scale: str = "linear"
     share: bool = False
     """Whether values are from 0 to 1."""
+    count: bool = False
+    """Whether a chart without anything above 0 says nothing."""
 
 
 CHARTS = (
@@ -39,7 +41,7 @@ CHARTS = (
     Chart("Clips per second", {"clips_per_second": "clips per second"}),
     Chart("Model FLOP/s utilisation", {"mfu": "MFU of a device"}, share=True),
     Chart("Time spent waiting for data", {"data_wait": "share of the time"}, share=True),
-    Chart("Skipped videos", {"skipped": "videos since step 0"}),
+    Chart("Skipped videos", {"skipped": "videos since step 0"}, count=True),
 )
 STYLES: tuple[dict[str, Any], ...] = (
     {"linestyle": "-", "linewidth": 1.2},
@@ -54,8 +56,13 @@ def colour_of(position: int) -> str:
 
 
 def drawn(chart: Chart, runs: Sequence[RunRecord]) -> list[str]:
-    """The metrics of a chart that some run has."""
-    return [name for name in chart.metrics if any(run.last(name) is not None for run in runs)]
+    """The metrics of a chart that some run has; of counts, such as skipped videos, those above 0."""
+    least = 0 if chart.count else -np.inf
+    return [
+        name
+        for name in chart.metrics
+        if any(max(run.series(name)[1], default=-np.inf) > least for run in runs)
+    ]
 
 
 def draw_chart(chart: Chart, runs: Sequence[RunRecord]) -> str:
