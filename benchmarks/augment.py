@@ -180,7 +180,7 @@ def speed(folder: str | None) -> list[dict[str, object]]:
     host = np.stack([on_canvas(clip) for clip in clips])
     canvases = jnp.asarray(host)
     box = jnp.tile(jnp.array([[*CANVAS, 0]], jnp.int32), (len(host), 1))
-    ours = jax.jit(partial(augment, config=config, size=SIZE))
+    ours = jax.jit(partial(augment, config=config, size=(SIZE, SIZE)))
     keys, rng = iter(jax.random.split(jax.random.key(0), 100)), random.Random(0)
     recipe = {
         "device": lambda: ours(next(keys), canvases, box),
@@ -196,7 +196,7 @@ def speed(folder: str | None) -> list[dict[str, object]]:
         }
         rows.append({"what": name, **in_turn(ways, 1, 5)})
     no, crop = jnp.array(False), (20, 30, 150, 200)
-    resize = jax.jit(lambda frames: resize_crop(frames, tuple(map(jnp.asarray, crop)), SIZE, no, no))
+    resize = jax.jit(lambda frames: resize_crop(frames, tuple(map(jnp.asarray, crop)), (SIZE, SIZE), no, no))
     ways = {"device": partial(resize, frames), "host": partial(crop_on_host, host[0], crop)}
     return [*rows, {"what": "crop and resize", **in_turn(ways, 1, 5)}]
 

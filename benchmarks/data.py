@@ -120,7 +120,7 @@ def size_of(folder: Path) -> float:
 def make_ways(videos: Path, out: Path) -> list[Way]:
     """The published way, and ours from files and from every prepared form, one and four clips per decode."""
     records = tuple(VideoRecord(str(path), path.name) for path in sorted(videos.iterdir()))
-    reference = ReferenceClips([r.path for r in records], 0, MODEL.num_frames, MODEL.image_size)
+    reference = ReferenceClips([r.path for r in records], 0, MODEL.num_frames, MODEL.frame_size)
     read = lambda record, key: reference.clip(record.path, key)  # noqa: E731
     ways, sources = [Way(REFERENCE, records, read, 1, size_of(videos))], [("files", records, videos, 4)]
     for name, options in FORMS.items():
@@ -159,7 +159,7 @@ def all_cores(way: Way, steps: int) -> float:
     count = warm + steps + 2 * CORES
     if way.name == REFERENCE:
         paths = [record.path for record in way.records]
-        dataset = ReferenceClips(paths, count * BATCH, MODEL.num_frames, MODEL.image_size)
+        dataset = ReferenceClips(paths, count * BATCH, MODEL.num_frames, MODEL.frame_size)
         source = iter(loader(dataset, BATCH, CORES))
     else:
         source = read_batches(way, count)
@@ -194,9 +194,9 @@ def profile(way: Way) -> dict[str, float]:
             frames = dict(video.read_frames(sorted(set(clip))))
             moments.append(time.process_time())
             for _ in range(way.clips_per_video):
-                box = draw_box(rng, *frames[clip[0]].shape, MODEL.image_size, read.data.crop_scales)
+                box = draw_box(rng, *frames[clip[0]].shape, MODEL.frame_size, read.data.crop_scales)
                 for index in clip:
-                    frames[index].crop(box, MODEL.image_size)
+                    frames[index].crop(box, MODEL.frame_size)
             moments.append(time.process_time())
         for stage, time_spent in zip(spent, np.diff(moments), strict=True):
             spent[stage] += 1e3 * time_spent / len(way.records) / way.clips_per_video

@@ -26,7 +26,7 @@ STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1, 1)
 class ReferenceClips(Dataset):
     """Clip n is cut from video n modulo their number: float32 (c T h w), normalised."""
 
-    def __init__(self, paths: list[str], count: int, num_frames: int, size: int) -> None:
+    def __init__(self, paths: list[str], count: int, num_frames: int, size: tuple[int, int]) -> None:
         self.paths, self.count, self.num_frames, self.size = paths, count, num_frames, size
         self.data = DataConfig()
         torch.set_num_threads(1)  # As in the loader's own processes.
@@ -43,7 +43,7 @@ class ReferenceClips(Dataset):
         frames = self._frames(path, rng)
         box = draw_box(rng, *frames.shape[1:3], self.size, self.data.crop_scales)
         images = [
-            Image.fromarray(frame).crop(box).resize((self.size, self.size), Image.Resampling.BILINEAR)
+            Image.fromarray(frame).crop(box).resize(self.size[::-1], Image.Resampling.BILINEAR)
             for frame in frames
         ]
         video = torch.from_numpy(np.stack([np.array(image) for image in images]))

@@ -24,7 +24,7 @@ from videomae_jax.config import load_config
 from videomae_jax.data.video import open_video
 from videomae_jax.inference.features.files import read_features
 from videomae_jax.inference.features.video_encoder import VideoEncoder
-from videomae_jax.inference.features.windows import square
+from videomae_jax.inference.features.windows import fitted
 from videomae_jax.models.encoder import VideoMAEModel
 
 STRIDE, CHUNK, FPS = 4, 16, 10
@@ -83,7 +83,7 @@ def compare(video: Path, checkpoint: Path, out: Path) -> float:
         for row in rows.tolist():
             frames = opened.frames(row * STRIDE + np.arange(frames_of_clip) * CHUNK // frames_of_clip)
             clips.append(
-                np.stack([square(each, encoder.encoder.config.image_size, "centre") for each in frames])
+                np.stack([fitted(each, encoder.encoder.config.frame_size, "centre") for each in frames])
             )
             np.testing.assert_allclose(
                 found.columns["seconds"][row], [row * STRIDE / FPS, (row * STRIDE + CHUNK) / FPS], atol=1e-6

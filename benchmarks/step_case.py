@@ -58,7 +58,7 @@ class Case:
     def clips(self) -> np.ndarray:
         """uint8 clips b T H W 3."""
         config = self.config
-        shape = (self.batch, config.num_frames, config.image_size, config.image_size, 3)
+        shape = (self.batch, config.num_frames, *config.frame_size, 3)
         return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
 
     def mask(self) -> np.ndarray:

@@ -129,7 +129,7 @@ def compile_seconds(layers: int) -> float:
     config = replace(Case("pretrain", "large", "float32", 1).config, num_hidden_layers=layers)
     task = Pretraining(PretrainConfig(config))
     mesh = make_mesh(1, jax.devices()[:1])
-    video = jax.ShapeDtypeStruct((1, config.num_frames, config.image_size, config.image_size, 3), jnp.uint8)
+    video = jax.ShapeDtypeStruct((1, config.num_frames, *config.frame_size, 3), jnp.uint8)
     step = make_train_step(task, mesh, _constant)
     start = time.process_time()
     with jax.set_mesh(mesh):

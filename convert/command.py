@@ -14,6 +14,7 @@ from videomae_jax.checkpoints.config_json import check_transformers_has
 from videomae_jax.checkpoints.hugging_face import CARD
 from videomae_jax.checkpoints.model_card import model_card, users_card
 from videomae_jax.checkpoints.origin import origin_of
+from videomae_jax.command_line import parse
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import check_path, read_json, write_json, write_text
 from videomae_jax.model_config import VideoMAEConfig
@@ -77,8 +78,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run the program; raises InputError for what a user can fix."""
     try:
         if arguments[:1] and arguments[0] == "verify":
-            return _verify(tyro.cli(Verify, prog="videomae-jax convert verify", args=list(arguments[1:])))
-        return _convert(tyro.cli(Convert, prog="videomae-jax convert", args=list(arguments)))
+            return _verify(parse(Verify, "convert verify", arguments[1:]))
+        return _convert(parse(Convert, "convert", arguments))
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130

@@ -22,7 +22,8 @@ from videomae_jax.checkpoints.architecture import (
 from videomae_jax.checkpoints.comparison import resized_here_alone, size_change
 from videomae_jax.data.labels import read_classes
 from videomae_jax.errors import InputError
-from videomae_jax.model_config import SIZES, VideoMAEConfig
+from videomae_jax.model_config import FrameSize, VideoMAEConfig
+from videomae_jax.sizes import SIZES
 
 from .read import Source
 
@@ -41,8 +42,8 @@ class Architecture:
     """Attention heads of the encoder."""
     decoder_num_heads: int | None = None
     """Attention heads of the decoder."""
-    image_size: int | None = None
-    """Height and width of clips; 224 where nothing else is known."""
+    image_size: int | FrameSize | None = None
+    """Side of clips in pixels, or height and width; 224 where nothing else is known."""
     num_frames: int | None = None
     """Frames of a clip; 16 where nothing else is known."""
     tubelet_size: int | None = None

@@ -15,6 +15,7 @@ FLOORS = {
     "hardware": 0,
     "model_config": 0,
     "recipes": 0,
+    "sizes": 0,
     "processing": 0,
     "transformers_names": 0,
     "versions": 0,

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 from videomae_jax.command_line import Arguments, parse
 from videomae_jax.config import FinetuneConfig, HostSettings, PretrainConfig
 from videomae_jax.errors import InputError, RunError, logged_on_stderr, no_devices, printable
-from videomae_jax.model_config import SIZES
 from videomae_jax.recipe_commands import SAID, plan, show_batch, train_by
+from videomae_jax.sizes import SIZES
 from videomae_jax.versions import version_of
 
 

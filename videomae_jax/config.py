@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import Literal
 
 from videomae_jax.errors import InputError
-from videomae_jax.model_config import SIZES as SIZES  # Recipes take all that they are made of from here.
 from videomae_jax.model_config import VideoMAEConfig, check_rgb
 from videomae_jax.recipes import check_types, find_recipe, run_recipe
+from videomae_jax.sizes import SIZES as SIZES  # Recipes take all that they are made of from here.
 
 MaskType = Literal["tube", "random", "frame"]
 

@@ -9,6 +9,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
+from tyro.conf import Suppress
+
 from videomae_jax.errors import InputError
 from videomae_jax.files import write_json
 from videomae_jax.transformers_names import from_json, own_names, to_json
@@ -20,6 +22,8 @@ ScoreKind = Literal["softmax", "sigmoid", "value"]
 
 Grid = tuple[int, int, int]
 """Tokens along time, height and width: (t, h, w)."""
+FrameSize = tuple[int, int]
+"""Height and width in pixels."""
 
 T = TypeVar("T")
 _CHOICES: dict[str, tuple[str | None, ...]] = {
@@ -50,12 +54,12 @@ class VideoMAEConfig:
     The epsilons are per module, because the originals use 1e-6 everywhere and Hugging Face does not.
     """
 
-    image_size: int = 224
-    """Height and width of a clip in pixels; a multiple of the patch size."""
+    image_size: int | FrameSize = 224
+    """Side of a clip's square frames in pixels, or height and width; multiples of the patch size."""
     patch_size: int = 16
     """Height and width of a tubelet in pixels."""
-    num_channels: int = 3
-    """Colour channels; 3 for RGB."""
+    num_channels: Suppress[int] = 3
+    """Colour channels. Commands read RGB, so there is no option for it; models compute with any number."""
     num_frames: int = 16
     """Frames of a clip; a multiple of the tubelet size."""
     tubelet_size: int = 2
@@ -129,21 +133,31 @@ class VideoMAEConfig:
                 )
         if self.layer_scale < 0:
             raise ValueError(f"layer_scale={self.layer_scale:g} must be 0 or more")
+        self._settle_size()
         self._settle_labels()
         self._settle_positions()
         for name, part in (
-            ("image_size", "patch_size"),
             ("num_frames", "tubelet_size"),
             ("hidden_size", "num_attention_heads"),
             ("decoder_hidden_size", "decoder_num_attention_heads"),
         ):
-            value, divisor = getattr(self, name), getattr(self, part)
-            if rest := value % divisor:
-                near = [each for each in (value - rest, value - rest + divisor) if each]
-                raise ValueError(
-                    f"{name}={value} is not a multiple of {part}={divisor}; change one of the two: the "
-                    f"nearest {'is' if len(near) == 1 else 'are'} {' and '.join(map(str, near))}"
-                )
+            _check_multiple(f"{name}={getattr(self, name)}", getattr(self, name), part, getattr(self, part))
+
+    def _settle_size(self) -> None:
+        """Equal sides as one number, and a list of JSON as a tuple; raises ValueError for what cannot be."""
+        given = self.image_size
+        sides = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+        if len(sides) > 2 or not sides:
+            raise ValueError(f"image_size={given!r} must be one number, or height and width")
+        sizes = tuple(int(settled("image_size", side, int)) for side in sides)
+        if len(set(sizes)) == 1:
+            _check_multiple(f"image_size={sizes[0]}", sizes[0], "patch_size", self.patch_size)
+            object.__setattr__(self, "image_size", sizes[0])
+            return
+        for name, side in zip(("height", "width"), sizes, strict=True):
+            said = f"the {name} {side} of image_size={sizes}"
+            _check_multiple(said, side, "patch_size", self.patch_size)
+        object.__setattr__(self, "image_size", sizes)
 
     def _settle_labels(self) -> None:
         """Let `id2label` and `num_labels` agree, whichever was given."""
@@ -181,10 +195,22 @@ class VideoMAEConfig:
         return "softmax"
 
     @property
+    def frame_size(self) -> FrameSize:
+        """Height and width of a clip in pixels, also of a square one."""
+        size = self.image_size
+        return (size, size) if isinstance(size, int) else size
+
+    @property
+    def clip_in_words(self) -> str:
+        """Frames, height and width: `16 frames of 224x224`."""
+        height, width = self.frame_size
+        return f"{self.num_frames} frames of {height}x{width}"
+
+    @property
     def grid(self) -> Grid:
         """Tokens of a clip along time, height and width: (t, h, w)."""
-        side = self.image_size // self.patch_size
-        return self.num_frames // self.tubelet_size, side, side
+        height, width = self.frame_size
+        return self.num_frames // self.tubelet_size, height // self.patch_size, width // self.patch_size
 
     @property
     def learned_grid(self) -> Grid:
@@ -280,6 +306,16 @@ def settled(name: str, value: Any, kind: type[int | float | bool]) -> Any:
     return kind(int(value))
 
 
+def _check_multiple(said: str, value: int, part: str, divisor: int) -> None:
+    """Raise ValueError, with the nearest values that divide, where a part does not divide a whole."""
+    if rest := value % divisor:
+        near = [each for each in (value - rest, value - rest + divisor) if each]
+        raise ValueError(
+            f"{said} is not a multiple of {part}={divisor}; change one of the two: the nearest "
+            f"{'is' if len(near) == 1 else 'are'} {' and '.join(map(str, near))}"
+        )
+
+
 def check_rgb(what: str, config: VideoMAEConfig) -> None:
     """Raise InputError for a model that takes no RGB, where videos are read for it."""
     if config.num_channels != 3:
@@ -292,31 +328,3 @@ def check_rgb(what: str, config: VideoMAEConfig) -> None:
 def are_numbers(names: Sequence[str]) -> bool:
     """Whether these stand for classes without names: each is its number, or Hugging Face's LABEL_number."""
     return all(name in (str(number), f"LABEL_{number}") for number, name in enumerate(names))
-
-
-def _size(width: int, layers: int, heads: int, decoder: tuple[int, int, int], **changes) -> VideoMAEConfig:
-    decoder_width, decoder_layers, decoder_heads = decoder
-    sizes = {
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": 4 * width,
-        "decoder_hidden_size": decoder_width,
-        "decoder_num_hidden_layers": decoder_layers,
-        "decoder_num_attention_heads": decoder_heads,
-        "decoder_intermediate_size": 4 * decoder_width,
-    }
-    return VideoMAEConfig(**(sizes | changes))
-
-
-SIZES = {
-    "small": _size(384, 12, 6, (192, 4, 3)),
-    "base": _size(768, 12, 12, (384, 4, 6)),
-    "large": _size(1024, 24, 16, (512, 12, 8)),
-    "huge": _size(1280, 32, 16, (640, 12, 8)),
-    # The MLP ratio 48/11 holds in the decoder too: int(512 * 48 / 11).
-    "giant": _size(
-        1408, 40, 16, (512, 4, 8), patch_size=14, intermediate_size=6144, decoder_intermediate_size=2234
-    ),
-}
-"""The published sizes, small to huge with their V1 decoders and giant with that of V2."""

@@ -1,7 +1,7 @@
 """How frames of a video become what a model is shown; it travels with the weights, in every form of them."""
 
 import math
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any, Literal, TypeVar
@@ -86,16 +86,22 @@ class Processing:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
 
     @classmethod
-    def for_size(cls: type[P], image_size: int, **known: Any) -> P:
-        """For a model of clips of `image_size`, trained as here: the centre crop, ImageNet's statistics."""
-        return cls(size=image_size, crop_size=image_size, **known)
+    def for_size(cls: type[P], image_size: int | Sequence[int], **known: Any) -> P:
+        """For a model of clips of `image_size`, trained as here: the centre crop, ImageNet's statistics.
 
-    def fitted(self: P, image_size: int) -> P:
+        No word of preprocessor_config.json says that frames cover a crop that is not square. Its shorter side
+        stands for that; the same for frames at least as far from square, others get black margins.
+        """
+        shorter = image_size if isinstance(image_size, int) else min(image_size)
+        return cls(size=shorter, crop_size=image_size, **known)
+
+    def fitted(self: P, image_size: int | Sequence[int]) -> P:
         """As it is where it makes frames of this size, else with the sizes of `for_size`."""
         made = self.crop_size if self.do_center_crop else self.size if self.do_resize else None
-        if made in (None, Size(height=image_size, width=image_size)):
+        wanted = self.for_size(image_size)
+        if made in (None, wanted.crop_size):
             return self
-        return replace(self, size=image_size, crop_size=image_size)
+        return replace(self, size=wanted.size, crop_size=wanted.crop_size)
 
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...], float]:

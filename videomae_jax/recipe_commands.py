@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 from videomae_jax.command_line import Arguments, parse
 from videomae_jax.config import FinetuneConfig, HostSettings, PretrainConfig, RunConfig, load_config
 from videomae_jax.errors import InputError, RunError
-from videomae_jax.model_config import SIZES, are_numbers
+from videomae_jax.model_config import are_numbers
 from videomae_jax.recipes import recipe_files
+from videomae_jax.sizes import SIZES
 
 SAID = {
     "pretrain": "pre-train a model on videos",

@@ -42,11 +42,10 @@ def own_names(settings: Mapping[str, Any]) -> dict[str, Any]:
             )
     if "dtype" in own:  # By name, or as NumPy, JAX or torch have it.
         own["dtype"] = getattr(own["dtype"], "__name__", str(own["dtype"])).removeprefix("torch.")
-    for name in ("image_size", "patch_size"):
-        if isinstance(side := own.get(name), list | tuple):
-            if len(set(side)) != 1:
-                raise ValueError(f"{name} is {side}; only squares can be built here")
-            own[name] = side[0]
+    if isinstance(side := own.get("patch_size"), list | tuple):
+        if len(set(side)) != 1:
+            raise ValueError(f"patch_size is {side}; only square patches can be built here")
+        own["patch_size"] = side[0]
     if (by_name := own.pop("label2id", None)) is not None:
         names = class_names({number: name for name, number in by_name.items()})
         if class_names(own.setdefault("id2label", names) or names) != names:

@@ -50,8 +50,7 @@ def _random_clips(config: VideoMAEConfig, count: int, seed: int) -> tuple[np.nda
     """Normalised clips of noise (b, T, H, W, c), and masks (b, n), True where masked: nine tenths of each
     clip, the same places in every tubelet of time."""
     rng = np.random.default_rng(seed)
-    size = config.image_size
-    shape = (count, config.num_frames, size, size, config.num_channels)
+    shape = (count, config.num_frames, *config.frame_size, config.num_channels)
     t, h, w = config.grid
     masked = min(int(0.9 * h * w), h * w - 1)
     masks = [np.tile(rng.permutation(h * w) < masked, t) for _ in range(count)]

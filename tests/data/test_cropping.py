@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from videomae_jax.data.cropping import (
-    centre_square,
+    centre_crop,
     crop_resized,
     draw_box,
     fit_canvas,
     multi_scale_boxes,
-    scale_short_side,
+    scale_to_cover,
     view_boxes,
 )
 from videomae_jax.data.resizing import resize_sampled
@@ -26,7 +26,7 @@ def noise(height, width):
 
 
 def test_multi_scale_boxes():
-    boxes = multi_scale_boxes(256, 340, 224, SCALES)
+    boxes = multi_scale_boxes(256, 340, (224, 224), SCALES)
     sides = {(right - left, bottom - top) for left, top, right, bottom in boxes}
     # 256 * .875 is 224 already; neighbouring scales may be mixed, others not: 4 + 3 + 3 pairs.
     assert sides == {
@@ -41,31 +41,61 @@ def test_multi_scale_boxes():
 
 
 def test_sides_near_the_target_become_the_target():
-    assert {box[2] - box[0] for box in multi_scale_boxes(226, 300, 224, (1.0,))} == {224}
-    assert {box[2] - box[0] for box in multi_scale_boxes(227, 300, 224, (1.0,))} == {227}
+    assert {box[2] - box[0] for box in multi_scale_boxes(226, 300, (224, 224), (1.0,))} == {224}
+    assert {box[2] - box[0] for box in multi_scale_boxes(227, 300, (224, 224), (1.0,))} == {227}
     # Larger than the frame would leave it: the original pads with black there.
-    assert {box[2] - box[0] for box in multi_scale_boxes(223, 300, 224, (1.0,))} == {223}
+    assert {box[2] - box[0] for box in multi_scale_boxes(223, 300, (224, 224), (1.0,))} == {223}
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 340), (320, 180), (7, 5), (1, 1), (225, 900)])
 def test_boxes_lie_inside_the_frame(height, width):
-    for left, top, right, bottom in multi_scale_boxes(height, width, 224, SCALES):
+    for left, top, right, bottom in multi_scale_boxes(height, width, (224, 224), SCALES):
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
 
 
+@pytest.mark.parametrize("size", [(160, 224), (224, 160)])
+@pytest.mark.parametrize(("height", "width"), [(256, 340), (320, 180), (160, 224), (7, 5), (1, 1), (90, 900)])
+def test_boxes_have_the_shape_of_the_clip(height, width, size):
+    boxes = multi_scale_boxes(height, width, size, SCALES)
+    for left, top, right, bottom in boxes:
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+    left, top, right, bottom = boxes[0]  # The largest, which is cut along one axis only.
+    assert height - (bottom - top) < 3 or width - (right - left) < 3
+    if min(height, width) > 20:
+        assert (right - left) / (bottom - top) == pytest.approx(size[1] / size[0], rel=0.02)
+
+
+@pytest.mark.parametrize("size", [(160, 224), (224, 160), (64, 256)])
+@pytest.mark.parametrize(("height", "width"), [(240, 320), (320, 240), (300, 300), (100, 141), (5, 7)])
+def test_a_clip_is_covered_whole_and_its_crops_lie_along_the_longer_side(height, width, size):
+    frame = noise(height, width)
+    scaled = scale_to_cover(frame, size)
+    assert min(a - b for a, b in zip(scaled.shape[:2], size, strict=True)) == 0
+    assert scaled.shape[0] / scaled.shape[1] == pytest.approx(height / width, rel=0.02)
+    boxes = view_boxes(*scaled.shape[:2], size, 3)
+    assert {(bottom - top, right - left) for left, top, right, bottom in boxes} == {size}
+    assert boxes[0][:2] == (0, 0)
+    assert boxes[2][2:] == scaled.shape[1::-1]
+    left, top, right, bottom = view_boxes(*scaled.shape[:2], size, 1)[0]
+    np.testing.assert_array_equal(centre_crop(frame, size), scaled[top:bottom, left:right])
+    assert abs((top + bottom) - scaled.shape[0]) <= 1
+    assert abs((left + right) - scaled.shape[1]) <= 1
+
+
 def test_drawn_boxes_are_all_of_them():
-    boxes = multi_scale_boxes(120, 160, 112, SCALES)
+    boxes = multi_scale_boxes(120, 160, (112, 112), SCALES)
     rng = np.random.default_rng(0)
-    assert {draw_box(rng, 120, 160, 112, SCALES) for _ in range(3000)} == set(boxes)
+    assert {draw_box(rng, 120, 160, (112, 112), SCALES) for _ in range(3000)} == set(boxes)
 
 
 def test_cropping_is_pils_own():
     frame = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     box = (11, 7, 75, 61)
     expected = np.asarray(Image.fromarray(frame).crop(box).resize((32, 32), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(crop_resized(frame, box, 32), expected)
-    np.testing.assert_array_equal(RgbFrame(frame).crop(box, 32), expected)
+    np.testing.assert_array_equal(crop_resized(frame, box, (32, 32)), expected)
+    np.testing.assert_array_equal(RgbFrame(frame).crop(box, (32, 32)), expected)
     assert RgbFrame(frame).shape == (90, 120)
 
 
@@ -74,15 +104,15 @@ def test_the_centre_square_is_cut_after_the_short_side_was_scaled():
     for size, left in (((240, 320), 37), ((240, 321), 38), ((240, 319), 36)):
         frame = noise(*size)
         scaled = resize_sampled(frame, 224, 224 * size[1] // 240)
-        np.testing.assert_array_equal(centre_square(frame, 224), scaled[:, left : left + 224])
+        np.testing.assert_array_equal(centre_crop(frame, (224, 224)), scaled[:, left : left + 224])
         upright = resize_sampled(frame.transpose(1, 0, 2), 224 * size[1] // 240, 224)
         np.testing.assert_array_equal(
-            centre_square(frame.transpose(1, 0, 2), 224), upright[left : left + 224]
+            centre_crop(frame.transpose(1, 0, 2), (224, 224)), upright[left : left + 224]
         )
     clip = np.random.default_rng(0).integers(0, 256, (3, 90, 120, 3), np.uint8)
     for frame in clip:
-        np.testing.assert_array_equal(centre_square(frame, 90), frame[:, 15:105])
-        assert centre_square(frame, 32).shape == (32, 32, 3)
+        np.testing.assert_array_equal(centre_crop(frame, (90, 90)), frame[:, 15:105])
+        assert centre_crop(frame, (32, 32)).shape == (32, 32, 3)
 
 
 def test_the_squares_of_a_test_equal_the_original_code(golden_folder):
@@ -90,7 +120,7 @@ def test_the_squares_of_a_test_equal_the_original_code(golden_folder):
     assert len(rows) == 6
     for row in rows:
         height, width, side = (row[name] for name in ("resized_height", "resized_width", "short_side"))
-        boxes = view_boxes(height, width, row["num_crops"])
+        boxes = view_boxes(height, width, (side, side), row["num_crops"])
         starts = [box[row["axis"] == "height"] for box in boxes]
         assert starts == row["starts"], row
         assert {box[row["axis"] == "width"] for box in boxes} == {0}
@@ -99,8 +129,8 @@ def test_the_squares_of_a_test_equal_the_original_code(golden_folder):
 
 def test_a_single_square_is_the_middle_one():
     """The original divides by zero; its validation rounds 37.5 to 38 and 36.5 to 36."""
-    assert view_boxes(224, 299, 1) == [(38, 0, 262, 224)]
-    assert view_boxes(297, 224, 1) == [(0, 36, 224, 260)]
+    assert view_boxes(224, 299, (224, 224), 1) == [(38, 0, 262, 224)]
+    assert view_boxes(297, 224, (224, 224), 1) == [(0, 36, 224, 260)]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +138,7 @@ def test_a_single_square_is_the_middle_one():
 )
 def test_the_short_side_is_scaled_and_the_long_one_rounded_down(size, scaled):
     frame = noise(*size)
-    np.testing.assert_array_equal(scale_short_side(frame, 224), resize_sampled(frame, *scaled))
+    np.testing.assert_array_equal(scale_to_cover(frame, (224, 224)), resize_sampled(frame, *scaled))
 
 
 @pytest.mark.parametrize(

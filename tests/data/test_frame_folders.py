@@ -8,7 +8,7 @@ from videomae_jax.config import DataConfig, LabelledDataConfig, VideoMAEConfig, 
 from videomae_jax.data.check import check_video
 from videomae_jax.data.clips.readers import FinetuneClips, PretrainClips, centre_view
 from videomae_jax.data.clips.readers import TestViews as Views
-from videomae_jax.data.cropping import centre_square
+from videomae_jax.data.cropping import centre_crop
 from videomae_jax.data.labels import read_labelled
 from videomae_jax.data.lists import format_record
 from videomae_jax.data.records import VideoRecord
@@ -49,7 +49,7 @@ def test_the_start_of_a_list_is_the_number_in_the_name(tmp_path):
             assert find_segment(record, video) == segment
     clip = centre_view(MODEL, DataConfig(sampling_rate=2))(part, None)["video"][0]
     # The middle 8 of the frames numbered 5 to 12.
-    np.testing.assert_array_equal(clip, [centre_square(frame, 32) for frame in frames[[4, 6, 8, 10]]])
+    np.testing.assert_array_equal(clip, [centre_crop(frame, (32, 32)) for frame in frames[[4, 6, 8, 10]]])
 
 
 def test_total_and_label_are_told_from_start_and_total_by_the_folders(tmp_path):
@@ -131,7 +131,9 @@ def test_views_are_those_of_the_frames(tmp_path):
     frames = make_frames(tmp_path / "a", 20)
     record = VideoRecord(str(tmp_path / "a"), "a", 1)
     views = Views(MODEL, LabelledDataConfig(sampling_rate=2), ViewsConfig(1, 1))(record, None)["video"]
-    np.testing.assert_array_equal(views[0], [centre_square(frame, 32) for frame in frames[[6, 8, 10, 12]]])
+    np.testing.assert_array_equal(
+        views[0], [centre_crop(frame, (32, 32)) for frame in frames[[6, 8, 10, 12]]]
+    )
     with open_record(record) as video:
         read = dict(video.read([7, 0, 7]))
         assert list(read) == [0, 7]

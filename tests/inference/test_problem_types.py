@@ -133,6 +133,12 @@ def test_no_door_reads_videos_for_other_channels(tmp_path, video, capsys):
         Predictor(grey, params)
     lists = ["--data.train", str(video.parent)]
     run = ["--workdir", str(tmp_path / "run")]
-    for command in (["pretrain", "tiny", *run], ["show-batch", "tiny"], ["finetune", "tiny_finetune", *run]):
-        assert cli.main([*command, *lists, "--model.num-channels", "1"]) == 2
+    for command, like in (("pretrain", "tiny"), ("show-batch", "tiny"), ("finetune", "tiny_finetune")):
+        recipe = tmp_path / f"grey_{command}.py"
+        recipe.write_text(
+            "from dataclasses import replace\nfrom videomae_jax.config import load_config\n"
+            f"known = load_config({like!r})\n"
+            "config = replace(known, model=replace(known.model, num_channels=1))\n"
+        )
+        assert cli.main([command, str(recipe), *lists, *(run if command != "show-batch" else [])]) == 2
         assert "num_channels=1, but training reads videos as RGB" in capsys.readouterr().err

@@ -184,7 +184,7 @@ def test_a_configuration_in_the_words_of_transformers(tmp_path):
         ({"initializer_range": 0.1}, "always 0.02$"),
         ({"id2label": {1: "a"}}, "must name the classes 0 to 0"),
         ({"id2label": ("a", "b"), "label2id": {"b": 0, "a": 1}}, "label2id has the classes"),
-        ({"image_size": [16, 32]}, "only squares"),
+        ({"patch_size": [16, 8]}, "only square patches"),
         ({"hiden_size": 3}, "hiden_size"),
     ):
         with pytest.raises((ValueError, TypeError), match=says):

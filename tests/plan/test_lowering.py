@@ -12,10 +12,10 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 from plan_cases import make_step
 
-from videomae_jax.model_config import SIZES
 from videomae_jax.models.attention.choice import LONG
 from videomae_jax.models.compiled_for import compiling_for
 from videomae_jax.plan import compiler
+from videomae_jax.sizes import SIZES
 from videomae_jax.training.sharding import make_mesh
 
 STAGES = ("tube", "random", "frame", "dual masking", "fine-tuning", "evaluation", "validation")

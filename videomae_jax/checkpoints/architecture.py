@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from videomae_jax.errors import InputError
-from videomae_jax.model_config import SIZES, VideoMAEConfig
+from videomae_jax.model_config import VideoMAEConfig
+from videomae_jax.sizes import SIZES
 
 Kind = Literal["pretraining", "classification", "encoder"]
 Shape = tuple[int, ...]

@@ -80,9 +80,9 @@ def size_change(source: str, theirs: VideoMAEConfig, ours: VideoMAEConfig) -> st
     learned, table = theirs.learned_grid, ours.learned_grid
     if (theirs.grid, learned) == (ours.grid, table):
         return None
-    clips = f"{source} was trained on {_clips(theirs)}"
-    if _clips(ours) != _clips(theirs):
-        clips += f", and is run on {_clips(ours)}"
+    clips = f"{source} was trained on {theirs.clip_in_words}"
+    if ours.clip_in_words != theirs.clip_in_words:
+        clips += f", and is run on {ours.clip_in_words}"
     if table == learned == ours.grid:
         return f"{clips}. Its table of positions is that for these clips again, without resizing."
     if table == learned:
@@ -107,10 +107,6 @@ def resized_here_alone(name: str, config: VideoMAEConfig) -> str | None:
         f"{_tokens(config.grid)}. transformers and the original code build one anew for the size of clips, "
         "so their outputs differ. Here it is resized again, by position_grid in config.json."
     )
-
-
-def _clips(config: VideoMAEConfig) -> str:
-    return f"{config.num_frames} frames of {config.image_size}x{config.image_size}"
 
 
 def _tokens(grid: Grid) -> str:

@@ -77,16 +77,17 @@ def _architecture(
 ) -> list[tuple[str, str]]:
     count = sum(tensor.size for tensor in tensors.values())
     dtypes = sorted({str(tensor.dtype) for tensor in tensors.values()})
-    side, tubelet = config.image_size, (config.tubelet_size, config.patch_size, config.patch_size)
+    height, width = config.frame_size
+    tubelet = (config.tubelet_size, config.patch_size, config.patch_size)
     rows = [
-        ("clip", f"{config.num_frames} frames of {side} x {side} pixels, {config.num_channels} channels"),
+        ("clip", f"{config.num_frames} frames of {height} x {width} pixels, {config.num_channels} channels"),
         ("tubelet", f"{' x '.join(map(str, tubelet))}, {config.num_tokens:,} tokens a clip"),
         ("encoder", _stack(config.num_hidden_layers, config.hidden_size, config.num_attention_heads)),
         ("parameters", f"{count:,} in {', '.join(dtypes)}"),
     ]
     if kind == "pretraining":
-        layers, width = config.decoder_num_hidden_layers, config.decoder_hidden_size
-        rows.insert(3, ("decoder", _stack(layers, width, config.decoder_num_attention_heads)))
+        layers, inner = config.decoder_num_hidden_layers, config.decoder_hidden_size
+        rows.insert(3, ("decoder", _stack(layers, inner, config.decoder_num_attention_heads)))
     if kind == "classification" and config.num_labels:
         names = "" if are_numbers(config.id2label) else f": {some(config.id2label)}"
         rows.append(("classes", f"{config.num_labels}{names}"))

@@ -12,20 +12,28 @@ from jaxtyping import UInt8
 from videomae_jax.data.resizing import resize_sampled, resize_smooth
 
 Box = tuple[int, int, int, int]
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 
-def multi_scale_boxes(height: int, width: int, size: int, scales: Sequence[float]) -> list[Box]:
+def multi_scale_boxes(height: int, width: int, size: Size, scales: Sequence[float]) -> list[Box]:
     """Every crop that MultiScaleCrop may take: pairs of neighbouring sides, times 13 fixed places.
 
-    Sides within 3 pixels of `size` become `size`, so that no resizing blurs them, except in smaller frames.
+    Sides are shares of those of the largest box of the shape of `size`: of the short side for squares. Those
+    within 3 pixels of `size` become that, so that no resizing blurs them, except in smaller frames.
     """
-    short = min(height, width)
-    sides = [max(1, int(short * scale)) for scale in scales]
-    sides = [size if abs(side - size) < 3 and size <= short else side for side in sides]
+    largest = min(height, width * size[0] // size[1]), min(width, height * size[1] // size[0])
+    heights, widths = (
+        [
+            wanted if abs(side - wanted) < 3 and wanted <= most else side
+            for side in (max(1, int(most * scale)) for scale in scales)
+        ]
+        for most, wanted in zip(largest, size, strict=True)
+    )
     quarters = [(x, y) for y in (0, 2, 4) for x in (0, 2, 4)] + [(x, y) for y in (1, 3) for x in (1, 3)]
     boxes = []
-    for i, crop_height in enumerate(sides):
-        for j, crop_width in enumerate(sides):
+    for i, crop_height in enumerate(heights):
+        for j, crop_width in enumerate(widths):
             if abs(i - j) > 1:
                 continue
             for x, y in quarters:
@@ -35,22 +43,22 @@ def multi_scale_boxes(height: int, width: int, size: int, scales: Sequence[float
     return boxes
 
 
-def draw_box(rng: np.random.Generator, height: int, width: int, size: int, scales: Sequence[float]) -> Box:
+def draw_box(rng: np.random.Generator, height: int, width: int, size: Size, scales: Sequence[float]) -> Box:
     """One of MultiScaleCrop's crops, all equally likely: first a pair of sides, then a place."""
     boxes = multi_scale_boxes(height, width, size, scales)
     return boxes[rng.integers(len(boxes))]
 
 
-def crop_resized(frame: UInt8[np.ndarray, "H W 3"], box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """Cut a box out of a frame and resize it to a square, bilinear as Pillow does it."""
+def crop_resized(frame: UInt8[np.ndarray, "H W 3"], box: Box, size: Size) -> UInt8[np.ndarray, "h w 3"]:
+    """Cut a box out of a frame and resize it, bilinear as Pillow does it."""
     left, top, right, bottom = box
-    return resize_smooth(frame[top:bottom, left:right], size, size)
+    return resize_smooth(frame[top:bottom, left:right], *size)
 
 
-def centre_square(frame: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The view for validation: the short side scaled to `size`, then the centre crop."""
-    scaled = scale_short_side(frame, size)
-    left, top, right, bottom = view_boxes(scaled.shape[0], scaled.shape[1], num_crops=1)[0]
+def centre_crop(frame: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:
+    """The view for validation: scaled so that it just covers `size`, then the centre crop."""
+    scaled = scale_to_cover(frame, size)
+    left, top, right, bottom = view_boxes(scaled.shape[0], scaled.shape[1], size, num_crops=1)[0]
     return scaled[top:bottom, left:right]
 
 
@@ -69,21 +77,25 @@ def fit_canvas(
     return resize_smooth(frame, max(1, round(height * scale)), max(1, round(width * scale))), upright
 
 
-def scale_short_side(frame: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Scale a frame so that its short side is `size`; the longer one is rounded down, as in the reference."""
+def scale_to_cover(frame: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:
+    """Scale a frame to the least size that covers `size`: for a square, its short side becomes that.
+
+    The side that is left over is rounded down, as in the reference.
+    """
     height, width = frame.shape[:2]
-    short = min(height, width)
-    return resize_sampled(frame, size * height // short, size * width // short)
+    if height * size[1] <= width * size[0]:
+        return resize_sampled(frame, size[0], width * size[0] // height)
+    return resize_sampled(frame, height * size[1] // width, size[1])
 
 
-def view_boxes(height: int, width: int, num_crops: int) -> list[Box]:
-    """The spatial crops of a test: squares as large as the short side, evenly spaced along the longer side.
+def view_boxes(height: int, width: int, size: Size, num_crops: int) -> list[Box]:
+    """The spatial crops of a test: boxes of `size`, evenly spaced along the side of the frame that is longer.
 
     A single one, for which the reference divides by zero, is the centre crop, as in its validation: halves of
     a pixel are rounded to an even place.
     """
-    size = min(height, width)
-    room = max(height, width) - size
-    starts = [i * room // (num_crops - 1) for i in range(num_crops)] if num_crops > 1 else [round(room / 2)]
-    places = [(0, start) if height > width else (start, 0) for start in starts]
-    return [(left, top, left + size, top + size) for left, top in places]
+    down, across = height - size[0], width - size[1]
+    places = [(round(across / 2), round(down / 2))]
+    if num_crops > 1:
+        places = [(i * across // (num_crops - 1), i * down // (num_crops - 1)) for i in range(num_crops)]
+    return [(left, top, left + size[1], top + size[0]) for left, top in places]

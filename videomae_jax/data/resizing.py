@@ -2,7 +2,7 @@
 
 `resize_smooth` averages where it reduces, as Pillow does: for clips to train on. `resize_sampled` takes
 samples without averaging, as OpenCV does on uint8: for validation and tests. `interpolate` takes the same
-samples in floating point, as PyTorch does: for frames squashed to a square.
+samples in floating point, as PyTorch does: for frames squashed to the size of clips.
 """
 
 import numpy as np

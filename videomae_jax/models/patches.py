@@ -67,8 +67,8 @@ def check_video(video: Shaped[Array | np.ndarray, "..."], config: VideoMAEConfig
             f"pixel_values holds {video.dtype}: give normalised numbers, which VideoMAEImageProcessor makes "
             "of frames"
         )
-    size, patch = config.image_size, config.patch_size
-    wanted = (config.num_frames, size, size, config.num_channels)
+    size, patch = config.frame_size, config.patch_size
+    wanted = (config.num_frames, *size, config.num_channels)
     if video.ndim == 5 and video.shape[1:] == wanted:
         return
     shape = ", ".join(map(str, wanted))
@@ -88,7 +88,10 @@ def check_video(video: Shaped[Array | np.ndarray, "..."], config: VideoMAEConfig
         raise ValueError(
             f"{said}: height and width must be multiples of the patch size {patch}; resize the clip"
         )
-    raise ValueError(f"{said}: resize the clip to {size}, or build the model with that image_size")
+    raise ValueError(
+        f"{said}: resize the clip to {size[0]}x{size[1]}, or build the model with "
+        f"image_size={height if height == width else (height, width)}"
+    )
 
 
 def _axes_to_channels_last(shape: tuple[int, ...], config: VideoMAEConfig) -> tuple[int, ...] | None:

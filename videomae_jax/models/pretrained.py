@@ -92,8 +92,8 @@ class Pretrained(nn.Module):
     @nn.nowrap
     def init_params(self, key: jax.Array) -> Params:
         """Fresh parameters, drawn as the original draws them."""
-        config, size = self.config, self.config.image_size
-        clip = jnp.zeros((1, config.num_frames, size, size, config.num_channels))
+        config = self.config
+        clip = jnp.zeros((1, config.num_frames, *config.frame_size, config.num_channels))
         return jax.jit(self.init)(key, clip)["params"]
 
     @nn.nowrap

@@ -23,10 +23,10 @@ from videomae_jax.data.clips.sampling import (
     uniform_test_indices,
 )
 from videomae_jax.data.cropping import (
-    centre_square,
+    centre_crop,
     draw_box,
     fit_canvas,
-    scale_short_side,
+    scale_to_cover,
     view_boxes,
 )
 from videomae_jax.data.records import VideoRecord
@@ -76,10 +76,29 @@ def test_pre_training_clips(video):
     rngs = generators()
     indices = pretrain_indices(50, 4, 3, draw_start(rngs[0], 50, 4, 3))
     for clip, rng in zip(arrays["video"], rngs, strict=True):
-        box = draw_box(rng, *frames.shape[1:3], 32, UNLABELLED.crop_scales)
+        box = draw_box(rng, *frames.shape[1:3], (32, 32), UNLABELLED.crop_scales)
         mirror = bool(rng.random() < 0.5)
-        expected = np.stack([parts[index].crop(box, 32) for index in indices])
+        expected = np.stack([parts[index].crop(box, (32, 32)) for index in indices])
         np.testing.assert_array_equal(clip, expected[:, :, ::-1] if mirror else expected)
+
+
+@pytest.mark.parametrize("size", [(16, 40), (40, 16)])
+def test_clips_that_are_not_square(video, size):
+    """Nothing is distorted: crops to train on have the clip's shape, views cover it."""
+    path, frames = video
+    model, record = replace(MODEL, image_size=size, patch_size=8), VideoRecord(path, "")
+    whole = replace(UNLABELLED, crop_scales=(1.0,), flip=False)
+    clips = PretrainClips(model, whole)(record, KEY)["video"]
+    assert clips.shape == (3, 4, *size, 3)
+    rngs = generators()
+    indices = pretrain_indices(50, 4, 3, draw_start(rngs[0], 50, 4, 3))
+    box = draw_box(rngs[0], *frames.shape[1:3], size, (1.0,))
+    assert (box[2] - box[0]) / (box[3] - box[1]) == pytest.approx(size[1] / size[0], rel=0.07)
+    parts = decoded(path)
+    np.testing.assert_array_equal(clips[0], [parts[index].crop(box, size) for index in indices])
+    [middle] = centre_view(model, UNLABELLED)(record, None)["video"]
+    wanted = [centre_crop(frame, size) for frame in frames[centre_indices(50, 4, 3)]]
+    np.testing.assert_array_equal(middle, wanted)
 
 
 @pytest.mark.parametrize("data", [DENSE, UNIFORM])
@@ -123,7 +142,9 @@ def test_the_centre_clip(video, data):
     path, frames = video
     arrays = centre_view(MODEL, data)(VideoRecord(path, ""), None)
     indices = uniform_test_indices(50, 4, 1)[0] if data is UNIFORM else centre_indices(50, 4, 3)
-    np.testing.assert_array_equal(arrays["video"][0], [centre_square(frame, 32) for frame in frames[indices]])
+    np.testing.assert_array_equal(
+        arrays["video"][0], [centre_crop(frame, (32, 32)) for frame in frames[indices]]
+    )
     assert arrays["label"].tolist() == [-1]
 
 
@@ -133,11 +154,11 @@ def test_views_come_clip_by_clip(video, data):
     arrays = Views(MODEL, data, VIEWS)(VideoRecord(path, "", 2), None)
     segments = uniform_test_indices(50, 4, 3) if data is UNIFORM else dense_test_indices(50, 4, 3, 3)
     assert len({tuple(indices) for indices in segments}) == 3
-    scaled = np.stack([scale_short_side(frame, 32) for frame in frames])
+    scaled = np.stack([scale_to_cover(frame, (32, 32)) for frame in frames])
     expected = [
         scaled[indices, top:bottom, left:right]
         for indices in segments
-        for left, top, right, bottom in view_boxes(*scaled.shape[1:3], 2)
+        for left, top, right, bottom in view_boxes(*scaled.shape[1:3], (32, 32), 2)
     ]
     np.testing.assert_array_equal(arrays["video"], expected)
     assert arrays["label"].tolist() == [2]

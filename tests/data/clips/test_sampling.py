@@ -40,7 +40,7 @@ def test_the_drawing_beside_the_code_is_true():
     }.items():
         assert [marked(name, mark) for mark in "01"] == clips.tolist(), name
     crops = [name for name in rows if "crop (" in name]
-    for name, (left, top, right, bottom) in zip(crops, view_boxes(4, 8, 3), strict=True):
+    for name, (left, top, right, bottom) in zip(crops, view_boxes(4, 8, (4, 4), 3), strict=True):
         assert name.endswith(f"crop {(left, top, right, bottom)}")
         assert marked(name, "x") == list(range(left, right))
 

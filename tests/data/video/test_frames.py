@@ -10,7 +10,7 @@ from videomae_jax.data.video import VideoError, open_video
 from videomae_jax.data.video.frames import Converters, DecodedFrame
 from videomae_jax.data.video.writing import write_video
 
-SIZE = 48
+SIZE = (48, 48)
 BOXES = [(0, 0, 96, 96), (32, 24, 104, 96), (10, 6, 74, 70), (40, 20, 88, 68)]
 
 
@@ -34,7 +34,7 @@ def by_the_formula(frame, box, size):
     left, top, right, bottom = box
     planes = (y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb)
     images = (Image.fromarray(p[top:bottom, left:right].clip(0, 255).astype(np.float32)) for p in planes)
-    return np.stack([np.asarray(i.resize((size, size), Image.Resampling.BILINEAR)) for i in images], -1)
+    return np.stack([np.asarray(i.resize(size, Image.Resampling.BILINEAR)) for i in images], -1)
 
 
 def evenly(box):
@@ -48,12 +48,20 @@ def test_a_crop_is_near_the_exact_one_and_nearer_to_the_true_colours(box):
     frame = decoded(waves(96, 128))
     fused, exact = frame.crop(box, SIZE).astype(float), crop_resized(frame.rgb(), box, SIZE).astype(float)
     assert np.abs(fused - exact).mean() < 2.5
-    if box[2] - box[0] == SIZE:
+    if box[2] - box[0] == SIZE[0]:
         np.testing.assert_array_equal(fused, exact)
         return
     true = by_the_formula(frame._frame, box, SIZE)
     assert np.abs(fused - true).mean() < np.abs(exact - true).mean()
     assert np.abs((fused - true).mean()) < 0.3 < np.abs((exact - true).mean())
+
+
+@pytest.mark.parametrize("size", [(32, 64), (64, 40)])
+def test_a_box_is_scaled_to_any_height_and_width(size):
+    frame, box = decoded(waves(96, 128)), (20, 10, 116, 90)
+    fused, exact = frame.crop(box, size), crop_resized(frame.rgb(), box, size)
+    assert fused.shape == exact.shape == (*size, 3)
+    assert np.abs(fused.astype(float) - exact).mean() < 2.5
 
 
 def test_a_box_at_an_odd_place_moves_by_a_pixel():
@@ -114,8 +122,10 @@ def test_real_clips_differ_by_about_a_level(real_videos):
     for path in sorted((real_videos / "action").iterdir()):
         with open_video(path) as video:
             ((_, frame),) = video.read_frames([len(video.timestamps) // 2])
-        box = evenly(draw_box(rng, *frame.shape, 112, (1.0, 0.875, 0.75, 0.66)))
-        difference = np.abs(frame.crop(box, 112).astype(int) - crop_resized(frame.rgb(), box, 112))
+        box = evenly(draw_box(rng, *frame.shape, (112, 112), (1.0, 0.875, 0.75, 0.66)))
+        difference = np.abs(
+            frame.crop(box, (112, 112)).astype(int) - crop_resized(frame.rgb(), box, (112, 112))
+        )
         assert difference.mean() < 1.6, path.name
         checked += 1
     assert checked >= 10
@@ -128,5 +138,5 @@ def test_turned_videos_are_exact(real_videos):
     assert frame.shape == (480, 270)
     assert frame.rgb().shape == (480, 270, 3)
     np.testing.assert_array_equal(
-        frame.crop((20, 90, 220, 290), 112), crop_resized(frame.rgb(), (20, 90, 220, 290), 112)
+        frame.crop((20, 90, 220, 290), (112, 112)), crop_resized(frame.rgb(), (20, 90, 220, 290), (112, 112))
     )

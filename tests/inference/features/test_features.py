@@ -12,14 +12,14 @@ from safetensors.numpy import save_file
 
 from videomae_jax.checkpoints.names import original_from_tree, original_spelling
 from videomae_jax.config import load_config
-from videomae_jax.data.cropping import scale_short_side, view_boxes
+from videomae_jax.data.cropping import scale_to_cover, view_boxes
 from videomae_jax.data.video.decoder import Video, open_video
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.inference.classify import VideoClassifier
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
 from videomae_jax.inference.features.command import ExtractFeatures, extract_features
 from videomae_jax.inference.features.video_encoder import VideoEncoder
-from videomae_jax.inference.features.windows import Windows, read_clips, square
+from videomae_jax.inference.features.windows import Windows, fitted, read_clips
 from videomae_jax.inference.processor import VideoMAEImageProcessor
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.encoder import VideoMAEModel
@@ -48,8 +48,8 @@ def head_sees(pixels):
 
 
 def middle_squares(frames):
-    scaled = np.stack([scale_short_side(frame, 32) for frame in frames])
-    left, top, right, bottom = view_boxes(*scaled.shape[1:3], 1)[0]
+    scaled = np.stack([scale_to_cover(frame, (32, 32)) for frame in frames])
+    left, top, right, bottom = view_boxes(*scaled.shape[1:3], (32, 32), 1)[0]
     return scaled[:, top:bottom, left:right]
 
 
@@ -62,7 +62,7 @@ def test_windows_hold_the_frames_of_direct_decoding(video, chunk, stride):
     windows = Windows(8, chunk, stride)
     with open_video(video) as opened:
         indices = windows.indices(0, 40)
-        clips = list(read_clips(opened, indices, partial(square, size=32, fit="centre")))
+        clips = list(read_clips(opened, indices, partial(fitted, size=(32, 32), fit="centre")))
     with open_video(video) as opened:
         starts = range(0, 40 - chunk + 1, stride) if chunk <= 40 else [0]
         assert len(clips) == len(starts)
@@ -266,7 +266,7 @@ def test_the_layout_of_v2(videos, video, classifier, tmp_path):
     found = np.load(tmp_path / "up_000.npy")
     with open_video(video) as opened:
         frames = opened.frames(range(40))
-    squashed = np.stack([square(frame, 32, "squash") for frame in frames])
+    squashed = np.stack([fitted(frame, (32, 32), "squash") for frame in frames])
     clips = np.stack([squashed[start : start + 8] for start in range(0, 40 - 7, 4)])
     np.testing.assert_allclose(found, head_sees(normalize(clips)), atol=1e-5)
     beside = json.loads((tmp_path / "up_000.json").read_text())
@@ -286,5 +286,5 @@ def test_squashing_is_pytorchs_interpolation():
         wanted = torch.nn.functional.interpolate(
             image, size=(size, size), mode="bilinear", align_corners=False
         )
-        found = square(frame, size, "squash").astype(np.float32)
+        found = fitted(frame, (size, size), "squash").astype(np.float32)
         assert np.abs(found - wanted[0].permute(1, 2, 0).numpy()).max() <= 0.501

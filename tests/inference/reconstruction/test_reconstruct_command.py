@@ -11,7 +11,7 @@ from PIL import Image
 from videomae_jax import cli, read_clip
 from videomae_jax.checkpoints.orbax import CheckpointWriter
 from videomae_jax.config import CheckpointConfig, load_config
-from videomae_jax.data.cropping import centre_square
+from videomae_jax.data.cropping import centre_crop
 from videomae_jax.data.video import open_video
 from videomae_jax.data.video.writing import write_video
 from videomae_jax.errors import InputError
@@ -76,7 +76,7 @@ def test_a_clip_is_the_middle_of_the_middle_frames(video, tmp_path):
     clip = read_clip(video, TINY.model, sampling_rate=2)
     with open_video(video) as opened:
         frames = opened.frames(range(2, 18, 2))
-        np.testing.assert_array_equal(clip, [centre_square(each, TINY.model.image_size) for each in frames])
+        np.testing.assert_array_equal(clip, [centre_crop(each, TINY.model.frame_size) for each in frames])
     with pytest.raises(InputError, match=r"none\.mp4: missing"):
         read_clip(tmp_path / "none.mp4", TINY.model)
 

@@ -19,7 +19,7 @@ box = np.tile(np.array([[24, 30, 0]], np.int32), (8, 1))
 
 
 def each(key: jax.Array, video: jax.Array, box: jax.Array) -> jax.Array:
-    return augment(key, video, box, AugmentConfig(), 16)
+    return augment(key, video, box, AugmentConfig(), (16, 24))
 
 
 alone = jax.jit(each)(jax.random.key(1), video, box)

@@ -45,13 +45,31 @@ def test_crop_is_scaled_as_by_torch(box):
     cut = torch.from_numpy(frames[top : top + height, left : left + width]).permute(2, 3, 0, 1).float()
     wanted = torch.nn.functional.interpolate(cut, (SIZE, SIZE), mode="bilinear", align_corners=False)
     wanted = wanted.permute(2, 3, 0, 1).numpy()
-    resize = jax.jit(partial(resize_crop, size=SIZE))
+    resize = jax.jit(partial(resize_crop, size=(SIZE, SIZE)))
     place = tuple(map(jnp.asarray, box))
     found = resize(jnp.asarray(frames), place, transposed=NO, mirrored=NO)
     assert np.abs(np.asarray(found) - wanted).max() < 1e-3
     on_its_side = jnp.asarray(frames.swapaxes(0, 1))
     mirrored = resize(on_its_side, place, transposed=YES, mirrored=YES)
     assert np.abs(np.asarray(mirrored)[:, ::-1] - wanted).max() < 1e-3
+
+
+@pytest.mark.parametrize("size", [(24, 40), (40, 16)])
+def test_clips_that_are_not_square(size):
+    """A whole frame of the same shape is only resized; drawn crops are as far from it as from a square."""
+    torch = pytest.importorskip("torch")
+    frames, whole = noise(1, 2, 2 * size[0], 2 * size[1], 3), boxes(2 * size[0], 2 * size[1], 0)
+    plain = replace(PLAIN, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
+    found = jax.jit(partial(augment, config=plain, size=size))(jax.random.key(0), jnp.asarray(frames), whole)
+    clip = torch.from_numpy(frames[0]).permute(0, 3, 1, 2).float()
+    wanted = torch.nn.functional.interpolate(clip, size, mode="bilinear", align_corners=False)
+    assert np.abs(found[0] - normalize(wanted.permute(0, 2, 3, 1).numpy())).max() < 1e-4
+
+    aspect = size[1] / size[0]
+    draw = jax.jit(jax.vmap(lambda key: draw_crop(key, jnp.array([400, 400]), FULL, aspect)))
+    _, _, height, width = (np.asarray(edge) for edge in draw(keys(2000)))
+    assert 0.74 * aspect < (width / height).min() < 0.8 * aspect
+    assert 1.28 * aspect < (width / height).max() < 1.35 * aspect
 
 
 def test_crops_are_drawn_evenly():
@@ -87,7 +105,9 @@ def test_whole_square_is_only_normalised_and_half_are_mirrored():
     video = noise(64, 2, SIZE, SIZE, 3)
     config = replace(PLAIN, flip=True, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
     box = jnp.tile(boxes(SIZE, SIZE, 0), (64, 1))
-    clips = jax.jit(partial(augment, config=config, size=SIZE))(jax.random.key(0), jnp.asarray(video), box)
+    clips = jax.jit(partial(augment, config=config, size=(SIZE, SIZE)))(
+        jax.random.key(0), jnp.asarray(video), box
+    )
     wanted = np.asarray(normalize(video))
     same = np.abs(clips - wanted).max((1, 2, 3, 4)) < 1e-5
     mirrored = np.abs(clips - wanted[:, :, :, ::-1]).max((1, 2, 3, 4)) < 1e-5
@@ -97,7 +117,7 @@ def test_whole_square_is_only_normalised_and_half_are_mirrored():
 
 def test_frames_on_their_side_come_out_upright():
     upright = noise(1, 2, 40, 28, 3)
-    one = jax.jit(partial(augment, config=replace(PLAIN, flip=True), size=SIZE))
+    one = jax.jit(partial(augment, config=replace(PLAIN, flip=True), size=(SIZE, SIZE)))
     canvas, turned = np.zeros((2, 1, 2, 40, 50, 3), np.uint8)  # Two: JAX may read one after the call.
     canvas[:, :, :40, :28] = upright
     turned[:, :, :28, :40] = upright.swapaxes(2, 3)
@@ -126,7 +146,7 @@ def test_erasing_puts_normal_noise_in_one_box_of_all_frames():
 
 @pytest.fixture(scope="module")
 def chain():
-    return jax.jit(partial(augment, config=FULL, size=SIZE))
+    return jax.jit(partial(augment, config=FULL, size=(SIZE, SIZE)))
 
 
 CANVASES = noise(8, 4, 36, 60, 3)
@@ -152,7 +172,7 @@ def test_chain_is_a_function_of_key_and_clip(chain):
 
 
 def test_compiled_or_not_is_the_same():
-    args = jax.random.key(5), jnp.asarray(CANVASES[0]), VALID[0], PLAIN, SIZE
+    args = jax.random.key(5), jnp.asarray(CANVASES[0]), VALID[0], PLAIN, (SIZE, SIZE)
     compiled = jax.jit(augment_clip, static_argnums=(3, 4))(*args)
     assert np.abs(augment_clip(*args) - compiled).max() < 1e-5
 

@@ -21,7 +21,7 @@ from videomae_jax.data.clips.sampling import (
     pretrain_indices,
     segment_indices,
 )
-from videomae_jax.data.cropping import Box, centre_square, draw_box, fit_canvas, scale_short_side, view_boxes
+from videomae_jax.data.cropping import Box, centre_crop, draw_box, fit_canvas, scale_to_cover, view_boxes
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import find_segment, open_record
 from videomae_jax.data.video.frames import Frame
@@ -46,13 +46,13 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class PretrainClips:
-    """One stretch of a video, cropped `data.num_sample` times: `video` (s T S S 3) uint8."""
+    """One stretch of a video, cropped `data.num_sample` times: `video` (s T H W 3) uint8."""
 
     model: VideoMAEConfig
     data: DataConfig
 
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
-        model, data, size = self.model, self.data, self.model.image_size
+        model, data, size = self.model, self.data, self.model.frame_size
         rngs = _generators(key, data.num_sample)
         shape = model.num_frames, data.sampling_rate
 
@@ -73,7 +73,7 @@ class PretrainClips:
 
     def _draw_cut(self, rng: np.random.Generator, height: int, width: int) -> tuple[Box, bool]:
         """The box of a clip, and whether the clip is mirrored."""
-        box = draw_box(rng, height, width, self.model.image_size, self.data.crop_scales)
+        box = draw_box(rng, height, width, self.model.frame_size, self.data.crop_scales)
         return box, self.data.flip and bool(rng.random() < 0.5)
 
 
@@ -118,7 +118,7 @@ class FinetuneClips:
 
 @dataclass(frozen=True)
 class TestViews:
-    """Temporal segments and spatial crops of a video: `video` (s T S S 3) uint8, `label` (1) int32 or -1.
+    """Temporal segments and spatial crops of a video: `video` (s T H W 3) uint8, `label` (1) int32 or -1.
 
     s = `views.num_segments` * `views.num_crops`, crops of the first segment first; one pass over the video.
     With `times`, also when each segment begins and ends, in seconds: `seconds` (segments 2).
@@ -131,12 +131,12 @@ class TestViews:
 
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
         segments, crops = self.views.num_segments, self.views.num_crops
-        size, arrays = self.model.image_size, self.blank()
+        size, arrays = self.model.frame_size, self.blank()
         views = arrays["video"].reshape(segments, crops, *arrays["video"].shape[1:])
         for frame, wanted in _read_frames(record, self._choose, self.data, arrays.get("seconds")):
-            scaled = scale_short_side(frame.rgb(), size)
+            scaled = scale_to_cover(frame.rgb(), size)
             for crop, (left, top, right, bottom) in enumerate(
-                view_boxes(scaled.shape[0], scaled.shape[1], crops)
+                view_boxes(scaled.shape[0], scaled.shape[1], size, crops)
             ):
                 views[:, crop][wanted] = scaled[top:bottom, left:right]
         return arrays | {"label": _labels(record, 1)}
@@ -155,7 +155,7 @@ class TestViews:
 
 @dataclass(frozen=True)
 class OneSegment:
-    """The centre crop of one of `segments` temporal segments, which the key says: `video` (1 T S S 3)."""
+    """The centre crop of one of `segments` temporal segments, which the key says: `video` (1 T H W 3)."""
 
     model: VideoMAEConfig
     data: VideosConfig
@@ -169,7 +169,7 @@ class OneSegment:
             return segment_indices(count, self.model.num_frames, self.data, self.segments)[segment][None]
 
         for frame, wanted in _read_frames(record, choose, self.data):
-            arrays["video"][0][wanted[0]] = centre_square(frame.rgb(), self.model.image_size)
+            arrays["video"][0][wanted[0]] = centre_crop(frame.rgb(), self.model.frame_size)
         return arrays
 
     def blank(self) -> Arrays:
@@ -187,8 +187,8 @@ def _generators(key: Key | None, num_sample: int) -> list[np.random.Generator]:
     return [np.random.default_rng([_CLIP, *key, clip]) for clip in range(num_sample)]
 
 
-def _black(clips: int, model: VideoMAEConfig) -> UInt8[np.ndarray, "clips T S S 3"]:
-    return np.zeros((clips, model.num_frames, model.image_size, model.image_size, 3), np.uint8)
+def _black(clips: int, model: VideoMAEConfig) -> UInt8[np.ndarray, "clips T H W 3"]:
+    return np.zeros((clips, model.num_frames, *model.frame_size, 3), np.uint8)
 
 
 def _labels(record: VideoRecord, num_sample: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
-from videomae_jax.data.cropping import Box, crop_resized
+from videomae_jax.data.cropping import Box, Size, crop_resized
 from videomae_jax.errors import printable
 
 # Formats with planes of brightness, blue and red, the last two at half the height and width.
@@ -115,8 +115,8 @@ class DecodedFrame:
         image = self._converters.to_rgb(self._frame, height, width, Interpolation.BICUBIC)
         return self._orientation.upright(image)
 
-    def crop(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
-        """A box scaled to a square, as `crop_resized` of the whole frame but for about one grey level.
+    def crop(self, box: Box, size: Size) -> UInt8[np.ndarray, "h w 3"]:
+        """A box scaled to `size`, as `crop_resized` of the whole frame but for about one grey level.
 
         Only the box is converted, from the planes of a frame that is stored upright with halved colour; there
         the box begins at even places, so it may move by a pixel.
@@ -125,7 +125,7 @@ class DecodedFrame:
             return crop_resized(self.rgb(), box, size)
         left, top, right, bottom = box
         part = _cut(self._frame, left - left % 2, top - top % 2, right - left, bottom - top)
-        return self._converters.to_rgb(part, size, size, _SCALING)
+        return self._converters.to_rgb(part, *size, _SCALING)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class RgbFrame:
     def rgb(self) -> UInt8[np.ndarray, "h w 3"]:
         return self.image
 
-    def crop(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    def crop(self, box: Box, size: Size) -> UInt8[np.ndarray, "h w 3"]:
         return crop_resized(self.image, box, size)
 
 

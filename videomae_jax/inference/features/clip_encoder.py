@@ -26,7 +26,7 @@ from videomae_jax.training.sharding import RULES, OnMesh, batch_sharding, make_m
 from videomae_jax.versions import version_of
 
 Model = VideoMAEForVideoClassification | VideoMAEModel
-Clip = UInt8[np.ndarray, "T S S 3"]
+Clip = UInt8[np.ndarray, "T H W 3"]
 
 UNNORMALIZED = Normalization((0.0,) * 3, (1.0,) * 3)
 """Pixels in [0, 1] and no more, as VideoMAE V2 extracts features."""

@@ -46,7 +46,7 @@ class ExtractFeatures(Inference):
     """Frames in a window, from which the model's number is sampled evenly; by default those of a clip."""
     layout: Literal["v2-tad"] | None = None
     """Windows as VideoMAE V2 gives them to temporal action localisation: of consecutive frames, 4 apart
-    unless --stride says otherwise, squashed to a square, in NAME.npy."""
+    unless --stride says otherwise, squashed to the size of clips, in NAME.npy."""
     input: Literal["normalized", "unnormalized-as-in-v2"] = "normalized"
     """V2's own extraction leaves out the normalisation with which its models are trained."""
     layer: int | None = None

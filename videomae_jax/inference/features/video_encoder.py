@@ -25,7 +25,7 @@ from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
 from videomae_jax.inference.features.clip_encoder import ClipEncoder
-from videomae_jax.inference.features.windows import Fit, Windows, read_clips, square
+from videomae_jax.inference.features.windows import Fit, Windows, fitted, read_clips
 from videomae_jax.inference.views import Inference, Sampling, check_at_least_one, choose_views
 from videomae_jax.model_config import Dtype, VideoMAEConfig
 
@@ -233,7 +233,7 @@ class VideoEncoder:
             first, count = find_segment(record, video)
             indices = windows.indices(first, count)
             seconds = windows.seconds(times, first, count)
-            prepare = partial(square, size=self.encoder.config.image_size, fit=fit)
+            prepare = partial(fitted, size=self.encoder.config.frame_size, fit=fit)
             done = 0
             for rows in self.encoder.encode(read_clips(video, indices, prepare)):
                 part = slice(done, done + len(rows))

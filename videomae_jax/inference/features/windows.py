@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from videomae_jax.data.clips.sampling import clip_seconds
-from videomae_jax.data.cropping import centre_square
+from videomae_jax.data.cropping import Size, centre_crop
 from videomae_jax.data.resizing import interpolate
 from videomae_jax.data.sets import OpenVideo
 
 Fit = Literal["centre", "squash"]
-"""How a frame becomes a square: its short side scaled and the middle cut out, as for the single view of a
+"""How a frame gets the size of a clip: scaled to cover it and the middle cut out, as for the single view of a
 test, or all of it squashed."""
 Frame = UInt8[np.ndarray, "h w 3"]
 
@@ -47,7 +47,7 @@ class Windows:
 
 def read_clips(
     video: OpenVideo, indices: Int64[np.ndarray, "n T"], prepare: Callable[[Frame], Frame]
-) -> Iterator[UInt8[np.ndarray, "T S S 3"]]:
+) -> Iterator[UInt8[np.ndarray, "T H W 3"]]:
     """Yield the clip of each row of frame indices, in order, from one pass over the video.
 
     Args:
@@ -68,8 +68,8 @@ def read_clips(
                 held = {wanted: kept for wanted, kept in held.items() if wanted >= needed_from[row]}
 
 
-def square(frame: Frame, size: int, fit: Fit) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """A frame as a square of `size` pixels."""
+def fitted(frame: Frame, size: Size, fit: Fit) -> UInt8[np.ndarray, "H W 3"]:
+    """A frame at the size of a clip."""
     if fit == "squash":
-        return np.rint(interpolate(frame, size, size)).astype(np.uint8)
-    return centre_square(frame, size)
+        return np.rint(interpolate(frame, *size)).astype(np.uint8)
+    return centre_crop(frame, size)

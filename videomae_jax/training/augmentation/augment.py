@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
 
 from videomae_jax.config import AugmentConfig
+from videomae_jax.model_config import FrameSize
 from videomae_jax.models.pixels import normalize
 from videomae_jax.training.augmentation.rand_augment import Size, Video, apply_operations, draw_operations
 from videomae_jax.training.sharding import AXES
@@ -31,8 +32,8 @@ def augment(
     video: UInt8[Array, "b T H W 3"],
     box: Int32[Array, "b 3"],
     config: AugmentConfig,
-    size: int,
-) -> Float[Array, "b T {size} {size} 3"]:
+    size: FrameSize,
+) -> Float[Array, "b T {size[0]} {size[1]} 3"]:
     """Augmented and normalised float32 clips of canvases.
 
     `box` is (height, width, transposed) of the valid part at the top left; frames whose third number is 1 lie
@@ -54,29 +55,36 @@ def augment(
 
 
 def augment_clip(
-    key: jax.Array, video: UInt8[Array, "T H W 3"], box: Int32[Array, "3"], config: AugmentConfig, size: int
-) -> Float[Array, "T {size} {size} 3"]:
+    key: jax.Array,
+    video: UInt8[Array, "T H W 3"],
+    box: Int32[Array, "3"],
+    config: AugmentConfig,
+    size: FrameSize,
+) -> Float[Array, "T {size[0]} {size[1]} 3"]:
     """`augment` for one clip: RandAugment, crop, flip, erasing, in this order."""
     for_rand, for_crop, for_flip, for_erasing = jax.random.split(key, 4)
     frames, valid, transposed = rearrange(video, "T H W c -> H W T c"), box[:2], box[2] == 1
     if config.rand_num_ops:
         frames = apply_operations(frames, valid, draw_operations(for_rand, config))
-    crop = draw_crop(for_crop, jnp.where(transposed, valid[::-1], valid), config)
+    crop = draw_crop(for_crop, jnp.where(transposed, valid[::-1], valid), config, size[1] / size[0])
     mirrored = jax.random.bernoulli(for_flip) if config.flip else jnp.array(False)
     clip = resize_crop(frames, crop, size, transposed, mirrored)
     clip = normalize(rearrange(clip, "H W T c -> T H W c"))
     return erase(for_erasing, clip, config.erase_prob) if config.erase_prob else clip
 
 
-def draw_crop(key: jax.Array, valid: Size, config: AugmentConfig) -> Box:
-    """The box of a random resized crop, or where no draw fits, the largest middle one of a ratio allowed."""
+def draw_crop(key: jax.Array, valid: Size, config: AugmentConfig, aspect: float = 1.0) -> Box:
+    """The box of a random resized crop, or where no draw fits, the largest middle one of a ratio allowed.
+
+    Ratios are relative to `aspect`, the width of a clip per height.
+    """
     height, width = valid[0], valid[1]
+    narrow, wide = (aspect * ratio for ratio in config.crop_ratio)
     for_shape, for_place = jax.random.split(key)
     fits, crop_height, crop_width = _draw_shape(
-        for_shape, height * width, config.crop_scale, config.crop_ratio, height, width
+        for_shape, height * width, config.crop_scale, (narrow, wide), height, width
     )
     top, left = _draw_place(for_place, height - crop_height, width - crop_width)
-    narrow, wide = config.crop_ratio
     whole_height = jnp.minimum(height, jnp.round(width / narrow).astype(int))
     whole_width = jnp.minimum(width, jnp.round(height * wide).astype(int))
     drawn = (top, left, crop_height, crop_width)
@@ -114,9 +122,9 @@ def _draw_place(key: jax.Array, most_top: jax.Array, most_left: jax.Array) -> tu
 
 
 def resize_crop(
-    video: Video, box: Box, size: int, transposed: Bool[Array, ""], mirrored: Bool[Array, ""]
-) -> Float[Array, "{size} {size} T 3"]:
-    """A box of all frames scaled to a square, bilinear without smoothing as torch's `interpolate`.
+    video: Video, box: Box, size: FrameSize, transposed: Bool[Array, ""], mirrored: Bool[Array, ""]
+) -> Float[Array, "{size[0]} {size[1]} T 3"]:
+    """A box of all frames scaled to `size`, bilinear without smoothing as torch's `interpolate`.
 
     The box is one of the upright frame, also where the frames given are `transposed`.
     """
@@ -124,15 +132,15 @@ def resize_crop(
     pixels = rearrange(video, "H W T c -> (H W) (T c)")
     down = jnp.where(transposed, 1, video.shape[1])
     right = jnp.where(transposed, video.shape[1], 1)
-    above, below, y = _neighbours(top, height, size)
-    before, after, x = _neighbours(left, width, size)
+    above, below, y = _neighbours(top, height, size[0])
+    before, after, x = _neighbours(left, width, size[1])
     before, after, x = (jnp.where(mirrored, line[::-1], line) for line in (before, after, x))
     rows = []
     for row in (above, below):
         first, second = (pixels[row[:, None] * down + column * right] for column in (before, after))
         rows.append(first * (1 - x[:, None]) + second * x[:, None])
-    square = rows[0] * (1 - y[:, None, None]) + rows[1] * y[:, None, None]
-    return rearrange(square, "H W (T c) -> H W T c", c=3)
+    resized = rows[0] * (1 - y[:, None, None]) + rows[1] * y[:, None, None]
+    return rearrange(resized, "H W (T c) -> H W T c", c=3)
 
 
 def _neighbours(

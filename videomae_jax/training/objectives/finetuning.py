@@ -54,11 +54,11 @@ class Finetuning(Objective):
 
     def augmented(
         self, batch: Arrays, key: jax.Array
-    ) -> tuple[Float[Array, "b T S S c"], Float[Array, "b y"]]:
+    ) -> tuple[Float[Array, "b T H W c"], Float[Array, "b y"]]:
         """Normalised clips as the model is to see them, augmented and mixed, and their targets."""
         config = self.config
         for_augment, for_mix = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
-        clips = augment(for_augment, batch["video"], batch["box"], config.augment, config.model.image_size)
+        clips = augment(for_augment, batch["video"], batch["box"], config.augment, config.model.frame_size)
         targets = soft_targets(batch["label"], config.model.num_labels, config.augment.label_smoothing)
         return mix(for_mix, clips, targets, config.augment)
 

@@ -27,8 +27,7 @@ def describe_run(run: ResolvedRun, first_step: int) -> str:
     mesh = " x ".join(f"{size} {axis}" for axis, size in run.mesh.shape.items())
     facts = {
         "model": f"{model.num_hidden_layers} layers of width {model.hidden_size}, {parameters:,} parameters",
-        "clips": f"{model.num_frames} frames {model.image_size}x{model.image_size}, {_spacing(config)}, "
-        f"{model.num_tokens} tokens",
+        "clips": f"{model.clip_in_words}, {_spacing(config)}, {model.num_tokens} tokens",
         **({} if first_step else _positions(config)),
         **({"classes": _describe_classes(run)} if run.classes else {}),
         **_objective(config),
