@@ -22,7 +22,7 @@ def _pinned(file: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("file", "extras"),
     [
-        ("constraints.txt", ["test", "parity", "docs", "cloud"]),
+        ("constraints.txt", ["test", "parity", "docs", "cloud", "export"]),
         ("constraints-colab.txt", ["test", "convert", "notebooks"]),
     ],
 )

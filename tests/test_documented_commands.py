@@ -25,6 +25,7 @@ from documents import PAGES, ROOT, Block, read_blocks
 from videomae_jax import VideoMAEForPreTraining, cli, recipe_commands
 from videomae_jax.config import SIZES, FinetuneConfig, VideoMAEConfig, load_config
 from videomae_jax.data.synthetic import MOTIONS, write_synthetic_videos
+from videomae_jax.inference.export.formats import FORMS
 
 README = read_blocks(ROOT / "README.md")
 BLOCKS = README + [block for page in PAGES if page != ROOT / "README.md" for block in read_blocks(page)]
@@ -128,9 +129,15 @@ def shortened(arguments: list[str]) -> list[str]:
 def _needs(arguments: list[str]) -> None:
     for_gpus = any(re.match(r"(?!v\d)\w+:", word) for word in arguments)
     planner = ("plan", "jax_plugins", "gpu-plan") if for_gpus else ("plan", "libtpu", "tpu")
-    for name, module, extra in (planner, ("convert", "torch", "convert")):
+    for name, module, extra in (planner, ("convert", "torch", "convert"), *_exporters(arguments)):
         if arguments[0] == name and find_spec(module) is None:
             pytest.skip(f"{module} is not installed (the extra {extra})")
+
+
+def _exporters(arguments: list[str]) -> list[tuple[str, str, str]]:
+    form = arguments[arguments.index("--to") + 1] if "--to" in arguments else ""
+    needs = FORMS[form].needs if arguments[0] == "export" else ()
+    return [("export", module, "export") for module in needs]
 
 
 def check_pip(arguments: list[str]) -> None:

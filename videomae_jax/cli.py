@@ -104,6 +104,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
     "show-batch": (SAID["show-batch"], show_batch),
     "plan": (SAID["plan"], plan),
     "convert": ("turn a checkpoint into another form, or prove that two compute the same", _convert),
+    "export": (
+        "write a classifier as one StableHLO, ONNX or LiteRT file that runs without this package",
+        _command("videomae_jax.inference.export.command", "Export", "export"),
+    ),
     "prepare": (
         "store videos as a data set from which clips are read quickly",
         _command("videomae_jax.data.prepare.command", "Prepare", "prepare"),

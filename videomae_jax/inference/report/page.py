@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from videomae_jax.errors import printable
+from videomae_jax.errors import printable, some
 from videomae_jax.inference.classify import Prediction
 from videomae_jax.inference.report.charts import CHARTS, Chart, colour_of, draw_chart, drawn
 from videomae_jax.inference.report.record import RunRecord
@@ -222,6 +222,5 @@ def _settings(runs: Sequence[RunRecord], names: Sequence[str]) -> str:
 
 def _setting(value: object) -> str:
     if isinstance(value, list):
-        shown = ", ".join(map(str, value[:20]))
-        return f"{shown} and {len(value) - 20} more" if len(value) > 20 else shown
+        return some(map(str, value))
     return "" if value is None else str(value)

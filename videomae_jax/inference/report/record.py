@@ -1,6 +1,5 @@
 """What a work folder says of its run: rows, hours, skipped videos, settings, the result of a test."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from videomae_jax.checkpoints.trees import flatten
 from videomae_jax.errors import InputError
+from videomae_jax.files import read_json
 from videomae_jax.training.run_folder import HOURS, METRICS, SETTINGS, SKIPPED, read_rows
 
 _TEST = "test/evaluation.json"
@@ -52,20 +52,10 @@ def read_run(workdir: Path) -> RunRecord:
         rows,
         hours[-1] if hours else {},
         Counter(row.get("reason", "unknown") for row in read_rows(workdir / SKIPPED)),
-        flatten(_read_json(workdir / SETTINGS) or {}),
-        _read_json(workdir / _TEST),
+        flatten(_found(workdir / SETTINGS, "the settings of a run") or {}),
+        _found(workdir / _TEST, "the result of a test"),
     )
 
 
-def _read_json(file: Path) -> dict[str, Any] | None:
-    if not file.exists():
-        return None
-    try:
-        content = json.loads(file.read_text("utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no JSON object")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file} cannot be read: {error}; move it away to have a report without it"
-        ) from error
-    return content
+def _found(file: Path, what: str) -> dict[str, Any] | None:
+    return read_json(file, what) if file.exists() else None
