@@ -127,3 +127,15 @@ def test_names_are_imported_from_the_module_that_makes_them(path):
             there = PACKAGE.parent / f"{node.module.replace('.', '/')}.py"
             if there.exists():
                 assert {alias.name for alias in node.names} <= set(defined(there)), f"from {node.module}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*MODULES, *sorted((PACKAGE.parent / "convert").rglob("*.py"))],
+    ids=lambda path: str(path.relative_to(PACKAGE.parent)),
+)
+def test_modules_and_functions_are_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 350
+    functions = (each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.FunctionDef))
+    assert {each.name for each in functions if each.end_lineno - each.lineno + 1 > 50} == set()

@@ -78,15 +78,7 @@ def optimizer_step(
         return state.params, state.opt_state, state.ema
 
     def updated() -> tuple[Params, Any, Params]:
-        direction, opt_state = adamw_direction(optim).update(grads, state.opt_state, state.params)
-        if lr_scales is None:
-            params = jax.tree.map(lambda p, d: p - lr * d, state.params, direction)
-        else:
-            params = jax.tree.map(lambda p, d, s: p - lr * s * d, state.params, direction, lr_scales)
-        if ema_decay is None:
-            return params, opt_state, state.ema
-        ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, state.ema, params)
-        return params, opt_state, ema
+        return _updated(state, grads, lr, optim, lr_scales, ema_decay)
 
     # Selecting leaf by leaf makes XLA copy the moments on a CPU; a branch makes a GPU's host wait for it.
     params, opt_state, ema = jax.lax.platform_dependent(
@@ -102,6 +94,26 @@ def optimizer_step(
     streak = (state.streak + 1) * failed.astype(jnp.int32)
     metrics |= {"nonfinite": nonfinite, "streak": streak}
     return TrainState(state.step + 1, params, opt_state, nonfinite, streak, ema, scale), metrics
+
+
+def _updated(
+    state: TrainState,
+    grads: Params,
+    lr: jax.Array,
+    optim: OptimConfig,
+    lr_scales: Params,
+    ema_decay: float | None,
+) -> tuple[Params, Any, Params]:
+    """Parameters, moments and average after a step of AdamW."""
+    direction, opt_state = adamw_direction(optim).update(grads, state.opt_state, state.params)
+    if lr_scales is None:
+        params = jax.tree.map(lambda p, d: p - lr * d, state.params, direction)
+    else:
+        params = jax.tree.map(lambda p, d, s: p - lr * s * d, state.params, direction, lr_scales)
+    if ema_decay is None:
+        return params, opt_state, state.ema
+    ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, state.ema, params)
+    return params, opt_state, ema
 
 
 def _accumulated(
