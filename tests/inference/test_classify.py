@@ -9,7 +9,7 @@ from random_classifier import CONFIG, DATA, random_classifier, softmax_of, write
 
 from videomae_jax.config import ViewsConfig
 from videomae_jax.data.clips.readers import TestViews as Views
-from videomae_jax.data.loading.order import Failure
+from videomae_jax.data.loading.failures import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.synthetic import write_synthetic_videos
 from videomae_jax.errors import InputError

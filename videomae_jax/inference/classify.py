@@ -14,7 +14,7 @@ import tyro
 from jaxtyping import Float64
 
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
-from videomae_jax.data.loading.order import Failure
+from videomae_jax.data.loading.failures import Failure
 from videomae_jax.data.records import VideoLike, as_records
 from videomae_jax.data.sets import Decoder
 from videomae_jax.data.sources import read_videos

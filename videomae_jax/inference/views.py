@@ -19,8 +19,8 @@ from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.clips.readers import TestViews
 from videomae_jax.data.loading.batches import each_video
+from videomae_jax.data.loading.failures import Failure
 from videomae_jax.data.loading.filling import ClipBatch
-from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import Decoder

@@ -24,8 +24,8 @@ from videomae_jax.checkpoints.orbax import (
 )
 from videomae_jax.config import FinetuneConfig, RunConfig
 from videomae_jax.data.loading.batches import batches, each_video
+from videomae_jax.data.loading.failures import Failure
 from videomae_jax.data.loading.filling import ClipBatch
-from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.loading.workers import Workers
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.files import folder_lock, locked_folder, write_json

@@ -99,7 +99,7 @@ def optimizer_step(
 def _updated(
     state: TrainState,
     grads: Params,
-    lr: jax.Array,
+    lr: jax.Array | float,
     optim: OptimConfig,
     lr_scales: Params,
     ema_decay: float | None,

@@ -13,8 +13,9 @@ from jax._src import distributed
 from jax._src.clusters import ClusterEnv, cloud_tpu_cluster
 
 from videomae_jax.data.loading.batches import batches
+from videomae_jax.data.loading.failures import Failure
 from videomae_jax.data.loading.filling import ClipBatch
-from videomae_jax.data.loading.order import Failure, steps_per_epoch
+from videomae_jax.data.loading.order import steps_per_epoch
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.training.multihost.facts import classes_fact, setting_fact, videos_fact

@@ -3,6 +3,7 @@
 They are made ahead of their use, in worker processes or in a thread; the number of workers changes nothing.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Generator, Sequence
@@ -13,19 +14,21 @@ from inspect import GEN_RUNNING, getgeneratorstate
 import numpy as np
 
 from videomae_jax.data.clips.readers import Reader
+from videomae_jax.data.loading.failures import Failure, read_patiently
 from videomae_jax.data.loading.filling import ClipBatch, Filling
 from videomae_jax.data.loading.order import (
     ChosenClipSlots,
     EachVideoSlots,
-    Failure,
     Share,
     Slots,
     TrainingSlots,
 )
-from videomae_jax.data.loading.patience import read_patiently, tell_repeats
 from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.video.frames import VideoError
+from videomae_jax.errors import printable
+
+log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -55,7 +58,7 @@ def batches(
     first, per_host = _share(batch_size, process_index, process_count)
     slots = TrainingSlots(videos, seed, batch_size, start_step, first, per_host, shares)
     steps = range(start_step, stop_step)
-    yield from tell_repeats(_read(slots, read, steps, per_host, num_workers, workers))
+    yield from _tell_repeats(_read(slots, read, steps, per_host, num_workers, workers))
 
 
 def each_video(
@@ -77,7 +80,7 @@ def each_video(
     first, per_host = _share(batch_size, process_index, process_count)
     slots = EachVideoSlots(videos, batch_size, first, per_host)
     steps = range(-(-len(videos) // batch_size))
-    yield from tell_repeats(_read(slots, read, steps, per_host, num_workers, workers))
+    yield from _tell_repeats(_read(slots, read, steps, per_host, num_workers, workers))
 
 
 def chosen_clips(
@@ -88,7 +91,26 @@ def chosen_clips(
     Raises RunError when a clip cannot be read.
     """
     steps = range(-(-len(slots.positions) // batch_size))
-    yield from tell_repeats(_read(slots, read, steps, batch_size, num_workers, None))
+    yield from _tell_repeats(_read(slots, read, steps, batch_size, num_workers, None))
+
+
+def _tell_repeats(batches: Generator[ClipBatch, None, None]) -> Generator[ClipBatch, None, None]:
+    """The same batches; now and then a line is logged on what had to be read again."""
+    count, told = 0, 1
+    with closing(batches):
+        for batch in batches:
+            count += len(batch.repeats)
+            if batch.repeats and count >= told:
+                last, told = batch.repeats[-1], 2 * count
+                log.warning(
+                    "the storage or the system failed for a moment, and videos were read again: %d times so "
+                    "far, the last being %s: %s",
+                    count,
+                    printable(last.path),
+                    last.error,
+                )
+            yield batch
+            del batch  # Whoever waits for the next one holds no memory of this one.
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:

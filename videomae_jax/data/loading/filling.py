@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from videomae_jax.data.clips.readers import Arrays
-from videomae_jax.data.loading.order import Failure
+from videomae_jax.data.loading.failures import Failure
 
 
 @dataclass(frozen=True)

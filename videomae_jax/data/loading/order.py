@@ -14,26 +14,13 @@ import numpy as np
 from jaxtyping import Int64
 
 from videomae_jax.data.clips.readers import Key
+from videomae_jax.data.loading.failures import Failure
 from videomae_jax.data.records import VideoRecord
-from videomae_jax.data.video import VideoError
 from videomae_jax.errors import RunError
 
 _ATTEMPTS = 20
 # The first number of every key, so that no two kinds of draw share a stream; those of readers start with 3.
 _ORDER, _SUBSTITUTE, _SOURCE = 1, 2, 4
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A video that was asked for and could not be read."""
-
-    path: str
-    reason: str
-    error: str
-
-    @classmethod
-    def of(cls, error: VideoError) -> "Failure":
-        return cls(error.path, error.reason, str(error))
 
 
 def steps_per_epoch(num_videos: int, batch_size: int) -> int:

@@ -18,10 +18,10 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import Any, NamedTuple
 
 from videomae_jax.data.clips.readers import Arrays, Key, Reader
+from videomae_jax.data.loading.failures import Failure, read_patiently
 from videomae_jax.data.loading.filling import ClipBatch, Filling
-from videomae_jax.data.loading.order import Failure, Slots
+from videomae_jax.data.loading.order import Slots
 from videomae_jax.data.loading.pages import Layout, Pages, layout_of, map_page
-from videomae_jax.data.loading.patience import read_patiently
 from videomae_jax.data.loading.process import Process, make_task, pickle_for_workers
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.video.frames import VideoError

@@ -16,7 +16,7 @@ from jaxtyping import Float64, Int64
 from tqdm import tqdm
 
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
-from videomae_jax.data.loading.order import Failure
+from videomae_jax.data.loading.failures import Failure
 from videomae_jax.data.loading.workers import Workers
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import RunError

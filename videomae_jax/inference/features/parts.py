@@ -20,7 +20,7 @@ from etils import epath
 from jaxtyping import Float32, Int64
 from tqdm import tqdm
 
-from videomae_jax.data.loading.order import Failure
+from videomae_jax.data.loading.failures import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sets import stored_set
 from videomae_jax.errors import InputError, RunError

@@ -18,7 +18,8 @@ from jaxtyping import Float32, Float64, UInt8
 from videomae_jax.config import LabelledDataConfig, ViewsConfig
 from videomae_jax.data.clips.readers import OneSegment, TestViews
 from videomae_jax.data.loading.batches import chosen_clips, each_video
-from videomae_jax.data.loading.order import ChosenClipSlots, Failure
+from videomae_jax.data.loading.failures import Failure
+from videomae_jax.data.loading.order import ChosenClipSlots
 from videomae_jax.data.records import VideoLike, VideoRecord, as_records
 from videomae_jax.data.sets import Decoder, find_segment, open_record
 from videomae_jax.data.video import VideoError

@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 
+from videomae_jax.data.loading.failures import Failure
 from videomae_jax.data.loading.filling import ClipBatch
-from videomae_jax.data.loading.order import Failure
 from videomae_jax.errors import RunError
 from videomae_jax.training.multihost.hosts import Hosts
 from videomae_jax.training.multihost.signals import StopRequest

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from videomae_jax.data.loading.order import Failure
+from videomae_jax.data.loading.failures import Failure
 from videomae_jax.data.sources import set_address, split_weights
 from videomae_jax.errors import RunError
 from videomae_jax.files import write_json

@@ -1,22 +1,28 @@
-"""Reading a video again where the storage, or the system, failed for a moment."""
+"""Which videos cannot be read, and why; where the storage failed for a moment, they are read again."""
 
-import logging
 import time
-from collections.abc import Generator
-from contextlib import closing
+from dataclasses import dataclass
 
 from videomae_jax.data.clips.readers import Arrays, Key, Reader
-from videomae_jax.data.loading.filling import ClipBatch
-from videomae_jax.data.loading.order import Failure
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.regular_files import passing_failure
 from videomae_jax.data.video.frames import VideoError
-from videomae_jax.errors import printable
-
-log = logging.getLogger(__name__)
 
 _PAUSES = (0.1, 0.5, 2.0)
 """Seconds before each further attempt."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A video that was asked for and could not be read."""
+
+    path: str
+    reason: str
+    error: str
+
+    @classmethod
+    def of(cls, error: VideoError) -> "Failure":
+        return cls(error.path, error.reason, str(error))
 
 
 def read_patiently(read: Reader, record: VideoRecord, key: Key | None, repeats: list[Failure]) -> Arrays:
@@ -36,25 +42,6 @@ def read_patiently(read: Reader, record: VideoRecord, key: Key | None, repeats: 
             repeats.append(Failure(error.path, "unreadable", failure))
         time.sleep(_PAUSES[attempts])
         attempts += 1
-
-
-def tell_repeats(batches: Generator[ClipBatch, None, None]) -> Generator[ClipBatch, None, None]:
-    """The same batches; now and then a line is logged on what had to be read again."""
-    count, told = 0, 1
-    with closing(batches):
-        for batch in batches:
-            count += len(batch.repeats)
-            if batch.repeats and count >= told:
-                last, told = batch.repeats[-1], 2 * count
-                log.warning(
-                    "the storage or the system failed for a moment, and videos were read again: %d times so "
-                    "far, the last being %s: %s",
-                    count,
-                    printable(last.path),
-                    last.error,
-                )
-            yield batch
-            del batch  # Whoever waits for the next one holds no memory of this one.
 
 
 def _failure(error: VideoError) -> str:
