@@ -95,11 +95,15 @@ class Row:
         model = replace(SIZES[self.size], dtype="auto", remat=remat)
         mesh, batch = MeshConfig(fsdp), clips * where.chips
         if self.stage == "pre-training":
-            data = DataConfig(num_sample=1)
+            data = DataConfig(num_sample=1, pixels="rgb")
             return step_on(PretrainConfig(model, data, mesh=mesh, batch_size=batch), "train", where)
         labelled = replace(model, num_labels=400, drop_path=0.1)
         config = FinetuneConfig(
-            labelled, LabelledDataConfig(num_sample=1), mesh=mesh, batch_size=batch, layer_decay=0.75
+            labelled,
+            LabelledDataConfig(num_sample=1, pixels="rgb"),
+            mesh=mesh,
+            batch_size=batch,
+            layer_decay=0.75,
         )
         return step_on(config, "train" if self.stage == "fine-tuning" else "evaluate", where)
 

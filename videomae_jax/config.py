@@ -27,6 +27,9 @@ class VideosConfig:
     """Crops of the clip drawn from each video, each with its own mask; batch_size counts videos."""
     decoder: Literal["pyav", "torchcodec"] = "pyav"
     """The library that decodes; torchcodec only where it is installed. Pixels differ a little."""
+    pixels: Literal["auto", "rgb", "planes"] = "auto"
+    """What workers hand over to train on: RGB, or planes as decoded, of which the device makes crops in RGB;
+    auto is planes for GPUs and TPUs. Pixels differ a little."""
     num_workers: int = 4
     """Decoding processes; 0 decodes in the training process. Never changes what is read."""
     max_failed_share: float = 0.1
@@ -251,7 +254,7 @@ def check_trainable(config: RunConfig) -> None:
         )
 
 
-ONLY_ROUNDING = ("model.attention", "model.dtype", "model.remat", "optim.accumulation_steps")
+ONLY_ROUNDING = ("model.attention", "model.dtype", "model.remat", "optim.accumulation_steps", "data.pixels")
 """Fields that say how a step is computed, and change no more of it than rounding and random draws."""
 
 FREE_ON_RESUME = (

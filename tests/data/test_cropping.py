@@ -16,7 +16,7 @@ from videomae_jax.data.cropping import (
     view_boxes,
 )
 from videomae_jax.data.resizing import resize_sampled
-from videomae_jax.data.video.frames import RgbFrame
+from videomae_jax.data.video.frames import Converters, RgbFrame
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
 
@@ -95,8 +95,8 @@ def test_cropping_is_pils_own():
     box = (11, 7, 75, 61)
     expected = np.asarray(Image.fromarray(frame).crop(box).resize((32, 32), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(crop_resized(frame, box, (32, 32)), expected)
-    np.testing.assert_array_equal(RgbFrame(frame).crop(box, (32, 32)), expected)
-    assert RgbFrame(frame).shape == (90, 120)
+    np.testing.assert_array_equal(RgbFrame(frame, Converters("")).crop(box, (32, 32)), expected)
+    assert RgbFrame(frame, Converters("")).shape == (90, 120)
 
 
 def test_the_centre_square_is_cut_after_the_short_side_was_scaled():

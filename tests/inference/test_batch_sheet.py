@@ -40,9 +40,10 @@ def test_fine_tuning_batch(videos, tmp_path, capsys):
     assert len(np.unique(sheet)) > 100
 
 
-def test_pre_training_batch_with_masks(videos, tmp_path, capsys):
+@pytest.mark.parametrize("pixels", ["rgb", "planes"])
+def test_pre_training_batch_with_masks(videos, tmp_path, capsys, pixels):
     config = load_config("tiny")
-    config = replace(config, data=replace(config.data, train=(str(videos),)), batch_size=2)
+    config = replace(config, data=replace(config.data, train=(str(videos),), pixels=pixels), batch_size=2)
     show_batch(config, tmp_path / "sheet.png")
     rows = 2 * 2 * config.data.num_sample
     assert f"with {rows} rows" in capsys.readouterr().out

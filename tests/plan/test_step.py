@@ -41,7 +41,18 @@ def test_nothing_depends_on_the_machine_that_compiles():
     config = PretrainConfig(replace(SIZES["base"], dtype="auto"), batch_size=8)
     model = step_on(config, "train", read_target("v5e:2x4")).config.model
     assert (model.dtype, model.attention) == ("bfloat16", "splash")
-    given = replace(config, model=replace(config.model, dtype="float32", attention="xla"))
+    given = replace(
+        config,
+        model=replace(config.model, dtype="float32", attention="xla"),
+        data=replace(config.data, pixels="rgb"),
+    )
+    assert step_on(given, "train", read_target("v5e:2x4")).config == given
+
+
+def test_the_batch_is_what_runs_on_accelerators_read():
+    config = PretrainConfig(replace(SIZES["base"], dtype="float32", attention="xla"), batch_size=8)
+    assert step_on(config, "train", read_target("v5e:2x4")).config.data.pixels == "planes"
+    given = replace(config, data=replace(config.data, pixels="rgb"))
     assert step_on(given, "train", read_target("v5e:2x4")).config == given
 
 

@@ -103,6 +103,17 @@ def test_auto_that_means_something_else_on_another_machine_is_told():
     assert changed_arithmetic(description(auto), now) == ""  # A run that did not say.
 
 
+def test_planes_in_place_of_rgb_are_told():
+    was = description() | {"arithmetic": {"dtype": "float32"}}  # Of a version that knew RGB only.
+    now = description() | {"arithmetic": {"dtype": "float32", "data.pixels": "planes"}}
+    said = changed_arithmetic(was, now)
+    assert "data.pixels auto, which was rgb, is planes on this machine." in said
+    assert said.endswith("differ by about a grey level.")
+    given = description(replace(CONFIG, data=replace(CONFIG.data, pixels="planes")))
+    assert "data.pixels auto -> planes" in changed_arithmetic(was, given | {"arithmetic": {}})
+    assert changed_arithmetic(now, now) == ""
+
+
 def test_a_setting_newer_than_the_run_had_its_default(tmp_path):
     old = description()
     del old["config"]["num_masks"], old["config"]["model"]["attention"]

@@ -73,8 +73,13 @@ def fit_canvas(
     if upright:
         frame = frame.transpose(1, 0, 2)
     height, width = frame.shape[:2]
+    return resize_smooth(frame, *fitted(height, width, canvas)), upright
+
+
+def fitted(height: int, width: int, canvas: tuple[int, int]) -> tuple[int, int]:
+    """The largest size of this shape that fits into `canvas`."""
     scale = min(canvas[0] / height, canvas[1] / width)
-    return resize_smooth(frame, max(1, round(height * scale)), max(1, round(width * scale))), upright
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def scale_to_cover(frame: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:

@@ -26,7 +26,7 @@ from videomae_jax.data.set_copies import copy_of, store_answers
 from videomae_jax.data.shards import Shards
 from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, Video
-from videomae_jax.data.video.frames import Frame, RgbFrame
+from videomae_jax.data.video.frames import Converters, Frame, RgbFrame
 from videomae_jax.data.video.images import FrameFolder, decode_image, shrink
 from videomae_jax.data.video.torchcodec import TorchcodecVideo
 from videomae_jax.errors import InputError
@@ -163,10 +163,11 @@ class SetVideo:
             for position, frame in self._video.read_frames(sorted(stored)):
                 yield stored[position], frame
             return
+        converters = Converters(self.path)
         for position in sorted(stored):
             file = io.BytesIO(self._images[position])
             image = decode_image(file, self.path, f"frame {position}", self._max_pixels)
-            yield stored[position], RgbFrame(np.array(image))
+            yield stored[position], RgbFrame(np.array(image), converters)
 
 
 OpenVideo = Video | SetVideo | FrameFolder

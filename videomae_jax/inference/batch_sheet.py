@@ -49,7 +49,8 @@ def show_batch(config: RunConfig, out: Path, steps: int = 1) -> int:
     with closing(reading):
         for batch in reading:
             key = jax.random.fold_in(run.key("training"), batch.step)
-            for clip, title in _as_seen(run, batch, key):
+            arrays = jax.device_get(jax.jit(run.objective.with_video)(batch.arrays))
+            for clip, title in _as_seen(run, replace(batch, arrays=arrays), key):
                 clips.append(clip)
                 titles.append(f"step {batch.step}: {title}")
     draw_batch(out, np.stack(clips), titles)

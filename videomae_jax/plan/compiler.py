@@ -116,10 +116,11 @@ def _devices(where: Target) -> list[Any]:
     return devices
 
 
-def _clips(blank: dict[str, Any], count: int, mesh: Any) -> Any:
-    """The shapes of a batch of `count` clips, from what a reader makes of one video."""
+def _videos(blank: dict[str, Any], count: int, mesh: Any) -> Any:
+    """The shapes of a batch of `count` videos, from what a reader makes of one."""
     shapes = {
-        name: jax.ShapeDtypeStruct((count, *value.shape[1:]), value.dtype) for name, value in blank.items()
+        name: jax.ShapeDtypeStruct((count * value.shape[0], *value.shape[1:]), value.dtype)
+        for name, value in blank.items()
     }
     return placed(shapes, batch_sharding(mesh))
 
@@ -135,7 +136,7 @@ def _train(step: Step, mesh: Any) -> tuple[Any, tuple[Any, ...], Any]:
     schedule = warmup_cosine(config.optim, config.batch_size, steps, config.epochs * steps)
     shapes = state_shapes(task)
     state = placed(shapes, state_shardings(mesh, shapes))
-    batch = _clips(task.train_clips.blank(), step.clips, mesh)
+    batch = _videos(task.train_clips.blank(), config.batch_size, mesh)
     return make_train_step(task, mesh, schedule), (state, batch, _key(mesh)), batch
 
 
@@ -143,7 +144,7 @@ def _evaluate(step: Step, mesh: Any) -> tuple[Any, tuple[Any, ...], Any]:
     """As `_train`: the classifier's on views of videos, or the masked loss of validation videos."""
     task = objective_of(step.config)
     params = state_shapes(task).params
-    batch = _clips(task.validation_clips.blank(), step.clips, mesh)
+    batch = _videos(task.validation_clips.blank(), step.clips, mesh)
     if isinstance(step.config, FinetuneConfig):
         function = scoring_step(mesh, step.config.model, Normalization())
         return function, (placed(params, replicated(mesh)), batch["video"]), batch

@@ -117,7 +117,10 @@ def step_on(config: RunConfig, stage: Stage, where: Target) -> Step:
         model = replace(model, dtype=where.hardware.dtype)  # type: ignore[arg-type]
     if model.attention == "auto" and isinstance(where, Slice):
         model = replace(model, attention="splash")
-    config = replace(config, model=model)
+    data = config.data
+    if data.pixels == "auto" and data.decoder == "pyav":
+        data = replace(data, pixels="planes")
+    config = replace(config, model=model, data=data)
     if isinstance(config, FinetuneConfig) and not model.num_labels:
         raise InputError(
             "the recipe leaves the classes to the videos: say how many with --model.num-labels N"

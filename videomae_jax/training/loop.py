@@ -163,7 +163,7 @@ def _try_one_step(run: ResolvedRun, hosts: Hosts) -> None:
     if facts:
         _say(hosts, fact_lines(facts))
     _, metrics = step(state, _to_devices(run, batch.arrays), run.key("training"))
-    shape, loss = batch.arrays["video"].shape, float(metrics["loss"])
+    shape, loss = next(iter(batch.arrays.values())).shape, float(metrics["loss"])
     _say(
         hosts,
         f"dry run: read a batch of {shape} ({len(batch.failures)} videos failed), took one step, with loss "

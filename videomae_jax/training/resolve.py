@@ -110,7 +110,8 @@ class ResolvedRun:
                 "videos": len(self.videos),
                 "samples": "of one clip",
             },
-            "arithmetic": arithmetic(self.config.model),
+            "arithmetic": arithmetic(self.config.model)
+            | {"data.pixels": "planes" if self.objective.reads_planes else "rgb"},
             "version": version_of("videomae-jax"),
             "command": command_line(),
         }

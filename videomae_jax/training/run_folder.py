@@ -135,8 +135,9 @@ def changed_arithmetic(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     changes = [
         f"{name} {before[name]} -> {after[name]}" for name in ONLY_ROUNDING if before[name] != after[name]
     ]
+    earlier = {"data.pixels": "rgb"} | saved.get("arithmetic", {})  # There was nothing else at first.
     for name, value in now["arithmetic"].items():
-        was, setting = saved.get("arithmetic", {}).get(name, value), f"model.{name}"
+        was, setting = earlier.get(name, value), name if "." in name else f"model.{name}"
         if was != value and before[setting] == after[setting]:
             changes.append(f"{setting} {after[setting]}, which was {was}, is {value} on this machine")
     if not changes:
@@ -144,6 +145,8 @@ def changed_arithmetic(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     said = (
         f"From here on steps are computed in another way, which changes only rounding: {'; '.join(changes)}."
     )
+    if any(change.startswith("data.pixels") for change in changes):
+        said += " Pixels come from another converter and differ by about a grey level."
     if before["optim.accumulation_steps"] == after["optim.accumulation_steps"]:
         return said
     draws = "augmentation, mixing and dropout" if "augment" in now["config"] else "the masks of validation"

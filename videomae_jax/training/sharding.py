@@ -1,5 +1,7 @@
 """One mesh, and one rule that places parameters, optimizer state and batches on it."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -43,6 +45,23 @@ def hosts_in_order(devices: np.ndarray) -> np.ndarray:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Batches are split along their first axis over all devices."""
     return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def map_clips(
+    function: Callable[[Any], jax.Array],
+    arrays: tuple[jax.Array, ...],
+    at_once: int | None = None,
+) -> jax.Array:
+    """`function` of each clip of arrays with a leading axis of clips, one or so many after the other.
+
+    Such a loop over clips on several devices would run whole on each of them: hence each loops over its own.
+    """
+    each = partial(jax.lax.map, function, batch_size=at_once)
+    mesh, clips = jax.sharding.get_abstract_mesh(), len(arrays[0])
+    if mesh.empty or mesh.size == 1 or clips % mesh.size:
+        return each(arrays)
+    spec = PartitionSpec(AXES)
+    return jax.shard_map(each, in_specs=((spec,) * len(arrays),), out_specs=spec)(arrays)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

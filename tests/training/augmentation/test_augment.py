@@ -189,12 +189,13 @@ def test_nothing_outside_of_the_valid_part_gets_in(chain):
         assert (pair[0] == pair[1]).all()
 
 
-def test_each_device_augments_its_own_clips():
+def test_each_device_works_on_its_own_clips():
     program = Path(__file__).with_name("augment_mesh_run.py")
     quickly = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=600, env=quickly)
     assert not done.returncode, done.stderr
-    found = json.loads(done.stdout)
-    assert found["difference"] < 1e-5
-    assert found["collected"] == 0
-    assert found["clips_per_device"] == 2
+    augmented, cropped = map(json.loads, done.stdout.splitlines())
+    assert augmented["difference"] < 1e-5
+    assert cropped["difference"] <= 1  # A rounding.
+    assert [found["collected"] for found in (augmented, cropped)] == [0, 0]
+    assert [found["clips_per_device"] for found in (augmented, cropped)] == [2, 2]

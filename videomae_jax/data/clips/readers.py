@@ -29,6 +29,8 @@ from videomae_jax.model_config import VideoMAEConfig
 
 Arrays = dict[str, np.ndarray]
 Key = tuple[int, ...]
+Cut = tuple[Box, bool]
+"""The box of a clip, and whether the clip is mirrored."""
 # The first number of every key; see data/loading/order.py.
 _CLIP = 3
 
@@ -52,27 +54,31 @@ class PretrainClips:
     data: DataConfig
 
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
-        model, data, size = self.model, self.data, self.model.frame_size
-        rngs = _generators(key, data.num_sample)
-        shape = model.num_frames, data.sampling_rate
-
-        def choose(count: int) -> Int64[np.ndarray, "1 T"]:
-            return pretrain_indices(count, *shape, draw_start(rngs[0], count, *shape))[None]
-
-        arrays, cuts = self.blank(), None
-        for frame, wanted in _read_frames(record, choose, self.data):
-            if cuts is None:
-                cuts = [self._draw_cut(rng, *frame.shape) for rng in rngs]
+        arrays, size = self.blank(), self.model.frame_size
+        for frame, wanted, cuts in self._read_cuts(record, key):
             for clip, (box, mirror) in zip(arrays["video"], cuts, strict=True):
                 part = frame.crop(box, size)
-                clip[wanted[0]] = part[:, ::-1] if mirror else part
+                clip[wanted] = part[:, ::-1] if mirror else part
         return arrays
 
     def blank(self) -> Arrays:
         return {"video": _black(self.data.num_sample, self.model)}
 
-    def _draw_cut(self, rng: np.random.Generator, height: int, width: int) -> tuple[Box, bool]:
-        """The box of a clip, and whether the clip is mirrored."""
+    def _read_cuts(
+        self, record: VideoRecord, key: Key | None
+    ) -> Iterator[tuple[Frame, Bool[np.ndarray, " T"], list[Cut]]]:
+        """Each frame that is needed, where, and what each clip takes of all frames."""
+        rngs, cuts = _generators(key, self.data.num_sample), None
+        shape = self.model.num_frames, self.data.sampling_rate
+
+        def choose(count: int) -> Int64[np.ndarray, "1 T"]:
+            return pretrain_indices(count, *shape, draw_start(rngs[0], count, *shape))[None]
+
+        for frame, (wanted,) in _read_frames(record, choose, self.data):
+            cuts = cuts or [self._draw_cut(rng, *frame.shape) for rng in rngs]
+            yield frame, wanted, cuts
+
+    def _draw_cut(self, rng: np.random.Generator, height: int, width: int) -> Cut:
         box = draw_box(rng, height, width, self.model.frame_size, self.data.crop_scales)
         return box, self.data.flip and bool(rng.random() < 0.5)
 
@@ -90,6 +96,26 @@ class FinetuneClips:
     data: LabelledDataConfig
 
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
+        arrays = self.blank()
+        for frame, wanted in self._read_stretch(record, key):
+            scaled, transposed = fit_canvas(frame.rgb(), self.data.canvas)
+            height, width = scaled.shape[:2]
+            arrays["video"][:, wanted, :height, :width] = scaled
+            arrays["box"][:] = height, width, transposed
+        return arrays | {"label": labels_of(record, self.data.num_sample)}
+
+    def blank(self) -> Arrays:
+        count = self.data.num_sample
+        return {
+            "video": np.zeros((count, self.model.num_frames, *self.data.canvas, 3), np.uint8),
+            "box": np.zeros((count, 3), np.int32),
+            "label": np.zeros(count, np.int32),
+        }
+
+    def _read_stretch(
+        self, record: VideoRecord, key: Key | None
+    ) -> Iterator[tuple[Frame, Bool[np.ndarray, " T"]]]:
+        """Each frame that is needed, and where."""
         model, data = self.model, self.data
         rng, *_ = _generators(key, data.num_sample)
 
@@ -99,21 +125,8 @@ class FinetuneClips:
             shape = count, model.num_frames, data.sampling_rate
             return finetune_indices(*shape, draw_end(rng, *shape))[None]
 
-        arrays = self.blank()
-        for frame, wanted in _read_frames(record, choose, self.data):
-            scaled, transposed = fit_canvas(frame.rgb(), data.canvas)
-            height, width = scaled.shape[:2]
-            arrays["video"][:, wanted[0], :height, :width] = scaled
-            arrays["box"][:] = height, width, transposed
-        return arrays | {"label": _labels(record, data.num_sample)}
-
-    def blank(self) -> Arrays:
-        count = self.data.num_sample
-        return {
-            "video": np.zeros((count, self.model.num_frames, *self.data.canvas, 3), np.uint8),
-            "box": np.zeros((count, 3), np.int32),
-            "label": np.zeros(count, np.int32),
-        }
+        for frame, (wanted,) in _read_frames(record, choose, self.data):
+            yield frame, wanted
 
 
 @dataclass(frozen=True)
@@ -139,7 +152,7 @@ class TestViews:
                 view_boxes(scaled.shape[0], scaled.shape[1], size, crops)
             ):
                 views[:, crop][wanted] = scaled[top:bottom, left:right]
-        return arrays | {"label": _labels(record, 1)}
+        return arrays | {"label": labels_of(record, 1)}
 
     def blank(self) -> Arrays:
         segments = self.views.num_segments
@@ -191,7 +204,7 @@ def _black(clips: int, model: VideoMAEConfig) -> UInt8[np.ndarray, "clips T H W 
     return np.zeros((clips, model.num_frames, *model.frame_size, 3), np.uint8)
 
 
-def _labels(record: VideoRecord, num_sample: int) -> np.ndarray:
+def labels_of(record: VideoRecord, num_sample: int) -> np.ndarray:
     return np.full(num_sample, -1 if record.label is None else record.label, np.int32)
 
 

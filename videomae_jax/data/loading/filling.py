@@ -34,7 +34,7 @@ class Filling:
     def __init__(self, step: int, arrays: Arrays) -> None:
         """`arrays` have an axis of places first."""
         self.step, self.arrays = step, arrays
-        self.places, self._clips = arrays["video"].shape[:2]
+        self.places, self._clips = arrays["video" if "video" in arrays else "box"].shape[:2]
         self.failed: Sequence[dict[int, Failure]] = [{} for _ in range(self.places)]
         """What was tried for each place and could not be read, by its position in the list."""
         self.repeats: list[Failure] = []

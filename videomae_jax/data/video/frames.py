@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import av
 import numpy as np
@@ -10,10 +10,9 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
 from videomae_jax.data.cropping import Box, Size, crop_resized
+from videomae_jax.data.video.planes import Planes, frame_of, planes_of
 from videomae_jax.errors import printable
 
-# Formats with planes of brightness, blue and red, the last two at half the height and width.
-_HALVED_COLOUR = frozenset({"yuv420p", "yuvj420p"})
 # Without the second flag neighbouring pixels share a colour, and rounding leaves a tint of two levels.
 _SCALING = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
 # Rounding in a display matrix by right angles, as a part of the entries that are not 0.
@@ -49,8 +48,8 @@ class Orientation:
     ignored_degrees: int = 0
     """A turn counter-clockwise by another angle, which is not made."""
 
-    def upright(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "upright_h upright_w 3"]:
-        """A stored picture, turned."""
+    def upright(self, image: UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "upright_h upright_w *c"]:
+        """A stored picture, or a plane of it, turned."""
         return np.rot90(image[:, ::-1] if self.mirrored else image, self.turns)
 
     @property
@@ -77,18 +76,32 @@ class Converters:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._by_size: dict[tuple[int, ...], VideoReformatter] = defaultdict(VideoReformatter)
+        self._by_size: dict[tuple[int | str, ...], VideoReformatter] = defaultdict(VideoReformatter)
 
     def to_rgb(
         self, frame: av.VideoFrame, height: int, width: int, scaling: Interpolation
     ) -> UInt8[np.ndarray, "height width 3"]:
         """A frame as it is stored, scaled where the size differs."""
-        converter = self._by_size[frame.height, frame.width, height, width]
+        return self._convert(frame, height, width, scaling, "rgb24").to_ndarray()
+
+    def to_planes(self, source: Planes | UInt8[np.ndarray, "h w 3"], height: int, width: int) -> Planes:
+        """Planes or RGB as planes of a size."""
+        if isinstance(source, Planes):
+            frame = frame_of(source)
+        else:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(source), format="rgb24")
+        planes = planes_of(self._convert(frame, height, width, _SCALING, "yuv420p"))
+        assert planes, "the converter keeps a rule for colours, or takes BT.601"
+        return planes if not isinstance(source, Planes) else planes._replace(colour=source.colour)
+
+    def _convert(
+        self, frame: av.VideoFrame, height: int, width: int, scaling: Interpolation, form: str
+    ) -> av.VideoFrame:
+        converter = self._by_size[frame.height, frame.width, height, width, form, frame.format.name]
         used = None if (height, width) == (frame.height, frame.width) else scaling
         try:
             # threads=1: the converter's own threads cost up to eight times the decoding (PyAV issue 2200).
-            image = converter.reformat(frame, width, height, "rgb24", interpolation=used, threads=1)
-            return image.to_ndarray()
+            return converter.reformat(frame, width, height, form, interpolation=used, threads=1)
         except (*DECODER_ERRORS, ValueError) as error:
             colours = f"{frame.format.name}, colour matrix {frame.colorspace}"
             detail = f"its colours ({colours}) cannot be converted to RGB: {error}"
@@ -115,17 +128,34 @@ class DecodedFrame:
         image = self._converters.to_rgb(self._frame, height, width, Interpolation.BICUBIC)
         return self._orientation.upright(image)
 
+    @property
+    def crops_from_even_places(self) -> bool:
+        """Whether `crop` moves boxes."""
+        return self._orientation == _UPRIGHT and planes_of(self._frame) is not None
+
     def crop(self, box: Box, size: Size) -> UInt8[np.ndarray, "h w 3"]:
         """A box scaled to `size`, as `crop_resized` of the whole frame but for about one grey level.
 
         Only the box is converted, from the planes of a frame that is stored upright with halved colour; there
         the box begins at even places, so it may move by a pixel.
         """
-        if self._orientation != _UPRIGHT or self._frame.format.name not in _HALVED_COLOUR:
+        planes = planes_of(self._frame)
+        if planes is None or self._orientation != _UPRIGHT:
             return crop_resized(self.rgb(), box, size)
-        left, top, right, bottom = box
-        part = _cut(self._frame, left - left % 2, top - top % 2, right - left, bottom - top)
+        part = frame_of(planes.part(even(box)), self._frame)
         return self._converters.to_rgb(part, *size, _SCALING)
+
+    def planes(self, box: Box, size: tuple[int, int]) -> Planes:
+        """A box that begins at even places as planes, scaled to `size` (height and width) where that differs.
+
+        Views where a frame has such planes, and nothing is scaled; a frame of other ones is converted.
+        """
+        planes = planes_of(self._frame)
+        odd = self._frame.height % 2 or self._frame.width % 2  # Turned, colours would begin at other places.
+        if planes is None or (odd and self._orientation != _UPRIGHT):
+            return RgbFrame(self.rgb(), self._converters).planes(box, size)
+        part = planes.each(self._orientation.upright).part(box)
+        return part if part.brightness.shape == size else self._converters.to_planes(part, *size)
 
 
 @dataclass(frozen=True)
@@ -133,11 +163,16 @@ class RgbFrame:
     """A frame that is in RGB already; see `DecodedFrame`."""
 
     image: UInt8[np.ndarray, "h w 3"]
+    converters: Converters
 
     @property
     def shape(self) -> tuple[int, int]:
         height, width = self.image.shape[:2]
         return height, width
+
+    @property
+    def crops_from_even_places(self) -> bool:
+        return False
 
     def rgb(self) -> UInt8[np.ndarray, "h w 3"]:
         return self.image
@@ -145,8 +180,18 @@ class RgbFrame:
     def crop(self, box: Box, size: Size) -> UInt8[np.ndarray, "h w 3"]:
         return crop_resized(self.image, box, size)
 
+    def planes(self, box: Box, size: tuple[int, int]) -> Planes:
+        left, top, right, bottom = box
+        return self.converters.to_planes(self.image[top:bottom, left:right], *size)
+
 
 Frame = DecodedFrame | RgbFrame
+
+
+def even(box: Box) -> Box:
+    """A box moved to even places, where there is a value of colour."""
+    left, top, right, bottom = box
+    return left - left % 2, top - top % 2, right - left % 2, bottom - top % 2
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:
@@ -164,20 +209,3 @@ def orientation(frame: av.VideoFrame) -> Orientation:
     if crossed.max() > _NO_ANGLE * straight.min() and straight.max() > _NO_ANGLE * crossed.min():
         return Orientation(ignored_degrees=round(degrees))
     return Orientation(bool(mirrored), round(degrees / 90) % 4)
-
-
-def _cut(frame: av.VideoFrame, left: int, top: int, width: int, height: int) -> av.VideoFrame:
-    """A part of a frame with halved colour, from an even place on."""
-    part = av.VideoFrame(width, height, frame.format.name)
-    part.colorspace, part.color_range = frame.colorspace, frame.color_range
-    for number, (source, target) in enumerate(zip(frame.planes, part.planes, strict=True)):
-        step = 2 if number else 1
-        rows, columns = -(-height // step), -(-width // step)
-        _pixels(target)[:rows, :columns] = _pixels(source)[
-            top // step : top // step + rows, left // step : left // step + columns
-        ]
-    return part
-
-
-def _pixels(plane: av.video.plane.VideoPlane) -> UInt8[np.ndarray, "h padded_w"]:
-    return np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)

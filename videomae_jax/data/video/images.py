@@ -12,7 +12,7 @@ from PIL import Image
 from videomae_jax.data.folders import number_frames
 from videomae_jax.data.regular_files import why_not_readable
 from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, fit_size
-from videomae_jax.data.video.frames import Frame, RgbFrame, VideoError
+from videomae_jax.data.video.frames import Converters, Frame, RgbFrame, VideoError
 
 FRAME_RATE = 25.0
 """Frames per second that folders of images are taken to have; only times depend on it."""
@@ -53,7 +53,8 @@ class FrameFolder:
 
     def read_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
         """As `read`, in the form that videos give."""
-        return ((index, RgbFrame(image)) for index, image in self.read(indices))
+        converters = Converters(self.path)
+        return ((index, RgbFrame(image, converters)) for index, image in self.read(indices))
 
     def stream(
         self, wanted: Sequence[int], short_side: int | None = None, *, even: bool = False

@@ -51,7 +51,7 @@ class TorchcodecVideo(Video):
             detail = f"torchcodec gives a frame {apart[worst]:.3f} s from frame {wanted[worst]}"
             raise self._failed(wanted, detail)
         for index, image in zip(wanted, found.data.numpy(), strict=True):
-            yield index, RgbFrame(image)
+            yield index, RgbFrame(image, self._converters)
 
     def _why_not(self) -> str | None:
         """Why torchcodec would give wrong frames; None where it does not."""

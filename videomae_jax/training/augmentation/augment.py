@@ -4,19 +4,16 @@ Clips come as uint8 on a canvas, of which only the part at the top left is valid
 fit one compiled function. Every clip has a key of its own.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from einops import rearrange
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
 
 from videomae_jax.config import AugmentConfig
 from videomae_jax.model_config import FrameSize
 from videomae_jax.models.pixels import normalize
 from videomae_jax.training.augmentation.rand_augment import Size, Video, apply_operations, draw_operations
-from videomae_jax.training.sharding import AXES
+from videomae_jax.training.sharding import map_clips
 
 Box = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 """Top, left, height and width in whole pixels."""
@@ -43,15 +40,8 @@ def augment(
     def one(clip: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         return augment_clip(*clip, config=config, size=size)
 
-    # Clips are taken one after the other, as only then operations that are not drawn cost nothing. Such a
-    # loop over clips on several devices would run whole on each of them: hence each loops over its own.
-    clips = jax.random.split(key, len(video)), video, box
-    each = partial(jax.lax.map, one)
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.size == 1 or len(video) % mesh.size:
-        return each(clips)
-    spec = PartitionSpec(AXES)
-    return jax.shard_map(each, in_specs=((spec, spec, spec),), out_specs=spec)(clips)
+    # One after the other, as only then operations that are not drawn cost nothing.
+    return map_clips(one, (jax.random.split(key, len(video)), video, box))
 
 
 def augment_clip(

@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from videomae_jax.config import FinetuneConfig
+from videomae_jax.data.clips.plane_readers import FinetunePlanes
 from videomae_jax.data.clips.readers import FinetuneClips
 from videomae_jax.models.classification import VideoMAEForVideoClassification
 from videomae_jax.models.pixels import normalize
 from videomae_jax.models.ranking import TOP, classes_ahead
 from videomae_jax.training.augmentation.augment import augment
 from videomae_jax.training.augmentation.mixing import mix, soft_targets
+from videomae_jax.training.augmentation.planes import canvases_of_planes
 from videomae_jax.training.objectives.objective import Arrays, Metrics, Objective, Params
 from videomae_jax.training.optimizer import layer_scales
 
@@ -36,11 +38,22 @@ class Finetuning(Objective):
 
     @property
     def train_clips(self) -> FinetuneClips:
-        return FinetuneClips(self.config.model, self.config.data)
+        reader = FinetunePlanes if self.reads_planes else FinetuneClips
+        return reader(self.config.model, self.config.data)
+
+    def with_video(self, arrays: Arrays) -> Arrays:
+        if "planes" not in arrays:
+            return arrays
+        planes, colour, window, box = (arrays[name] for name in ("planes", "colour", "window", "box"))
+        video = canvases_of_planes(planes, colour, window, box, self.config.data.canvas)
+        return {"video": video, "box": box, "label": arrays["label"]}
 
     def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
         params, head = self.model.start_from(source, key)
         return params, {"head": head}
+
+    def draw(self, arrays: Arrays, key: jax.Array) -> Arrays:
+        return self.with_video(arrays)
 
     def lr_scales(self, params: Params) -> Params:
         return layer_scales(params, self.config.layer_decay)

@@ -35,6 +35,18 @@ class Objective(ABC):
         """What is read of a video to train on."""
 
     @property
+    def reads_planes(self) -> bool:
+        """Whether that is planes as decoded, of which `with_video` makes RGB."""
+        data = self.config.data
+        if data.pixels != "auto":
+            return data.pixels == "planes"
+        return data.decoder == "pyav" and jax.default_backend() != "cpu"
+
+    @abstractmethod
+    def with_video(self, arrays: Arrays) -> Arrays:
+        """What `train_clips` reads, with `video` in RGB in any case."""
+
+    @property
     def validation_clips(self) -> Reader:
         """What is read of a validation video."""
         return centre_view(self.config.model, self.config.data)

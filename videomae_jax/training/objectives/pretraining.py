@@ -9,9 +9,11 @@ from einops import repeat
 from jaxtyping import Array, Float
 
 from videomae_jax.config import PretrainConfig
+from videomae_jax.data.clips.plane_readers import PretrainPlanes
 from videomae_jax.data.clips.readers import PretrainClips
 from videomae_jax.models.masking import DualMask, Mask, dual_mask, sample_mask
 from videomae_jax.models.pretraining import VideoMAEForPreTraining, masked_losses
+from videomae_jax.training.augmentation.planes import crops_of_planes
 from videomae_jax.training.objectives.objective import Arrays, Metrics, Objective, Params
 
 
@@ -28,13 +30,22 @@ class Pretraining(Objective):
 
     @property
     def train_clips(self) -> PretrainClips:
-        return PretrainClips(self.config.model, self.config.data)
+        reader = PretrainPlanes if self.reads_planes else PretrainClips
+        return reader(self.config.model, self.config.data)
+
+    def with_video(self, arrays: Arrays) -> Arrays:
+        if "planes" not in arrays:
+            return arrays
+        planes, colour, box, lies = (arrays[name] for name in ("planes", "colour", "box", "lies"))
+        return {"video": crops_of_planes(planes, colour, box, lies, self.config.model.image_size)}
 
     def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
         return self.model.start_from(source), {}
 
     def draw(self, arrays: Arrays, key: jax.Array) -> tuple[jax.Array, Mask | DualMask]:
-        video = repeat(arrays["video"], "b ... -> (b copies) ...", copies=self.config.num_masks)
+        video = repeat(
+            self.with_video(arrays)["video"], "b ... -> (b copies) ...", copies=self.config.num_masks
+        )
         return video, self._mask(key, len(video))
 
     def loss(
