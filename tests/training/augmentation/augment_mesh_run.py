@@ -1,7 +1,7 @@
 """What clips go through on four simulated devices; test_augment.py runs this in its own process.
 
-Prints a JSON line for augmentation and one for clips made of planes: the largest difference to one device,
-how many times the compiled program collects what lies on other devices, and the clips that end on each device.
+Prints a JSON line for augmentation and one for clips made of planes: how far one device is from that, how
+often the compiled program collects what lies elsewhere, and the clips that end on each device.
 """
 
 import json
