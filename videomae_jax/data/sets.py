@@ -117,7 +117,10 @@ class SetVideo:
     ) -> None:
         self.path, self._max_pixels = address, max_pixels
         self._images: Sequence[bytes] = example.get("frames", ())
-        self._video = None if self._images else _DECODERS[decoder](address, example["video"], max_pixels)
+        self._video = None
+        if not self._images:
+            prepared = "num_runs" in example  # Other sets do not have it.
+            self._video = _DECODERS[decoder](address, example["video"], max_pixels, prepared)
         if "timestamps_us" in example:
             self.timestamps: Float64[np.ndarray, " n"] = example["timestamps_us"] / 1e6
         elif self._video:

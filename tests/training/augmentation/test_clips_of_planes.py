@@ -98,6 +98,18 @@ def test_fine_tuning_clips(video):
         assert not found["video"][:, :, :, width:].any()
 
 
+@pytest.mark.parametrize("clips", [1, 3])
+def test_clips_of_other_shapes(video, clips):
+    name, record = video
+    model = replace(MODEL, image_size=(48, 80))
+    wanted, found = both(
+        Pretraining, PretrainConfig(model, replace(CLIPS, num_sample=clips)), record, KEYS[0]
+    )
+    assert found["video"].shape == (clips, 4, 48, 80, 3)
+    apart = np.abs(found["video"].astype(int) - wanted["video"])
+    assert apart.mean() < (0.03 if name in ("small", "odd") else 1.5)
+
+
 def test_videos_of_other_planes_are_converted(tmp_path):
     write_video(tmp_path / "odd.mp4", smooth(51, 65), 25)  # Written with whole planes of colour.
     record = VideoRecord(str(tmp_path / "odd.mp4"), "")

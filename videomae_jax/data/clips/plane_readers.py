@@ -13,15 +13,15 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from videomae_jax.data.clips.readers import Arrays, Cut, FinetuneClips, Key, PretrainClips, labels_of
-from videomae_jax.data.cropping import Box, fitted
+from videomae_jax.data.cropping import Box, Size, fitted
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.video.frames import Frame, even
 from videomae_jax.data.video.planes import Planes
 
-Canvas = tuple[int, int]
+Canvas = Size
 """Height and width of the planes of brightness, both even."""
 # Beside the size of crops: as 256 beside 224, and 16:9 where several crops are taken.
-_HEIGHT, _WIDTH = 8 / 7, 16 / 9
+_LARGER, _WIDE = 8 / 7, 16 / 9
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class PretrainPlanes(PretrainClips):
         arrays, place = self.blank(), None
         for frame, wanted, cuts in self._read_cuts(record, key):
             if place is None:
-                place = _place(frame, cuts, self.canvas, self.model.image_size)
+                place = place_clips(frame, cuts, self.canvas, self.model.frame_size)
                 arrays["box"][:], arrays["lies"][:] = place.windows, place.lies
-            _write(arrays, wanted, place.cut(frame), self.canvas)
+            write_planes(arrays, wanted, place.cut(frame), self.canvas)
         return arrays
 
     def blank(self) -> Arrays:
@@ -51,8 +51,10 @@ class PretrainPlanes(PretrainClips):
 
     @property
     def canvas(self) -> Canvas:
-        height = 2 * -(-round(self.model.image_size * _HEIGHT) // 2)
-        return height, height if self.data.num_sample == 1 else 2 * -(-round(height * _WIDTH) // 2)
+        height, width = (side * _LARGER for side in self.model.frame_size)
+        if self.data.num_sample > 1:
+            width = max(width, height * _WIDE)
+        return 2 * round(height / 2), 2 * round(width / 2)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class FinetunePlanes(FinetuneClips):
             planes = frame.planes((0, 0, width, height), size[::-1] if transposed else size)
             arrays["window"][:] = _window(0, 0, *size, whole=True)
             arrays["box"][:] = *target, transposed
-            _write(arrays, wanted, planes.each(np.transpose) if transposed else planes, canvas)
+            write_planes(arrays, wanted, planes.each(np.transpose) if transposed else planes, canvas)
         return arrays | {"label": labels_of(record, self.data.num_sample)}
 
     def blank(self) -> Arrays:
@@ -89,7 +91,7 @@ class FinetunePlanes(FinetuneClips):
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """The part of frames that is handed over, and where clips are in it."""
 
     part: Box
@@ -102,16 +104,17 @@ class _Place:
         return planes.each(np.transpose) if self.lies[0][1] else planes
 
 
-def _place(frame: Frame, cuts: Sequence[Cut], canvas: Canvas, crop: int) -> _Place:
+def place_clips(frame: Frame, cuts: Sequence[Cut], canvas: Canvas, crop: Size) -> Place:
+    """Where the clips of a video are to be found, by its first frame; `crop` is their size on the device."""
     moves = frame.crops_from_even_places
     boxes = [even(box) if moves else box for box, _ in cuts]
     left, top = (min(box[side] for box in boxes) // 2 * 2 for side in (0, 1))
     right, bottom = (max(box[side] for box in boxes) for side in (2, 3))
     height, width = bottom - top, right - left
-    transposed = canvas[0] < canvas[1] and height > max(width, canvas[0])
+    transposed = crop[0] == crop[1] and canvas[0] < canvas[1] and height > max(width, canvas[0])
     room = canvas[::-1] if transposed else canvas
     fits = height <= room[0] and width <= room[1]
-    size = (height, width) if fits else (crop, crop) if len(boxes) == 1 else fitted(height, width, room)
+    size = (height, width) if fits else crop if len(boxes) == 1 else fitted(height, width, room)
     down, across = size[0] / height, size[1] / width
     windows = [
         _window(
@@ -122,7 +125,7 @@ def _place(frame: Frame, cuts: Sequence[Cut], canvas: Canvas, crop: int) -> _Pla
     if transposed:
         windows = [window[:, [1, 0, 3, 2]] for window in windows]
     lies = [(mirror, transposed) for _, mirror in cuts]
-    return _Place((left, top, right, bottom), size, np.stack(windows), lies)
+    return Place((left, top, right, bottom), size, np.stack(windows), lies)
 
 
 def _window(
@@ -144,7 +147,8 @@ def _blank_planes(frames: int, canvas: Canvas) -> Arrays:
     }
 
 
-def _write(arrays: Arrays, wanted: Bool[np.ndarray, " T"], planes: Planes, canvas: Canvas) -> None:
+def write_planes(arrays: Arrays, wanted: Bool[np.ndarray, " T"], planes: Planes, canvas: Canvas) -> None:
+    """Put the planes of a frame into each place where it is wanted."""
     height, width = canvas
     rows, columns = planes.brightness.shape
     half_rows, half_columns = planes.blue.shape

@@ -21,8 +21,9 @@ _STRICT = {"err_detect": "explode"}
 class Passes:
     """An open file or its bytes `content`, decoded as often as is asked for."""
 
-    def __init__(self, path: str, content: bytes | None, max_pixels: int) -> None:
+    def __init__(self, path: str, content: bytes | None, max_pixels: int, prepared: bool = False) -> None:
         self._path, self.content, self._max_pixels = path, content, max_pixels
+        self._prepared = prepared
         self.errors = 0
         """Packets that the decoder refused so far."""
         self.sound = True
@@ -132,4 +133,4 @@ class Passes:
         return packet, arrived, packets
 
     def _open(self) -> None:
-        self._container, self.stream = open_stream(self._path, self.content, self._max_pixels)
+        self._container, self.stream = open_stream(self._path, self.content, self._max_pixels, self._prepared)

@@ -23,16 +23,19 @@ def crops_of_planes(
     colour: Float32[Array, "v T 6"],
     box: Float32[Array, "b 2 4"],
     lies: Int32[Array, "b 2"],
-    size: int,
-) -> UInt8[Array, "b T {size} {size} 3"]:
-    """The clips of pre-training: as many of each video as there are more boxes than videos."""
+    size: tuple[int, int],
+) -> UInt8[Array, "b T {size[0]} {size[1]} 3"]:
+    """The clips of pre-training: as many of each video as there are more boxes than videos.
+
+    Only planes for squares lie on their side.
+    """
 
     def one(video: tuple[jax.Array, ...]) -> jax.Array:
         planes, colour, windows, lies = video
-        filled = jnp.array([size, size])
-        rgb = jax.vmap(lambda window: _to_rgb(planes, colour, window, filled, (size, size)))(windows)
+        rgb = jax.vmap(lambda window: _to_rgb(planes, colour, window, jnp.array(size), size))(windows)
         mirrored, lying = (lies[:, place, None, None, None, None] == 1 for place in (0, 1))
-        rgb = jnp.where(lying, rgb.swapaxes(3, 4), rgb)
+        if size[0] == size[1]:
+            rgb = jnp.where(lying, rgb.swapaxes(3, 4), rgb)
         return jnp.where(mirrored, rgb[..., ::-1], rgb)
 
     grouped = (rearrange(each, "(v s) ... -> v s ...", v=len(planes)) for each in (box, lies))

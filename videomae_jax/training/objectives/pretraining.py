@@ -37,7 +37,7 @@ class Pretraining(Objective):
         if "planes" not in arrays:
             return arrays
         planes, colour, box, lies = (arrays[name] for name in ("planes", "colour", "box", "lies"))
-        return {"video": crops_of_planes(planes, colour, box, lies, self.config.model.image_size)}
+        return {"video": crops_of_planes(planes, colour, box, lies, self.config.model.frame_size)}
 
     def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
         return self.model.start_from(source), {}
