@@ -94,6 +94,9 @@ class AugmentConfig:
     """Parameter of cutmix's Beta distribution; 0 turns it off."""
     mix_prob: float = 1.0
     """Chance that a batch is mixed at all."""
+    mix_group: int = 24
+    """Clips that are mixed with each other by one draw: those of one GPU in the original, whose recipe for
+    ViT-B on Kinetics has 24. Where these do not divide a batch, the next larger number that does."""
     mix_switch_prob: float = 0.5
     """Chance of cutmix rather than mixup where both are on."""
     label_smoothing: float = 0.1

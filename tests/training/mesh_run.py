@@ -2,7 +2,7 @@
 
 `python mesh_run.py` prints one JSON line: per mesh the losses, the largest parameter difference to one
 device, and the bytes of parameters and of optimizer state on the first device, of all arrays and of the large
-ones; then the all-gathers and the sharding constraints of a step at full size.
+ones; then the all-gathers and the sharding constraints of a step at full size, and what mixing sends.
 `python mesh_run.py PORT INDEX` does so as one of two hosts with 4 devices each.
 """
 
@@ -10,11 +10,14 @@ import json
 import re
 import sys
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
 
-from videomae_jax.config import OptimConfig, load_config
+from videomae_jax.config import AugmentConfig, OptimConfig, load_config
+from videomae_jax.plan.hlo import read_collectives
+from videomae_jax.training.augmentation.mixing import mix
 from videomae_jax.training.objectives.pretraining import Pretraining
 from videomae_jax.training.sharding import batch_sharding, make_mesh, replicated
 from videomae_jax.training.state import create_state
@@ -66,6 +69,15 @@ def gathers_at_full_size(mesh) -> dict:
     return {"gathers": len(gathers), "others": others, "constraints": constraints}
 
 
+def sent_by_mixing(mesh, group: int) -> int:
+    """Bytes that devices send each other where 32 clips are mixed in groups of so many."""
+    clips = jax.ShapeDtypeStruct((32, 4, 16, 16, 3), np.float32, sharding=batch_sharding(mesh))
+    targets = jax.ShapeDtypeStruct((32, 5), np.float32, sharding=batch_sharding(mesh))
+    mixing = jax.jit(partial(mix, config=AugmentConfig(mix_group=group)), out_shardings=batch_sharding(mesh))
+    compiled = mixing.lower(jax.random.key(0), clips, targets).compile()
+    return sum(each.bytes for each in read_collectives(compiled.as_text()))
+
+
 batches = np.random.default_rng(0).integers(0, 256, (3, 16, 8, 32, 32, 3), np.uint8)
 results = {}
 first = None
@@ -94,4 +106,5 @@ for name, devices, fsdp in meshes if hosts == 1 else meshes[::2]:
     }
 if hosts == 1:
     results["full"] = gathers_at_full_size(make_mesh(4))
+    results["full"]["mixing"] = [sent_by_mixing(make_mesh(), group) for group in (4, 32)]
 print(json.dumps(results))

@@ -108,3 +108,8 @@ def test_a_mesh_that_does_not_fit_the_devices_is_refused():
     with pytest.raises(ValueError, match=r"mesh\.fsdp=3 does not divide the 1 devices"):
         make_mesh(3, jax.devices()[:1])
     assert state_shardings(make_mesh(1, jax.devices()[:1]), {"a": jnp.zeros(3)})["a"].is_fully_replicated
+
+
+def test_groups_that_a_device_has_whole_are_mixed_there(results):
+    inside, across = results[0]["full"]["mixing"]
+    assert inside == 0 < across

@@ -296,11 +296,12 @@ def _check_counts(config: RunConfig) -> None:
     for part, names in (
         ("", ("batch_size", "epochs", "max_nonfinite_steps", "num_masks", "test_batch_size")),
         ("data", ("sampling_rate", "num_sample")),
+        ("augment", ("mix_group",)),
         ("optim", ("accumulation_steps",)),
         ("checkpoint", ("every_steps", "keep_last")),
         ("log", ("every_steps", "val_every_steps")),
     ):
         for name in names:
-            value = getattr(getattr(config, part) if part else config, name, None)
+            value = getattr(getattr(config, part, None) if part else config, name, None)
             if value is not None and value < 1:
                 raise InputError(f"{part}{'.' * bool(part)}{name}={value} must be at least 1")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import AugmentConfig
-from videomae_jax.training.augmentation.mixing import mix, soft_targets
+from videomae_jax.training.augmentation.mixing import group_size, mix, soft_targets
 
 BATCH, SIDE = 6, 24
 
@@ -92,3 +92,25 @@ def test_off_changes_nothing(off):
     clips, targets = mix(jax.random.key(0), jnp.asarray(CLIPS), jnp.asarray(TARGETS), AugmentConfig(**off))
     assert (clips == CLIPS).all()
     assert (targets == TARGETS).all()
+
+
+@pytest.mark.parametrize(
+    ("batch", "group"), [(8, 8), (24, 24), (48, 24), (768, 24), (1024, 32), (31, 31), (50, 25)]
+)
+def test_groups_divide_the_batch(batch, group):
+    assert group_size(batch, AugmentConfig().mix_group) == group
+
+
+def test_groups_are_mixed_by_themselves():
+    groups, clips = 40, np.tile(CLIPS, (40, 1, 1, 1, 1))
+    targets = np.tile(TARGETS, (40, 1))
+    config = AugmentConfig(mix_group=BATCH)
+    mixed, weighed = jax.jit(partial(mix, config=config))(jax.random.key(2), clips, targets)
+    weights = [weight_of(each) for each in np.split(np.asarray(weighed), groups)]
+    assert len(set(weights)) > groups // 2
+    for found, weight in zip(np.split(np.asarray(mixed), groups), weights, strict=True):
+        of_partner = np.abs(found - CLIPS) > 1e-6
+        by_cutmix = ((found == CLIPS) | (found == CLIPS[::-1])).all()
+        expected = weight * CLIPS + (1 - weight) * CLIPS[::-1]
+        assert by_cutmix or np.allclose(found, expected, atol=1e-5)
+        assert of_partner.any() or weight == pytest.approx(1, abs=1e-5)

@@ -1,7 +1,10 @@
-"""Mixing of a batch with itself in reverse order (mixup and cutmix), and soft targets."""
+"""Mixing of the clips of a group with themselves in reverse order (mixup and cutmix), and soft targets."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
 from videomae_jax.config import AugmentConfig
@@ -15,13 +18,36 @@ def soft_targets(labels: Int[Array, " b"], num_labels: int, smoothing: float) ->
 def mix(
     key: jax.Array, clips: Float[Array, "b T H W c"], targets: Float[Array, "b y"], config: AugmentConfig
 ) -> tuple[Float[Array, "b T H W c"], Float[Array, "b y"]]:
-    """Mix each clip and its target with those as far from the end of the batch as it is from the start.
+    """Mix the clips of each group of the batch, and their targets, with each other.
 
-    One draw for the batch: mixup adds the two with a weight from its Beta distribution; cutmix puts a box of
-    the other into all frames, and its weight is the area that is left. Source: timm's Mixup, mode "batch".
+    The original mixes what one GPU has by one draw. Groups are runs of neighbours, so that on a mesh a device
+    has whole ones, where its share of the batch allows it, and clips stay where they are.
     """
     if not (config.mixup or config.cutmix) or not config.mix_prob:
         return clips, targets
+    size = group_size(len(clips), config.mix_group)
+    if size == len(clips):
+        return _mix_group(key, clips, targets, config=config)
+    apart, together = "(g s) ... -> g s ...", "g s ... -> (g s) ..."
+    groups = (rearrange(each, apart, s=size) for each in (clips, targets))
+    keys = jax.random.split(key, len(clips) // size)
+    mixed = jax.vmap(partial(_mix_group, config=config))(keys, *groups)
+    return rearrange(mixed[0], together), rearrange(mixed[1], together)
+
+
+def group_size(batch: int, least: int) -> int:
+    """The smallest number of clips from `least` on that divides a batch; all of a smaller batch."""
+    return next((size for size in range(least, batch) if batch % size == 0), batch)
+
+
+def _mix_group(
+    key: jax.Array, clips: Float[Array, "s T H W c"], targets: Float[Array, "s y"], *, config: AugmentConfig
+) -> tuple[Float[Array, "s T H W c"], Float[Array, "s y"]]:
+    """Mix each clip and its target with those as far from the end of the group as it is from the start.
+
+    One draw for all: mixup adds the two with a weight from its Beta distribution; cutmix puts a box of the
+    other into all frames, and its weight is the area that is left. Source: timm's Mixup, mode "batch".
+    """
     for_chance, for_kind, for_mixup, for_cutmix, for_box = jax.random.split(key, 5)
     by_cutmix = jax.random.bernoulli(for_kind, _cutmix_prob(config))
     mixed = jax.random.bernoulli(for_chance, config.mix_prob)

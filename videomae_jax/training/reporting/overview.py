@@ -117,7 +117,8 @@ def _objective(config: RunConfig) -> dict[str, str]:
     return {
         "augmentation": f"{rand}crops of {augment.crop_scale[0]:.0%} to {augment.crop_scale[1]:.0%}, "
         f"{'flip' if augment.flip else 'no flip'}, erasing {augment.erase_prob:g}, mixup "
-        f"{augment.mixup:g}, cutmix {augment.cutmix:g}, smoothing {augment.label_smoothing:g}",
+        f"{augment.mixup:g}, cutmix {augment.cutmix:g} in groups of {augment.mix_group}, smoothing "
+        f"{augment.label_smoothing:g}",
         "decay": f"layers learn {config.layer_decay:g} times as fast as the one after them; drop path "
         f"{config.model.drop_path:g}, head dropout {config.model.head_dropout:g}"
         + (f", evaluated by the average of weights at {config.ema_decay:g}" if config.ema_decay else ""),
