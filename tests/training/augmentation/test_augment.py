@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import AugmentConfig
+from videomae_jax.hardware import Hardware
+from videomae_jax.models.compiled_for import compiling_for
 from videomae_jax.models.pixels import normalize
 from videomae_jax.training.augmentation.augment import augment, augment_clip, draw_crop, erase, resize_crop
 
@@ -52,6 +54,13 @@ def test_crop_is_scaled_as_by_torch(box):
     on_its_side = jnp.asarray(frames.swapaxes(0, 1))
     mirrored = resize(on_its_side, place, transposed=YES, mirrored=YES)
     assert np.abs(np.asarray(mirrored)[:, ::-1] - wanted).max() < 1e-3
+    for size in ((SIZE, SIZE), (24, 40)):
+        for canvas, lying in ((on_its_side, YES), (jnp.asarray(frames), NO)):
+            by_products = jax.jit(lambda canvas, *given, size=size: resize_crop(canvas, place, size, *given))
+            with compiling_for(Hardware("tpu", "TPU v5 lite")):
+                found = by_products(canvas, lying, YES)
+            by_gathers = resize_crop(canvas, place, size, lying, YES)
+            assert np.abs(found - by_gathers).max() < 1e-3
 
 
 @pytest.mark.parametrize("size", [(24, 40), (40, 16)])

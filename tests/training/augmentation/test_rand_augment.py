@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import AugmentConfig
+from videomae_jax.hardware import Hardware
+from videomae_jax.models.compiled_for import compiling_for
 from videomae_jax.training.augmentation.rand_augment import (
     OPERATIONS,
     Draws,
@@ -65,6 +67,28 @@ def test_operation_is_that_of_pillow(name, shape):
             assert difference.max() <= (name not in EXACT), (level, sign)
             # Few of them: results are cut, so that the last bit of a float can decide.
             assert (difference > 0).mean() < 0.02 or difference.size < 500
+
+
+@pytest.mark.parametrize("name", ["Equalize", *sorted(EXACT ^ set(OPERATIONS))[1:]])
+@pytest.mark.parametrize("shape", [CANVAS, (29, 41), (2, 7), (1, 1)], ids=str)
+def test_operation_is_the_same_by_the_products_of_a_tpu(name, shape):
+    video, size = on_canvas(frames_like_real(*shape))
+    by_products = jax.jit(lambda *given: OPERATIONS[name].apply(*given))
+    for level in (0.0, 7.2, 9.9):
+        for sign in (-1, 1):
+            given = video, size, jnp.float32(ON_HOST["amount"](name, level, sign))
+            with compiling_for(Hardware("tpu", "TPU v5 lite")):
+                found = cut_out(by_products(*given), shape)
+            assert (found == cut_out(compiled(name)(*given), shape)).all(), (level, sign)
+
+
+def test_a_tpu_takes_large_canvases_in_pieces():
+    video = jnp.asarray(np.random.default_rng(0).integers(0, 256, (150, 230, 3, 3), np.uint8))
+    size = jnp.array([140, 221])
+    with compiling_for(Hardware("tpu", "TPU v5 lite")):
+        found = jax.jit(lambda video: OPERATIONS["Equalize"].apply(video, size, jnp.float32(0)))(video)
+    wanted = compiled("Equalize")(video, size, jnp.float32(0))
+    assert (cut_out(found, size) == cut_out(wanted, size)).all()
 
 
 @pytest.mark.parametrize("name", ["AutoContrast", "Equalize"])

@@ -4,6 +4,8 @@ Clips come as uint8 on a canvas, of which only the part at the top left is valid
 fit one compiled function. Every clip has a key of its own.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange
@@ -11,12 +13,16 @@ from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
 
 from videomae_jax.config import AugmentConfig
 from videomae_jax.model_config import FrameSize
+from videomae_jax.models.compiled_for import hardware
 from videomae_jax.models.pixels import normalize
-from videomae_jax.training.augmentation.rand_augment import Size, Video, apply_operations, draw_operations
+from videomae_jax.training.augmentation.frames import Size, Video
+from videomae_jax.training.augmentation.rand_augment import apply_operations, draw_operations
 from videomae_jax.training.sharding import map_clips
 
 Box = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 """Top, left, height and width in whole pixels."""
+Neighbours = tuple[Int[Array, " _"], Int[Array, " _"], Float[Array, " _"]]
+"""Two pixels that each new one lies between, and how far it is on the way to the second."""
 
 ERASED_AREA = (0.02, 1 / 3)
 """Smallest and largest erased share of a frame."""
@@ -119,25 +125,50 @@ def resize_crop(
     The box is one of the upright frame, also where the frames given are `transposed`.
     """
     top, left, height, width = box
-    pixels = rearrange(video, "H W T c -> (H W) (T c)")
-    down = jnp.where(transposed, 1, video.shape[1])
-    right = jnp.where(transposed, video.shape[1], 1)
-    above, below, y = _neighbours(top, height, size[0])
-    before, after, x = _neighbours(left, width, size[1])
-    before, after, x = (jnp.where(mirrored, line[::-1], line) for line in (before, after, x))
-    rows = []
+    rows = _neighbours(top, height, size[0])
+    before, after, x = (jnp.where(mirrored, each[::-1], each) for each in _neighbours(left, width, size[1]))
+    columns = before, after, x
+    pixels = rearrange(video, "H W T c -> H W (T c)")
+    cut = _cut_by_products if hardware().platform == "tpu" else _cut_by_gathers
+    return rearrange(cut(pixels, rows, columns, transposed), "H W (T c) -> H W T c", c=3)
+
+
+def _cut_by_gathers(
+    pixels: UInt8[Array, "H W p"], rows: Neighbours, columns: Neighbours, transposed: Bool[Array, ""]
+) -> Float[Array, "R C p"]:
+    height, width = pixels.shape[:2]
+    flat = pixels.reshape(height * width, -1)
+    down, right = jnp.where(transposed, 1, width), jnp.where(transposed, width, 1)
+    (above, below, y), (before, after, x) = rows, columns
+    lines = []
     for row in (above, below):
-        first, second = (pixels[row[:, None] * down + column * right] for column in (before, after))
-        rows.append(first * (1 - x[:, None]) + second * x[:, None])
-    resized = rows[0] * (1 - y[:, None, None]) + rows[1] * y[:, None, None]
-    return rearrange(resized, "H W (T c) -> H W T c", c=3)
+        first, second = (flat[row[:, None] * down + column * right] for column in (before, after))
+        lines.append(first * (1 - x[:, None]) + second * x[:, None])
+    return lines[0] * (1 - y[:, None, None]) + lines[1] * y[:, None, None]
 
 
-def _neighbours(
-    start: jax.Array, length: jax.Array, size: int
-) -> tuple[Int[Array, " {size}"], Int[Array, " {size}"], Float[Array, " {size}"]]:
+def _cut_by_products(
+    pixels: UInt8[Array, "H W p"], rows: Neighbours, columns: Neighbours, transposed: Bool[Array, ""]
+) -> Float[Array, "R C p"]:
+    """As a TPU does it quickly: a product with a matrix of two weights in each row along either axis."""
+    product = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+    def weights(neighbours: Neighbours, length: int) -> Float[Array, "_ {length}"]:
+        first, second, way = neighbours
+        one, other = (jax.nn.one_hot(each, length) for each in (first, second))
+        return one * (1 - way[:, None]) + other * way[:, None]
+
+    def cut(upright: UInt8[Array, "H W p"]) -> Float[Array, "R C p"]:
+        height, width = upright.shape[:2]
+        across = product("hwp,cw->hcp", upright.astype(jnp.float32), weights(columns, width))
+        return product("hcp,rh->rcp", across, weights(rows, height))
+
+    return jax.lax.cond(transposed, lambda: cut(pixels.swapaxes(0, 1)), lambda: cut(pixels))
+
+
+def _neighbours(start: jax.Array, length: jax.Array, size: int) -> Neighbours:
     """For each of `size` pixels the two that it lies between, and how far it is on the way to the second."""
-    # In units of 1 / (2 size) pixels, which are whole numbers: see `rand_augment._affine`.
+    # In units of 1 / (2 size) pixels, which are whole numbers: see `moves._line`.
     place = jnp.maximum((2 * jnp.arange(size) + 1) * length - size, 0)
     first, beyond = jnp.divmod(place, 2 * size)
     second = start + jnp.minimum(first + 1, length - 1)
