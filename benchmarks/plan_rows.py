@@ -47,6 +47,8 @@ RECIPES = {
     "ucf101_base_100e": ("hmdb51_base_100e",),
     "v2_k400_base_90e": ("v2_k710_base_90e",),
     "v2_ssv2_base_25e": (),
+    "v2_k710_small_distilled_100e": (),
+    "v2_k710_base_distilled_100e": (),
     "k400_large_35e": (),
     "v2_k400_large_35e": ("v2_ssv2_large_20e",),
     "k400_huge_50e": (),

@@ -60,12 +60,23 @@ FINE_TUNED = {
     "v2_ucf101_giant_50e": (24, 2, 9.375e-5, 1e-6, 0.9, 0.35, 0.5, 0.05, False),
     "v2_hmdb51_giant_15e": (24, 2, 4.6875e-5, 1e-6, 0.9, 0.35, 0.5, 0.05, False),
 }
+DISTILLED = ("v2_k710_small_distilled_100e", "v2_k710_base_distilled_100e")
 CLASSES = {"k400": 400, "k600": 600, "k710": 710, "ssv2": 174, "ucf101": 101, "hmdb51": 51}
 
 
 def test_every_published_run_has_a_file():
     assert {path.stem for path in (CONFIGS / "pretrain").glob("*.py")} == PUBLISHED.keys() | DUAL_MASKED
-    assert {path.stem for path in (CONFIGS / "finetune").glob("*.py")} == set(FINE_TUNED)
+    assert {path.stem for path in (CONFIGS / "finetune").glob("*.py")} == set(FINE_TUNED) | set(DISTILLED)
+
+
+@pytest.mark.parametrize("name", DISTILLED)
+def test_students_of_a_giant(name):
+    config = load_config(name)
+    assert isinstance(config, FinetuneConfig)
+    _, data, size, _, epochs = name.split("_")
+    assert (config.teacher, config.teacher_size, config.teacher_temperature) == (None, "giant", 1)
+    assert (config.model.num_labels, int(epochs.removesuffix("e"))) == (CLASSES[data], config.epochs)
+    assert SIZES[size].hidden_size == config.model.hidden_size
 
 
 @pytest.mark.parametrize("name", FINE_TUNED)

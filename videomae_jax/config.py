@@ -236,6 +236,13 @@ class FinetuneConfig(RunConfig):
     """Factor on the learning rate of each block, relative to the block after it."""
     init_scale: float = 0.001
     """Factor on the fresh head, so that every class starts out about equally likely."""
+    teacher: str | None = None
+    """Learn what this fine-tuned classifier says of each clip, in place of the labels: a work folder, a step
+    folder, a Hugging Face folder or a hub id, which knows all classes of the videos."""
+    teacher_size: Literal["small", "base", "large", "huge", "giant"] | None = None
+    """The published size of the teacher, for a plan without its weights; a run needs `teacher` too."""
+    teacher_temperature: float = 1.0
+    """What the teacher's and the student's logits are divided by before their softmax."""
     ema_decay: float | None = None
     """Decay of a moving average of the weights, which is then what is evaluated and loaded."""
     epochs: int = 100

@@ -195,10 +195,8 @@ class VideoMAEForVideoClassification(Pretrained):
         names = config.id2label if len(config.id2label) == len(head) else tuple(map(str, range(len(head))))
         rows, said = rows_to_start_with(names, self.config.id2label)
         if config.score_kind == "value":
-            rows, said = (
-                None,
-                "drawn anew: the weights are a regression's, whose outputs are values, not classes",
-            )
+            said = "drawn anew: the weights are a regression's, whose outputs are values, not classes"
+            rows = None
         log.warning("%s: the head is %s", source, said)
         if rows is None:
             return self._fit_encoder(source, tensors, key), said

@@ -10,9 +10,10 @@ compiler's own count will not do: it counts the body of a scan over layers once.
 from dataclasses import dataclass
 from math import prod
 
-from videomae_jax.config import MaskType, PretrainConfig, RunConfig
+from videomae_jax.config import FinetuneConfig, MaskType, PretrainConfig, RunConfig
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.masking import running_cells
+from videomae_jax.models.teacher import teacher_config
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,15 @@ def classification_flops(config: VideoMAEConfig) -> Flops:
 
 
 def flops_per_clip(config: RunConfig) -> Flops:
-    """Of a run, for each clip that is read: in pre-training, `train` is of all of its masks."""
+    """Of a run, for each clip that is read: in pre-training, `train` is of all of its masks, and in
+    distillation with what the teacher computes."""
     if isinstance(config, PretrainConfig):
         one_mask = pretraining_flops(
             config.model, config.mask_ratio, config.mask_type, config.decoder_mask_ratio
         )
         return Flops(one_mask.forward, config.num_masks * one_mask.train)
-    return classification_flops(config.model)
+    assert isinstance(config, FinetuneConfig)
+    student, teacher = classification_flops(config.model), teacher_config(config)
+    if teacher is None:
+        return student
+    return Flops(student.forward, student.train + classification_flops(teacher).forward)

@@ -1,7 +1,9 @@
 """The plan of a step in words: memory, what chips send each other, operations, time, and the verdict."""
 
+from videomae_jax.config import FinetuneConfig
 from videomae_jax.hardware import GIB
 from videomae_jax.models.flops import flops_per_clip
+from videomae_jax.models.teacher import teacher_config
 from videomae_jax.plan.program import Compiled, Step
 from videomae_jax.plan.topology import FRACTION, Gpus, Target
 
@@ -30,11 +32,13 @@ def _count(number: int, name: str) -> str:
 
 def _settings(step: Step) -> dict[str, str]:
     config, where = step.config, step.target
+
     model, mesh = config.model, config.mesh
     parts = config.optim.accumulation_steps if step.stage == "train" else 1
     return {
         "step": f"{step.kind}, {model.num_hidden_layers} layers of width {model.hidden_size}, {model.dtype}"
         f"{', recomputing blocks' if model.remat and step.stage == 'train' else ''}",
+        "teacher": _teacher(step),
         where.noun: f"{where.topology}: {_count(where.chips, where.unit)}, {_count(where.hosts, 'host')}, "
         + (
             f"parameters whole on each {where.unit}"
@@ -44,6 +48,13 @@ def _settings(step: Step) -> dict[str, str]:
         "batch": f"{step.clips} clips, {step.clips / where.chips:g} a {where.unit}"
         + (f" in {parts} parts" if parts > 1 else ""),
     }
+
+
+def _teacher(step: Step) -> str:
+    if not isinstance(step.config, FinetuneConfig) or step.stage != "train":
+        return ""
+    model = teacher_config(step.config)
+    return f"{model.num_hidden_layers} layers of width {model.hidden_size}, frozen" if model else ""
 
 
 def _memory(step: Step, compiled: Compiled) -> dict[str, str]:

@@ -42,7 +42,7 @@ from videomae_jax.training.reporting.profile import Profile
 from videomae_jax.training.resolve import ResolvedRun, resolve_run
 from videomae_jax.training.run_folder import SETTINGS, changed_arithmetic, changed_draws, check_same_run
 from videomae_jax.training.sharding import batch_sharding
-from videomae_jax.training.start import initial_state, restored_state
+from videomae_jax.training.start import check_same_teacher, initial_state, restored_state, taught_by
 from videomae_jax.training.state import split_state
 from videomae_jax.training.step import make_train_step, make_validation_step
 
@@ -159,7 +159,8 @@ def _try_one_step(run: ResolvedRun, hosts: Hosts) -> None:
     step = make_train_step(run.objective, run.mesh, run.schedule)
     with closing(_training_batches(run, hosts, 0, 1)) as read:
         batch = hosts.agree(partial(next, read))
-    state, facts = initial_state(run)
+    teacher = taught_by(run)
+    state, facts = initial_state(run, teacher and teacher.params)
     if facts:
         _say(hosts, fact_lines(facts))
     _, metrics = step(state, _to_devices(run, batch.arrays), run.key("training"))
@@ -224,13 +225,17 @@ class _Training:
         """The best validation score so far: `step`, `score`, and `videos`, a digest of those it is from."""
         self.scores: dict[str, float] = {}
         """The validation scores of this step, once it was evaluated."""
+        teacher = taught_by(run)
+        self.taught = {"teacher": teacher.digest} if teacher else {}
         if first_step:
             folder = step_folder(workdir, first_step)
-            said, self.state = read_description(folder), restored_state(run, folder)
+            said = read_description(folder)
+            check_same_teacher(said.get("teacher"), teacher)
+            self.state = restored_state(run, folder, teacher and teacher.params)
             best, self.scores = said.get("best"), said.get("held_out", {})
             self.best = best if best and best["videos"] == run.val_digest else None
         else:
-            self.state, facts = initial_state(run)
+            self.state, facts = initial_state(run, teacher and teacher.params)
             if facts:
                 _say(hosts, fact_lines(facts))
         self.writer = CheckpointWriter(workdir, run.config.checkpoint)
@@ -333,7 +338,7 @@ class _Training:
 
     def _save(self) -> None:
         if self.step:  # A start is no result: with nothing learned, other settings may be tried.
-            description = self.run.description | {"best": self.best, "held_out": self.scores}
+            description = self.run.description | {"best": self.best, "held_out": self.scores} | self.taught
             with self.clock.spent_on("saving"):
                 self.writer.save(self.step, split_state(self.state), description)
 

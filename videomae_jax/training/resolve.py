@@ -30,6 +30,7 @@ from videomae_jax.models.blocks import arithmetic, check_arithmetic
 from videomae_jax.models.flops import flops_per_clip
 from videomae_jax.models.masking import Mask, running_cells, sample_mask
 from videomae_jax.training.multihost.facts import Fact, classes_fact, setting_fact, videos_fact
+from videomae_jax.training.objectives.distillation import Distillation
 from videomae_jax.training.objectives.finetuning import Finetuning
 from videomae_jax.training.objectives.objective import Objective
 from videomae_jax.training.objectives.pretraining import Pretraining
@@ -45,7 +46,7 @@ Videos = Sequence[VideoRecord]
 # Settings in which hosts may differ: where they find what is compared by itself, and what changes no number.
 _OWN_OF_EACH_HOST = frozenset(
     {"data.train", "data.val", "data.test", "data.root", "data.classes", "data.num_workers"}
-    | {"init_from", "model.id2label"}
+    | {"init_from", "teacher", "model.id2label"}
 )
 
 
@@ -162,7 +163,7 @@ def objective_of(config: RunConfig) -> Objective:
     if isinstance(config, PretrainConfig):
         return Pretraining(config)
     assert isinstance(config, FinetuneConfig)
-    return Finetuning(config)
+    return Distillation(config) if config.teacher or config.teacher_size else Finetuning(config)
 
 
 @contextmanager
@@ -191,6 +192,7 @@ def resolve_run(config: RunConfig, workdir: Path | None = None) -> ResolvedRun:
     with _settings_checked():
         sources, weights = split_weights(config.data.train)
         if isinstance(config, FinetuneConfig):
+            _check_teacher(config)
             config, classes, videos, val_videos, test_videos = _read_labelled(config, sources)
         else:
             assert isinstance(config, PretrainConfig)
@@ -278,6 +280,16 @@ def _check_parts(config: RunConfig, mesh: Mesh) -> None:
             f"{config.optim.accumulation_steps} accumulation steps); change --batch-size"
             f"{' or --optim.accumulation-steps' * (parts > mesh.size)}"
         )
+
+
+def _check_teacher(config: FinetuneConfig) -> None:
+    """Raise ValueError for a teacher that is still to be named, or a temperature that is none."""
+    if config.teacher_size and not config.teacher:
+        raise ValueError(
+            f"a student of a {config.teacher_size} model needs its weights: name them with --teacher"
+        )
+    if config.teacher_temperature <= 0:
+        raise ValueError(f"teacher_temperature={config.teacher_temperature:g} must be above 0")
 
 
 def _check_mask(config: PretrainConfig) -> None:

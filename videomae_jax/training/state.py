@@ -37,6 +37,8 @@ class TrainState:
     """A running average of the parameters, where the run keeps one."""
     loss_scale: Any = None
     """The `LossScale` of a run that computes in float16."""
+    teacher: Any = None
+    """Parameters of a teacher, frozen. No checkpoint holds them: they are read again from where they are."""
 
     @property
     def evaluated(self) -> Any:
@@ -44,18 +46,22 @@ class TrainState:
         return self.params if self.ema is None else self.ema
 
 
-_BESIDE = ("params", "ema", "loss_scale")
-"""Trees that are saved by themselves: those that are read alone, or that a run may have or not."""
+_BESIDE = ("params", "ema", "loss_scale", "teacher")
+"""Trees that are saved by themselves, because they are read alone or not there in every run; or not saved."""
 
 
 def init_state(
-    optim: OptimConfig, params: Params, keep_ema: bool = False, scale_loss: bool = False
+    optim: OptimConfig,
+    params: Params,
+    keep_ema: bool = False,
+    scale_loss: bool = False,
+    teacher: Params = None,
 ) -> TrainState:
     """The state at step 0 of a run that starts from `params`."""
     zero = jnp.zeros((), jnp.int32)
     ema = jax.tree.map(jnp.copy, params) if keep_ema else None
     scale = first_loss_scale() if scale_loss else None
-    return TrainState(zero, params, adamw_direction(optim).init(params), zero, zero, ema, scale)
+    return TrainState(zero, params, adamw_direction(optim).init(params), zero, zero, ema, scale, teacher)
 
 
 def ema_decay(objective: Objective) -> float | None:
@@ -63,10 +69,13 @@ def ema_decay(objective: Objective) -> float | None:
     return objective.config.ema_decay if isinstance(objective.config, FinetuneConfig) else None
 
 
-def _first_state(objective: Objective, key: jax.Array, params: Params = None) -> TrainState:
+def _first_state(
+    objective: Objective, key: jax.Array, params: Params = None, teacher: Params = None
+) -> TrainState:
     params, config = objective.init_params(key) if params is None else params, objective.config
+    teacher = objective.init_teacher(key) if teacher is None else teacher
     keep_ema, in_float16 = ema_decay(objective) is not None, compute_dtype(config.model) == jnp.float16
-    return init_state(config.optim, params, keep_ema, scale_loss=in_float16)
+    return init_state(config.optim, params, keep_ema, in_float16, teacher)
 
 
 def state_shapes(objective: Objective) -> TrainState:
@@ -74,10 +83,12 @@ def state_shapes(objective: Objective) -> TrainState:
     return jax.eval_shape(partial(_first_state, objective), jax.random.key(0))
 
 
-def create_state(objective: Objective, mesh: Mesh, key: jax.Array, params: Params = None) -> TrainState:
+def create_state(
+    objective: Objective, mesh: Mesh, key: jax.Array, params: Params = None, teacher: Params = None
+) -> TrainState:
     """The first state of a run, placed on the mesh: fresh parameters drawn from `key`, or those given."""
     shardings = state_shardings(mesh, state_shapes(objective))
-    return jax.jit(partial(_first_state, objective), out_shardings=shardings)(key, params)
+    return jax.jit(partial(_first_state, objective), out_shardings=shardings)(key, params, teacher)
 
 
 def split_state(state: TrainState) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def train_step(
             state,
             objective.draw(arrays, key),
             key,
-            loss=objective.loss,
+            loss=objective.loss_beside(state.teacher),
             optim=objective.config.optim,
             schedule=schedule,
             lr_scales=objective.lr_scales(state.params),
@@ -91,9 +91,9 @@ def optimizer_step(
         failed = failed & ~overflowed
         metrics |= {"loss_scale": scale.value, "overflows": scale.overflows}
     nonfinite = state.nonfinite + failed.astype(jnp.int32)
-    streak = (state.streak + 1) * failed.astype(jnp.int32)
+    step, streak = state.step + 1, (state.streak + 1) * failed.astype(jnp.int32)
     metrics |= {"nonfinite": nonfinite, "streak": streak}
-    return TrainState(state.step + 1, params, opt_state, nonfinite, streak, ema, scale), metrics
+    return TrainState(step, params, opt_state, nonfinite, streak, ema, scale, state.teacher), metrics
 
 
 def _updated(

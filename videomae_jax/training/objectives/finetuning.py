@@ -61,9 +61,14 @@ class Finetuning(Objective):
     def loss(self, params: Params, batch: Arrays, key: jax.Array) -> Float[Array, ""]:
         """Mean loss of clips augmented and mixed here, so that an accumulated batch never is whole."""
         clips, targets = self.augmented(batch, key)
+        return soft_cross_entropy(self.training_logits(params, clips, key), targets).mean()
+
+    def training_logits(
+        self, params: Params, clips: Float[Array, "b T H W c"], key: jax.Array
+    ) -> Float[Array, "b y"]:
+        """With paths and features dropped."""
         for_dropout = jax.random.fold_in(key, 2)
-        logits = self._logits(params, clips, deterministic=False, rngs={"dropout": for_dropout})
-        return soft_cross_entropy(logits, targets).mean()
+        return self._logits(params, clips, deterministic=False, rngs={"dropout": for_dropout})
 
     def augmented(
         self, batch: Arrays, key: jax.Array

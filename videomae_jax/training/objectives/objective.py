@@ -67,6 +67,14 @@ class Objective(ABC):
         """What the loss takes, with all that is drawn for the whole batch at once."""
         return arrays
 
+    def init_teacher(self, key: jax.Array) -> Params:
+        """Random parameters in the shapes of a teacher's, or None where nobody teaches."""
+        return None
+
+    def loss_beside(self, teacher: Params) -> Any:
+        """`loss`, or that of a student of a teacher with these parameters."""
+        return self.loss
+
     @abstractmethod
     def loss(self, params: Params, batch: Batch, key: jax.Array) -> jax.Array:
         """Mean loss over clips."""

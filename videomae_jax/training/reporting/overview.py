@@ -11,6 +11,7 @@ from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig
 from videomae_jax.data.sources import split_weights
 from videomae_jax.errors import some
 from videomae_jax.models.blocks import compute_dtype
+from videomae_jax.models.teacher import teacher_config
 from videomae_jax.training.optimizer import effective_lr
 from videomae_jax.training.reporting.pace import pace_in_words
 from videomae_jax.training.resolve import ResolvedRun
@@ -31,6 +32,7 @@ def describe_run(run: ResolvedRun, first_step: int) -> str:
         **({} if first_step else _positions(config)),
         **({"classes": _describe_classes(run)} if run.classes else {}),
         **_objective(config),
+        **_teacher(run),
         "devices": f"{run.mesh.size} x {device.device_kind} ({mesh}), {compute_dtype(model)}"
         + (f", on {jax.process_count()} hosts" if jax.process_count() > 1 else ""),
         "batch": f"{config.batch_size} videos x {config.data.num_sample} clips"
@@ -98,6 +100,18 @@ def _spacing(config: RunConfig) -> str:
     if isinstance(config, FinetuneConfig) and config.data.sampling == "uniform":
         return "evenly over the video"
     return f"sampling rate {config.data.sampling_rate}"
+
+
+def _teacher(run: ResolvedRun) -> dict[str, str]:
+    config = run.config
+    if not isinstance(config, FinetuneConfig) or not (model := teacher_config(config)):
+        return {}
+    parameters = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(run.state_shape.teacher))
+    return {
+        "teacher": f"{config.teacher}, {model.num_hidden_layers} layers of width {model.hidden_size}, "
+        f"{parameters:,} parameters, frozen, in {compute_dtype(model)}; temperature "
+        f"{config.teacher_temperature:g}, labels count in validation only"
+    }
 
 
 def _objective(config: RunConfig) -> dict[str, str]:
