@@ -1,6 +1,6 @@
 """Every setting of a run, as frozen dataclasses; those of its model are in `model_config`. No jax here."""
 
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Literal
 
 from videomae_jax.errors import InputError
@@ -8,7 +8,7 @@ from videomae_jax.model_config import VideoMAEConfig, check_rgb
 from videomae_jax.recipes import check_types, find_recipe, run_recipe
 from videomae_jax.sizes import SIZES as SIZES  # Recipes take all that they are made of from here.
 
-MaskType = Literal["tube", "random", "frame"]
+MaskType = Literal["tube", "random", "frame", "motion"]
 
 
 @dataclass(frozen=True)
@@ -207,9 +207,13 @@ class PretrainConfig(RunConfig):
 
     data: DataConfig = field(default_factory=DataConfig)
     mask_type: MaskType = "tube"
-    """What is masked: tubes (one spatial mask for all frames), random tubelets, or whole frames."""
+    """What is masked: tubes (one spatial mask for all frames), random tubelets, whole frames, or tubes half
+    of which are where most moves."""
     mask_ratio: float = 0.9
     """Share of the tokens that is masked."""
+    earlier_mask_ratios: tuple[float, ...] = ()
+    """Ratios of earlier parts of the run, all as long as the last, which has `mask_ratio`: 0.75 0.8 0.85 for
+    quarters. Each part compiles its step; validation is always with `mask_ratio`."""
     decoder_mask_ratio: float = 0.0
     """Share of the tokens that is not decoded, by a running cell of 2 x 2: 0.5 in VideoMAE V2, 0 in V1."""
     num_masks: int = 1
@@ -251,6 +255,14 @@ class FinetuneConfig(RunConfig):
     """Videos per optimizer step, over all devices and accumulation steps."""
     seed: int = 0
     """Seed of the head, the order of videos, clips, crops and augmentation."""
+
+
+def config_at(config: PretrainConfig, step: int, total_steps: int) -> PretrainConfig:
+    """The settings of one step: with the mask ratio of its part of the run."""
+    if not config.earlier_mask_ratios:
+        return config
+    ratios = (*config.earlier_mask_ratios, config.mask_ratio)
+    return replace(config, mask_ratio=ratios[step * len(ratios) // total_steps], earlier_mask_ratios=())
 
 
 def check_trainable(config: RunConfig) -> None:

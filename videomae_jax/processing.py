@@ -55,7 +55,7 @@ class Processing:
     """Temporal segments in a test."""
     num_crops: int | None = None
     """Spatial crops of each clip in a test."""
-    mask_type: Literal["tube", "random", "frame"] | None = None
+    mask_type: Literal["tube", "random", "frame", "motion"] | None = None
     """Which patches were masked in pre-training."""
     mask_ratio: float | None = None
     """The share that was masked."""
@@ -81,7 +81,10 @@ class Processing:
         for name in ("sampling_rate", "num_segments", "num_crops", "mask_ratio"):
             if getattr(self, name) is not None:
                 settle(name, settled(name, getattr(self, name), float if name == "mask_ratio" else int))
-        for name, choices in (("sampling", ("dense", "uniform")), ("mask_type", ("tube", "random", "frame"))):
+        for name, choices in (
+            ("sampling", ("dense", "uniform")),
+            ("mask_type", ("tube", "random", "frame", "motion")),
+        ):
             if getattr(self, name) not in (None, *choices):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
 

@@ -43,11 +43,14 @@ def test_classification(size, forward, train):
     assert flops.train / 1e9 == pytest.approx(train, rel=0.005)
 
 
-@pytest.mark.parametrize("kind", ["tube", "random", "frame"])
+@pytest.mark.parametrize("kind", ["tube", "random", "frame", "motion"])
 @pytest.mark.parametrize("ratio", [0.3, 0.75, 0.9])
 def test_masked_tokens_are_those_that_are_drawn(kind, ratio):
     config = VideoMAEConfig(image_size=48, num_frames=12)
-    _, masked = jax.eval_shape(lambda key: sample_mask(kind, key, 1, config.grid, ratio), jax.random.key(0))
+    clip = jax.ShapeDtypeStruct((1, 12, 48, 48, 3), "uint8")
+    _, masked = jax.eval_shape(
+        lambda key, video: sample_mask(kind, key, video, config.grid, ratio), jax.random.key(0), clip
+    )
     assert masked_tokens(config, ratio, kind) == masked.shape[1]
 
 

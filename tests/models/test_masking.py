@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from videomae_jax.models.masking import (
+    MASKS,
     dual_mask,
     frame_mask,
     mask_indices,
+    motion_mask,
     random_mask,
     running_cells,
     sample_mask,
@@ -16,6 +18,54 @@ from videomae_jax.models.masking import (
 )
 
 GRID = (8, 14, 14)
+
+
+def clips(count):
+    """Clips that no mask but that of motion looks at."""
+    return np.zeros((count, 1, 1, 1, 3), np.uint8)
+
+
+def moving_square(count, background):
+    """A square of 8 x 8 that goes from left to right in the second row of places; (count, 8, 32, 32, 3)."""
+    video = np.broadcast_to(background, (count, 8, 32, 32, 3)).copy()
+    for frame in range(8):
+        video[:, frame, 8:16, 3 * frame : 3 * frame + 8] = 255
+    return video
+
+
+@pytest.mark.parametrize("background", ["black", "noise"])
+def test_what_moves_is_masked_and_the_rest_drawn(background):
+    """The square is in all four places of its row, which half of the eight masked places are for."""
+    noise = np.random.default_rng(0).integers(0, 250, (1, 1, 32, 32, 3), np.uint8)
+    video = moving_square(400, noise if background == "noise" else np.uint8(0))
+    mask = jax.jit(lambda key, video: motion_mask(key, video, (4, 4, 4), 0.5))(jax.random.key(0), video)
+    tubes = as_boolean(mask, 64).reshape(400, 4, 4, 4)
+    assert (tubes == tubes[:, :1]).all(), "a tube is constant in time"
+    often = tubes[:, 0].mean(axis=0)
+    assert (often[1] == 1).all()
+    assert np.abs(np.delete(often, 1, axis=0) - 4 / 12).max() < 0.1  # 4 standard deviations.
+
+
+def test_of_a_moving_camera_what_moves_most_is_masked():
+    video = moving_square(2, np.uint8(0))
+    video[:, ::2] |= 1  # Everything flickers a little.
+    _, masked = motion_mask(jax.random.key(0), video, (4, 4, 4), 0.5)
+    assert {4, 5, 6, 7} <= set(np.asarray(masked)[0].tolist())
+
+
+def test_of_a_still_clip_every_place_is_masked_equally_often():
+    still = np.full((4000, 2, 8, 8, 3), 7, np.uint8)
+    boolean = as_boolean(motion_mask(jax.random.key(3), still, (1, 4, 4), 0.75), 16)
+    assert np.abs(boolean.mean(0) - 0.75).max() < 0.03
+
+
+@pytest.mark.parametrize("kind", list(MASKS))
+@pytest.mark.parametrize("grid", [(4, 3, 5), (1, 5, 2)])
+def test_masks_of_any_grid_split_all_tokens(kind, grid):
+    if kind == "frame" and grid[0] == 1:
+        pytest.skip("a single slot cannot be split")
+    video = np.zeros((2, 2 * grid[0], 8 * grid[1], 8 * grid[2], 3), np.uint8)
+    as_boolean(sample_mask(kind, jax.random.key(0), video, grid, 0.5), int(np.prod(grid)))
 
 
 def as_boolean(mask, num_tokens=1568):
@@ -28,7 +78,7 @@ def as_boolean(mask, num_tokens=1568):
 
 
 def test_tube_mask_of_the_paper():
-    visible, masked = tube_mask(jax.random.key(0), 4, GRID, 0.9)
+    visible, masked = tube_mask(jax.random.key(0), clips(4), GRID, 0.9)
     assert visible.shape == (4, 160)
     assert masked.shape == (4, 1408)
     tubes = as_boolean((visible, masked)).reshape(4, 8, 196)
@@ -42,35 +92,37 @@ def test_tube_mask_of_the_paper():
     ("grid", "ratio", "num_visible"), [(GRID, 0.75, 49 * 8), ((8, 16, 16), 0.9, 208), ((1, 4, 4), 0.5, 8)]
 )
 def test_tube_counts(grid, ratio, num_visible):
-    assert tube_mask(jax.random.key(0), 2, grid, ratio)[0].shape == (2, num_visible)
+    assert tube_mask(jax.random.key(0), clips(2), grid, ratio)[0].shape == (2, num_visible)
 
 
 def test_random_mask_is_not_a_tube():
-    boolean = as_boolean(random_mask(jax.random.key(0), 2, GRID, 0.9)).reshape(2, 8, 196)
+    boolean = as_boolean(random_mask(jax.random.key(0), clips(2), GRID, 0.9)).reshape(2, 8, 196)
     assert boolean.sum() == 2 * 1411
     assert (boolean != boolean[:, :1]).any()
 
 
 def test_frame_mask_hides_whole_slots():
-    slots = as_boolean(frame_mask(jax.random.key(0), 2, GRID, 0.5)).reshape(2, 8, 196)
+    slots = as_boolean(frame_mask(jax.random.key(0), clips(2), GRID, 0.5)).reshape(2, 8, 196)
     assert (slots.all(2) | ~slots.any(2)).all()
     assert (slots.all(2).sum(1) == 4).all()
 
 
 def test_every_place_is_hidden_equally_often():
-    boolean = as_boolean(tube_mask(jax.random.key(3), 4000, (1, 4, 4), 0.75), 16)
+    boolean = as_boolean(tube_mask(jax.random.key(3), clips(4000), (1, 4, 4), 0.75), 16)
     assert np.abs(boolean.mean(0) - 0.75).max() < 0.03
 
 
 def test_a_draw_is_a_function_of_its_key_also_under_jit():
-    draw = jax.jit(lambda key: sample_mask("tube", key, 3, GRID, 0.9))
-    for one, other in zip(draw(jax.random.key(7)), tube_mask(jax.random.key(7), 3, GRID, 0.9), strict=True):
+    draw = jax.jit(lambda key: sample_mask("tube", key, clips(3), GRID, 0.9))
+    for one, other in zip(
+        draw(jax.random.key(7)), tube_mask(jax.random.key(7), clips(3), GRID, 0.9), strict=True
+    ):
         assert np.array_equal(one, other)
 
 
 def test_a_ratio_that_hides_nothing_is_refused():
     with pytest.raises(ValueError, match=r"mask_ratio=0\.01 masks 0 of 16 places"):
-        tube_mask(jax.random.key(0), 1, (1, 4, 4), 0.01)
+        tube_mask(jax.random.key(0), clips(1), (1, 4, 4), 0.01)
 
 
 def test_boolean_masks_become_indices_in_indexing_order():
@@ -117,7 +169,7 @@ def test_cells_are_hidden_by_quarters(ratio):
 
 
 def test_a_dual_mask_has_static_shapes_and_counts_what_is_decoded_and_masked():
-    draw = jax.jit(lambda key: dual_mask(key, tube_mask(key, 50, GRID, 0.9), GRID, 0.5))
+    draw = jax.jit(lambda key: dual_mask(key, tube_mask(key, clips(50), GRID, 0.9), GRID, 0.5))
     visible, decoded, counted = map(np.asarray, draw(jax.random.key(0)))
     assert (visible.shape, decoded.shape) == ((50, 160), (50, 784))
     assert (counted.sum(axis=1) == 704).all()

@@ -31,7 +31,7 @@ def clip():
 
 @pytest.fixture(scope="module")
 def mask():
-    return tube_mask(jax.random.key(2), 2, CONFIG.grid, 0.75)
+    return tube_mask(jax.random.key(2), np.zeros((2, 1, 1, 1, 3)), CONFIG.grid, 0.75)
 
 
 def test_no_gradient_reaches_hidden_pixels_through_the_encoder(params, clip, mask):
@@ -149,7 +149,7 @@ def test_clips_that_do_not_fit_are_refused(params, mask, shape, says):
 
 def test_a_mask_of_another_grid_is_refused(params, clip):
     with pytest.raises(ValueError, match="the mask covers 1568 tokens, but a clip has 64 = 4 x 4 x 4"):
-        MODEL.apply({"params": params}, clip, tube_mask(jax.random.key(0), 2, (8, 14, 14), 0.9))
+        MODEL.apply({"params": params}, clip, tube_mask(jax.random.key(0), clip, (8, 14, 14), 0.9))
 
 
 def test_sizes_that_do_not_divide_are_refused_by_the_config():

@@ -81,7 +81,7 @@ def test_layers_learn_slower_the_further_they_are_from_the_head():
 def setting():
     params = jax.jit(VideoMAEForPreTraining(TINY.model).init_params)(jax.random.key(0))
     video = jax.random.randint(jax.random.key(1), (4, 8, 32, 32, 3), 0, 256).astype(jnp.uint8)
-    return params, video, tube_mask(jax.random.key(2), 4, TINY.model.grid, 0.75)
+    return params, video, tube_mask(jax.random.key(2), video, TINY.model.grid, 0.75)
 
 
 def run_step(setting, config, params=None):

@@ -80,11 +80,12 @@ def draw_batch(path: Path, clips: Float[np.ndarray, "b T H W 3"], titles: Sequen
 def _as_seen(run: ResolvedRun, batch: ClipBatch, key: jax.Array) -> Iterator[tuple[np.ndarray, str]]:
     """Normalised clips and their titles."""
     names = [Path(run.videos[record].path).name for record in batch.record_ids]
-    if isinstance(run.config, PretrainConfig):
-        pairs = zip(*_masked(run.config, batch.arrays["video"], key), strict=True)
+    config = run.objective.at(batch.step, run.total_steps).config
+    if isinstance(config, PretrainConfig):
+        pairs = zip(*_masked(config, batch.arrays["video"], key), strict=True)
         for name, (clip, masked) in zip(names, pairs, strict=True):
             yield clip, f"{name}, as read"
-            yield masked, f"{name}, {run.config.mask_type} mask of {run.config.mask_ratio:.0%}"
+            yield masked, f"{name}, {config.mask_type} mask of {config.mask_ratio:.0%}"
         return
     assert isinstance(run.config, FinetuneConfig)
     clips, weights = _mixed(run.config, batch, key)
@@ -96,7 +97,7 @@ def _as_seen(run: ResolvedRun, batch: ClipBatch, key: jax.Array) -> Iterator[tup
 
 def _masked(config: PretrainConfig, video: np.ndarray, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """Clips as read, and with what the model does not see in grey."""
-    _, masked = sample_mask(config.mask_type, key, len(video), config.model.grid, config.mask_ratio)
+    _, masked = sample_mask(config.mask_type, key, video, config.model.grid, config.mask_ratio)
     tubelets = np.array(patchify(video, config.model))
     np.put_along_axis(tubelets, np.asarray(masked)[:, :, None], GREY, axis=1)
     return np.asarray(normalize(video)), np.asarray(normalize(unpatchify(tubelets, config.model)))

@@ -10,7 +10,7 @@ compiler's own count will not do: it counts the body of a scan over layers once.
 from dataclasses import dataclass
 from math import prod
 
-from videomae_jax.config import FinetuneConfig, MaskType, PretrainConfig, RunConfig
+from videomae_jax.config import FinetuneConfig, MaskType, PretrainConfig, RunConfig, config_at
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.masking import running_cells
 from videomae_jax.models.teacher import teacher_config
@@ -51,7 +51,7 @@ def _with_backward(embedding: int, rest: int) -> Flops:
 def masked_tokens(config: VideoMAEConfig, mask_ratio: float, mask_type: MaskType) -> int:
     """Masked tokens of a clip, as `models.masking` draws them: 1,408 of 1,568 at 8x14x14, tubes, 0.9."""
     t, h, w = config.grid
-    places = {"tube": h * w, "random": t * h * w, "frame": t}[mask_type]
+    places = {"tube": h * w, "motion": h * w, "random": t * h * w, "frame": t}[mask_type]
     return int(mask_ratio * places) * (prod(config.grid) // places)
 
 
@@ -84,9 +84,13 @@ def classification_flops(config: VideoMAEConfig) -> Flops:
 
 
 def flops_per_clip(config: RunConfig) -> Flops:
-    """Of a run, for each clip that is read: in pre-training, `train` is of all of its masks, and in
-    distillation with what the teacher computes."""
+    """Of a run, for each clip that is read: in pre-training, `train` is of all of its masks, the mean of
+    parts of the run with other mask ratios, and in distillation with what the teacher computes."""
     if isinstance(config, PretrainConfig):
+        if earlier := config.earlier_mask_ratios:
+            count = len(earlier) + 1
+            parts = [flops_per_clip(config_at(config, part, count)) for part in range(count)]
+            return Flops(parts[-1].forward, sum(part.train for part in parts) // count)
         one_mask = pretraining_flops(
             config.model, config.mask_ratio, config.mask_type, config.decoder_mask_ratio
         )

@@ -5,17 +5,24 @@ indexing with a boolean mask gives. Every clip has a draw of its own. A dual mas
 is decoded.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, Shaped
+from einops import reduce
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from videomae_jax.config import MaskType
+from videomae_jax.model_config import Grid
 from videomae_jax.models.patches import check_array
 
+Clips = Shaped[Array | np.ndarray, "b T H W c"]
 Mask = tuple[Int[Array, "b v"], Int[Array, "b m"]]
+MOVING = 0.5
+"""Share of a motion mask that is where most moves. The rest is drawn: where all that moves is always masked,
+nothing that moves is ever seen, and a clip has one mask only."""
 
 _CELL = 4
 """Places of a running cell, two by two."""
@@ -30,47 +37,91 @@ class DualMask(NamedTuple):
     """Decoded places that the encoder does not see; the others are decoded too, as in the original."""
 
 
-def _split(key: jax.Array, batch: int, num_places: int, ratio: float) -> Mask:
-    """Draw int(ratio * num_places) masked places for each clip."""
+def _num_masked(num_places: int, ratio: float) -> int:
+    """int(ratio * num_places); raises ValueError where that is none or all of them."""
     num_masked = int(ratio * num_places)
     if not 0 < num_masked < num_places:
         raise ValueError(f"mask_ratio={ratio} masks {num_masked} of {num_places} places; mask some, not all")
-    order = jnp.argsort(jax.random.uniform(key, (batch, num_places)), axis=1).astype(jnp.int32)
+    return num_masked
+
+
+def _split(draws: Float[Array, "b places"], ratio: float) -> Mask:
+    """Mask the places with the lowest draws of each clip."""
+    num_masked = _num_masked(draws.shape[1], ratio)
+    order = jnp.argsort(draws, axis=1).astype(jnp.int32)
     return jnp.sort(order[:, num_masked:], axis=1), jnp.sort(order[:, :num_masked], axis=1)
 
 
-def tube_mask(key: jax.Array, batch: int, grid: tuple[int, int, int], ratio: float) -> Mask:
-    """Mask the same places in every time slot: tubes along time. 160 visible of 1,568 at 8x14x14, 0.9."""
+def _tubes(spatial: tuple[Int[Array, "b seen"], Int[Array, "b unseen"]], grid: Grid) -> Mask:
+    """The same places in every time slot."""
     t, h, w = grid
     offsets = (jnp.arange(t, dtype=jnp.int32) * (h * w))[:, None]
-    visible, masked = (
-        (places[:, None, :] + offsets).reshape(batch, -1) for places in _split(key, batch, h * w, ratio)
-    )
+    visible, masked = ((each[:, None, :] + offsets).reshape(len(each), -1) for each in spatial)
     return visible, masked
 
 
-def random_mask(key: jax.Array, batch: int, grid: tuple[int, int, int], ratio: float) -> Mask:
+def tube_mask(key: jax.Array, video: Clips, grid: Grid, ratio: float) -> Mask:
+    """Mask the same places in every time slot: tubes along time. 160 visible of 1,568 at 8x14x14, 0.9."""
+    _, h, w = grid
+    return _tubes(_split(jax.random.uniform(key, (len(video), h * w)), ratio), grid)
+
+
+def random_mask(key: jax.Array, video: Clips, grid: Grid, ratio: float) -> Mask:
     """Mask tokens anywhere in space and time."""
     t, h, w = grid
-    return _split(key, batch, t * h * w, ratio)
+    return _split(jax.random.uniform(key, (len(video), t * h * w)), ratio)
 
 
-def frame_mask(key: jax.Array, batch: int, grid: tuple[int, int, int], ratio: float) -> Mask:
+def frame_mask(key: jax.Array, video: Clips, grid: Grid, ratio: float) -> Mask:
     """Hide whole time slots."""
     t, h, w = grid
     places = jnp.arange(h * w, dtype=jnp.int32)
     visible, masked = (
-        (slots[:, :, None] * (h * w) + places).reshape(batch, -1) for slots in _split(key, batch, t, ratio)
+        (slots[:, :, None] * (h * w) + places).reshape(len(video), -1)
+        for slots in _split(jax.random.uniform(key, (len(video), t)), ratio)
     )
     return visible, masked
 
 
-def sample_mask(kind: MaskType, key: jax.Array, batch: int, grid: tuple[int, int, int], ratio: float) -> Mask:
+def motion_mask(key: jax.Array, video: Clips, grid: Grid, ratio: float) -> Mask:
+    """Tubes where it moves: `MOVING` of the masked places are those that move most, the others are drawn.
+
+    A place moves by the differences of its pixels from frame to frame, summed over the clip. Places that move
+    alike, as in a still clip, are drawn.
+    """
+    _, h, w = grid
+    for_ties, for_others = jax.random.split(key)
+    shape = len(video), h * w
+    moving = int(MOVING * _num_masked(h * w, ratio))
+    motion = _motion(video, grid) + jax.random.uniform(for_ties, shape)
+    rank = jnp.argsort(jnp.argsort(-motion, axis=1), axis=1)
+    draws = jnp.where(rank < moving, -1.0, jax.random.uniform(for_others, shape))
+    return _tubes(_split(draws, ratio), grid)
+
+
+def _motion(video: Clips, grid: Grid) -> Float[Array, "b places"]:
+    """How much each place changes from frame to frame: sums of whole numbers, exact in float32."""
+    frames = video.astype(jnp.int32) if video.dtype == jnp.uint8 else video
+    steps = jnp.abs(jnp.diff(frames, axis=1))
+    _, h, w = grid
+    return reduce(steps, "b T (h p) (w q) c -> b (h w)", "sum", h=h, w=w).astype(jnp.float32)
+
+
+MASKS: dict[MaskType, Callable[[jax.Array, Clips, Grid, float], Mask]] = {
+    "tube": tube_mask,
+    "random": random_mask,
+    "frame": frame_mask,
+    "motion": motion_mask,
+}
+"""Each draws a mask of every clip: (key, video, grid, ratio) to indices. Only one looks at the clips."""
+
+
+def sample_mask(kind: MaskType, key: jax.Array, video: Clips, grid: Grid, ratio: float) -> Mask:
     """Draw a mask of the kind named in a configuration."""
-    return {"tube": tube_mask, "random": random_mask, "frame": frame_mask}[kind](key, batch, grid, ratio)
+    return MASKS[kind](key, video, grid, ratio)
 
 
-def running_cells(grid: tuple[int, int, int], ratio: float) -> Int[np.ndarray, "4 m"]:
+def running_cells(grid: Grid, ratio: float) -> Int[np.ndarray, "4 m"]:
     """The places that a running cell leaves to the decoder, for each of its four beginnings.
 
     Of a cell of 2 x 2 places `ratio` is hidden, and moves on by one place with each time slot (Wang et al.,
@@ -89,7 +140,7 @@ def running_cells(grid: tuple[int, int, int], ratio: float) -> Int[np.ndarray, "
     return np.stack([places[:count] for places in left]).astype(np.int32)
 
 
-def dual_mask(key: jax.Array, mask: Mask, grid: tuple[int, int, int], ratio: float) -> DualMask:
+def dual_mask(key: jax.Array, mask: Mask, grid: Grid, ratio: float) -> DualMask:
     """A mask whose decoder sees what a running cell leaves. 784 places of 1,568 at 8x14x14 and 0.5, of which
     704 count with tubes of 0.9."""
     visible, _ = mask

@@ -121,6 +121,9 @@ def step_on(config: RunConfig, stage: Stage, where: Target) -> Step:
     if data.pixels == "auto" and data.decoder == "pyav":
         data = replace(data, pixels="planes")
     config = replace(config, model=model, data=data)
+    if isinstance(config, PretrainConfig) and config.earlier_mask_ratios:  # The part that takes most memory.
+        ratio = min(*config.earlier_mask_ratios, config.mask_ratio)
+        config = replace(config, mask_ratio=ratio, earlier_mask_ratios=())
     if isinstance(config, FinetuneConfig) and not model.num_labels:
         raise InputError(
             "the recipe leaves the classes to the videos: say how many with --model.num-labels N"

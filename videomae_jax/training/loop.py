@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -199,10 +199,8 @@ def _to_devices(run: ResolvedRun, arrays: dict[str, np.ndarray]) -> Arrays:
 
 
 def _taken(step: int, metrics: Metrics, shared: SharedBatch) -> TakenStep:
-    records = shared.record_ids
-    return TakenStep(
-        step, metrics, records, shared.failures, len(records), shared.waited, time.perf_counter()
-    )
+    records, now = shared.record_ids, time.perf_counter()
+    return TakenStep(step, metrics, records, shared.failures, len(records), shared.waited, now)
 
 
 class _Training:
@@ -248,8 +246,8 @@ class _Training:
     def train(self) -> None:
         """Take the remaining steps, or fewer when all are to stop, and save the last state."""
         run, lockstep, late = self.run, self.lockstep, None
-        step = make_train_step(run.objective, run.mesh, run.schedule)
-        take_step = announced(step, partial(_say, self.hosts), partial(self.clock.note, "compiling"))
+        tell = partial(_say, self.hosts), partial(self.clock.note, "compiling")
+        step_for = cache(lambda part: announced(make_train_step(part, run.mesh, run.schedule), *tell))
         key = run.key("training")
         self.clock.note("starting", self.clock.read()["steps"])
         if self.step and self._validation_due() and not self.scores:  # A stop had come in between.
@@ -260,6 +258,7 @@ class _Training:
                 if self.hosts.first:
                     self.profile.reach(self.step + 1, self.state)
                 with jax.profiler.StepTraceAnnotation("train", step_num=self.step + 1):
+                    take_step = step_for(run.objective.at(self.step, run.total_steps))
                     self.state, metrics = take_step(self.state, _to_devices(run, shared.batch.arrays), key)
                 self.step, self.scores, lockstep.in_flight = self.step + 1, {}, metrics["loss"]
                 if late:  # The step before: its numbers are there while this one is computed.

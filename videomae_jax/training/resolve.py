@@ -82,10 +82,13 @@ class ResolvedRun:
         number = ("weights", "training", "validation").index(use)
         return jax.random.fold_in(jax.random.key(self.config.seed), number)
 
-    def utilization(self, clips_per_second: float) -> dict[str, float]:
+    def utilization(self, clips_per_second: float, step: int) -> dict[str, float]:
         """Of one device: `tflops`, the operations a second that the model asks for in 10^12, and `mfu`, their
-        share of what it can do in bfloat16, where that is known. What `remat` repeats does not count."""
-        flops = clips_per_second * flops_per_clip(self.config).train / self.mesh.size
+        share of what it can do in bfloat16, where that is known. What `remat` repeats does not count.
+
+        `step` is the last one taken, from 1."""
+        config = self.objective.at(step - 1, self.total_steps).config
+        flops = clips_per_second * flops_per_clip(config).train / self.mesh.size
         peak = peak_flops(self.mesh.devices.flat[0].device_kind)
         return {"tflops": round(flops / 1e12, 4)} | ({"mfu": round(flops / peak, 4)} if peak else {})
 
@@ -295,10 +298,13 @@ def _check_teacher(config: FinetuneConfig) -> None:
 def _check_mask(config: PretrainConfig) -> None:
     """Raise ValueError for masks of no token or of all, and cells that are not made."""
 
-    def draw(key: jax.Array) -> Mask:
-        return sample_mask(config.mask_type, key, 1, config.model.grid, config.mask_ratio)
+    clip = jax.ShapeDtypeStruct((1, config.model.num_frames, *config.model.frame_size, 3), "uint8")
+    for ratio in (*config.earlier_mask_ratios, config.mask_ratio):
 
-    jax.eval_shape(draw, jax.random.key(0))
+        def draw(key: jax.Array, video: jax.Array, ratio: float = ratio) -> Mask:
+            return sample_mask(config.mask_type, key, video, config.model.grid, ratio)
+
+        jax.eval_shape(draw, jax.random.key(0), clip)
     if config.decoder_mask_ratio:
         running_cells(config.model.grid, config.decoder_mask_ratio)
 

@@ -31,7 +31,7 @@ def clip():
 
 
 def mask_of(kind="tube", seed=0, ratio=0.75):
-    return sample_mask(kind, jax.random.key(seed), 1, CONFIG.grid, ratio)
+    return sample_mask(kind, jax.random.key(seed), np.zeros((1, 1, 1, 1, 3)), CONFIG.grid, ratio)
 
 
 def hidden_pixels(mask):

@@ -1,9 +1,11 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from videomae_jax.config import load_config
+from videomae_jax.models.flops import flops_per_clip
 from videomae_jax.training.objectives.pretraining import Pretraining
 
 
@@ -21,3 +23,18 @@ def test_every_mask_of_a_clip_hides_something_else():
         task.loss(params, (clips[n][None], (mask[0][n][None], mask[1][n][None])), key) for n in range(6)
     ]
     np.testing.assert_allclose(task.loss(params, (clips, mask), key), np.mean(losses), rtol=1e-5)
+
+
+def test_a_run_has_the_mask_ratio_of_its_part():
+    config = replace(load_config("tiny"), earlier_mask_ratios=(0.5, 0.6), mask_ratio=0.75)
+    run = Pretraining(config)
+    assert [run.at(step, 7).config.mask_ratio for step in range(7)] == [0.5] * 3 + [0.6] * 2 + [0.75] * 2
+    assert run.at(6, 7) == run.at(5, 7) == Pretraining(replace(config, earlier_mask_ratios=()))
+    plain = Pretraining(load_config("tiny"))
+    assert plain.at(3, 7) == plain
+    video = jnp.zeros((2, 8, 32, 32, 3), "uint8")
+    seen = [run.at(step, 7).draw({"video": video}, jax.random.key(0))[1][0].shape[1] for step in (0, 3, 6)]
+    assert seen == [32, 28, 16]
+    parts = [flops_per_clip(run.at(step, 7).config).train for step in (0, 3, 6)]
+    assert parts[0] > parts[1] > parts[2]
+    assert flops_per_clip(config).train == sum(parts) // 3

@@ -30,7 +30,7 @@ def clock(monkeypatch):
 
 def test_a_step_before_validation_counts_with_its_time_and_validation_does_not(tmp_path, clock):
     config = FinetuneConfig(VideoMAEConfig(), log=LogConfig(tensorboard=False))
-    plan = Mock(ResolvedRun, config=config, total_steps=9, videos=(), utilization=lambda pace: {})
+    plan = Mock(ResolvedRun, config=config, total_steps=9, videos=(), utilization=lambda pace, step: {})
     written = Journal(plan, tmp_path, 0, Clock(clock.now))
     metrics = dict.fromkeys(("loss", "lr", "grad_norm"), jnp.zeros(()))
     metrics |= dict.fromkeys(("nonfinite", "streak"), jnp.zeros((), int))

@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Annotated
 
 import jax
+import numpy as np
 import tyro
 
 from videomae_jax.checkpoints.processing_json import read_processing
@@ -84,8 +86,9 @@ def draw_reconstructions(
     ratio = next(each for each in (args.mask_ratio, trained.mask_ratio, 0.9) if each is not None)
     rate = args.sampling_rate or trained.sampling_rate or 4
     places = _places(args)
+    draw = partial(sample_mask, mask_type, jax.random.key(args.seed), grid=config.grid, ratio=ratio)
     try:
-        mask = sample_mask(mask_type, jax.random.key(args.seed), 1, config.grid, ratio)
+        draw(np.zeros((1, config.num_frames, *config.frame_size, 3), np.uint8))
     except ValueError as error:
         raise InputError(f"--mask-ratio {ratio}: {error}") from error
     masking = f"{mask_type.capitalize()} mask, {ratio:.0%} of the patches"
@@ -96,7 +99,7 @@ def draw_reconstructions(
         except InputError as error:
             yield error
             continue
-        result = reconstruct(config, params, clip, mask, args.true_statistics, normalization)
+        result = reconstruct(config, params, clip, draw(clip[None]), args.true_statistics, normalization)
         caption = captions(result, config, masking, args.true_statistics)
         strip, animation = (place.with_name(f"{place.name}.{kind}") for kind in ("png", "gif"))
         title = f"{Path(video.name).name}, reconstructed by {args.checkpoint}"

@@ -64,15 +64,16 @@ def _reconstructed(run: RunRecord, count: int) -> Iterator[Sample]:
     shown = [steps[n] for n in _spread(len(steps), _STEPS)]
     models = {step: VideoMAEForPreTraining.from_pretrained(step_folder(run.workdir, step)) for step in shown}
     config = models[shown[-1]][0].config
-    mask = sample_mask(settings["mask_type"], jax.random.key(0), 1, config.grid, settings["mask_ratio"])
+    kind, ratio = settings["mask_type"], settings["mask_ratio"]
     for video, clip in _clips(run, config, count):
+        mask = sample_mask(kind, jax.random.key(0), clip[None], config.grid, ratio)
         results = {step: reconstruct(config, params, clip, mask) for step, (_, params) in models.items()}
         last = results[shown[-1]]
         yield Sample(
             video.name,
             (
                 Strip("original", _strip(last.original)),
-                Strip(f"masked, {settings['mask_ratio']:.0%} ({settings['mask_type']})", _strip(last.masked)),
+                Strip(f"masked, {ratio:.0%} ({kind})", _strip(last.masked)),
                 *(
                     Strip(f"step {step:,}, masked loss {result.loss:.4f}", _strip(result.reconstruction))
                     for step, result in results.items()

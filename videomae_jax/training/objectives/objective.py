@@ -34,6 +34,10 @@ class Objective(ABC):
     def train_clips(self) -> Reader:
         """What is read of a video to train on."""
 
+    def at(self, step: int, total_steps: int) -> "Objective":
+        """The objective of one step, where it changes in the course of a run; each is compiled by itself."""
+        return self
+
     @property
     def reads_planes(self) -> bool:
         """Whether that is planes as decoded, of which `with_video` makes RGB."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from einops import repeat
 from jaxtyping import Array, Float
 
-from videomae_jax.config import PretrainConfig
+from videomae_jax.config import PretrainConfig, config_at
 from videomae_jax.data.clips.plane_readers import PretrainPlanes
 from videomae_jax.data.clips.readers import PretrainClips
 from videomae_jax.models.masking import DualMask, Mask, dual_mask, sample_mask
@@ -39,6 +39,9 @@ class Pretraining(Objective):
         planes, colour, box, lies = (arrays[name] for name in ("planes", "colour", "box", "lies"))
         return {"video": crops_of_planes(planes, colour, box, lies, self.config.model.frame_size)}
 
+    def at(self, step: int, total_steps: int) -> "Pretraining":
+        return Pretraining(config_at(self.config, step, total_steps))
+
     def start_params(self, source: str, key: jax.Array) -> tuple[Params, dict[str, str]]:
         return self.model.start_from(source), {}
 
@@ -46,7 +49,7 @@ class Pretraining(Objective):
         video = repeat(
             self.with_video(arrays)["video"], "b ... -> (b copies) ...", copies=self.config.num_masks
         )
-        return video, self._mask(key, len(video))
+        return video, self._mask(key, video)
 
     def loss(
         self, params: Params, batch: tuple[jax.Array, Mask | DualMask], key: jax.Array
@@ -58,16 +61,16 @@ class Pretraining(Objective):
     ) -> Metrics:
         """The masked loss, and the score of predicting zero everywhere."""
         video = arrays["video"]
-        loss, zero = masked_losses(self.model, params, video, self._mask(key, len(video)))
+        loss, zero = masked_losses(self.model, params, video, self._mask(key, video))
         return {
             "loss": jnp.sum(loss * weights),
             "zero_loss": jnp.sum(zero * weights),
             "count": jnp.sum(weights),
         }
 
-    def _mask(self, key: jax.Array, batch: int) -> Mask | DualMask:
+    def _mask(self, key: jax.Array, video: jax.Array) -> Mask | DualMask:
         config, grid = self.config, self.config.model.grid
-        mask = sample_mask(config.mask_type, key, batch, grid, config.mask_ratio)
+        mask = sample_mask(config.mask_type, key, video, grid, config.mask_ratio)
         if not config.decoder_mask_ratio:
             return mask
         return dual_mask(jax.random.fold_in(key, 1), mask, grid, config.decoder_mask_ratio)

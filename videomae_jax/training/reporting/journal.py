@@ -88,7 +88,11 @@ class Journal:
             values = {name: value for name, value in metrics.items() if name != "streak"}
             # Validation is left out of the time, and must not take with it the step that was waited for.
             pace = self._pace.read(time.perf_counter() if validate else taken.at)
-            values |= {**pace, **self._run.utilization(pace["clips_per_second"]), "skipped": self.skipped}
+            values |= {
+                **pace,
+                **self._run.utilization(pace["clips_per_second"], taken.step),
+                "skipped": self.skipped,
+            }
             if validate:
                 scores = validate()
                 values |= scores

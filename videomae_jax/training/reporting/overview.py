@@ -116,7 +116,8 @@ def _teacher(run: ResolvedRun) -> dict[str, str]:
 
 def _objective(config: RunConfig) -> dict[str, str]:
     if isinstance(config, PretrainConfig):
-        masked = f"{config.mask_ratio:.0%} of {config.model.num_tokens} tokens"
+        ratios = [f"{ratio:.0%}" for ratio in (*config.earlier_mask_ratios, config.mask_ratio)]
+        masked = f"{', then '.join(ratios)} of {config.model.num_tokens} tokens"
         decoder = f"{config.model.decoder_num_hidden_layers} layers of {config.model.decoder_hidden_size}"
         if config.decoder_mask_ratio:
             decoder += f", running cell, {1 - config.decoder_mask_ratio:.0%} of the tokens"
