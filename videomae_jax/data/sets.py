@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, Video
 from videomae_jax.data.video.frames import Converters, Frame, RgbFrame
 from videomae_jax.data.video.images import FrameFolder, decode_image, shrink
+from videomae_jax.data.video.prepared import PreparedVideo, read_table
 from videomae_jax.data.video.torchcodec import TorchcodecVideo
 from videomae_jax.errors import InputError
 
@@ -115,18 +116,17 @@ class SetVideo:
         decoder: Decoder = "pyav",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self.path, self._max_pixels = address, max_pixels
+        self.path, self._max_pixels, self._decoder = address, max_pixels, _DECODERS[decoder]
         self._images: Sequence[bytes] = example.get("frames", ())
-        self._video = None
-        if not self._images:
-            prepared = "num_runs" in example  # Other sets do not have it.
-            self._video = _DECODERS[decoder](address, example["video"], max_pixels, prepared)
+        self._content: bytes = b"" if self._images else example["video"]
         if "timestamps_us" in example:
             self.timestamps: Float64[np.ndarray, " n"] = example["timestamps_us"] / 1e6
-        elif self._video:
+        elif not self._images:
             self.timestamps = self._video.timestamps
         else:
             raise InputError(f"{address} is a list of frames without `timestamps_us`")
+        own = decoder == "pyav" and "num_runs" in example  # Which other sets do not have.
+        self._table = read_table(self._content, len(self.timestamps), max_pixels) if own else None
         self._runs = runs = int(example.get("num_runs", 1))
         count = len(self.timestamps)
         # Where each frame lies in the file: run by run.
@@ -134,8 +134,13 @@ class SetVideo:
         self._stored_at: Int64[np.ndarray, " n"] = np.argsort(order)
 
     def close(self) -> None:
-        if self._video:
+        if "_video" in vars(self):
             self._video.close()
+
+    @cached_property
+    def _video(self) -> Video:
+        """For what is not as `prepare` writes it, and for torchcodec."""
+        return self._decoder(self.path, self._content, self._max_pixels)
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "n h w 3"]:
         """RGB frames at these positions in `timestamps`, in any order, repeats allowed."""
@@ -162,8 +167,8 @@ class SetVideo:
         if outside := [index for index in indices if not 0 <= index < count]:
             raise IndexError(f"{self.path}: frame {outside[0]} asked for, but it has frames 0 to {count - 1}")
         stored = {int(self._stored_at[index]): index for index in indices}
-        if self._video:
-            for position, frame in self._video.read_frames(sorted(stored)):
+        if not self._images:
+            for position, frame in self._decode(sorted(stored)):
                 yield stored[position], frame
             return
         converters = Converters(self.path)
@@ -171,6 +176,17 @@ class SetVideo:
             file = io.BytesIO(self._images[position])
             image = decode_image(file, self.path, f"frame {position}", self._max_pixels)
             yield stored[position], RgbFrame(np.array(image), converters)
+
+    def _decode(self, positions: list[int]) -> Iterator[tuple[int, Frame]]:
+        """Frames of the video by where they are stored."""
+        found = 0
+        if self._table:
+            prepared = PreparedVideo(self.path, self._content, self._table, self._max_pixels)
+            for position, frame in prepared.read_frames(positions):
+                found += 1
+                yield position, frame
+        if found < len(positions):
+            yield from self._video.read_frames(positions[found:])
 
 
 OpenVideo = Video | SetVideo | FrameFolder

@@ -1,7 +1,5 @@
 """One video as it is stored: its frames, times and size, in runs or by fewer frames per second."""
 
-from contextlib import closing
-
 import numpy as np
 import pytest
 from built_videos import Build, NotBuildable, build, read_number, ticks
@@ -11,7 +9,6 @@ from videomae_jax.data.prepare.recode import Recode
 from videomae_jax.data.prepare.settings import PRESETS
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.video import VideoError
-from videomae_jax.data.video.decoder import Video
 from videomae_jax.data.video.writing import write_video
 
 
@@ -26,19 +23,6 @@ def test_runs_keep_every_frame(tmp_path, frames):
     assert np.abs(everything.astype(int) - clip).mean() < 3
     wanted = [frames - 1, 0, frames // 2]
     np.testing.assert_array_equal(runs.frames(wanted), everything[wanted])
-
-
-def test_what_is_stored_is_opened_without_decoding_and_reads_as_any_file(tmp_path):
-    write_video(tmp_path / "a.mp4", moving_square(24), 25)
-    stored = recode(tmp_path / "a.mp4", sampling_rate=4)
-    with closing(Video("a", stored.video, prepared=True)) as video, closing(Video("a", stored.video)) as file:
-        assert video._passes.stream.codec_context.pix_fmt is None
-        assert file._passes.stream.codec_context.pix_fmt == "yuv420p"
-        assert video._times is not None
-        np.testing.assert_array_equal(video.timestamps, file.timestamps)
-        for wanted in (range(24), [7, 19]):
-            np.testing.assert_array_equal(video.frames(wanted), file.frames(wanted))
-    assert read_back(stored)._video._passes.stream.codec_context.pix_fmt is None
 
 
 def test_a_clip_at_the_rate_is_a_run_of_neighbours(tmp_path):

@@ -63,18 +63,13 @@ class StreamedFrame(NamedTuple):
 
 
 class Video:
-    """An open video file, or its bytes `content`, where `path` only names it in errors; see `open_video`.
+    """An open video file, or its bytes `content`, where `path` only names it in errors; see `open_video`."""
 
-    `prepared`: it was written by `encode_video`.
-    """
-
-    def __init__(
-        self, path: str, content: bytes | None = None, max_pixels: int = MAX_PIXELS, prepared: bool = False
-    ) -> None:
+    def __init__(self, path: str, content: bytes | None = None, max_pixels: int = MAX_PIXELS) -> None:
         self.path = path
         self._max_pixels = max_pixels
         self._converters = Converters(path)
-        self._passes = Passes(path, content, max_pixels, prepared)
+        self._passes = Passes(path, content, max_pixels)
         # As stored, before rotation.
         self.height: int = self._passes.stream.codec_context.height
         self.width: int = self._passes.stream.codec_context.width

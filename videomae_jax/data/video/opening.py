@@ -1,7 +1,6 @@
 """Opening a file with the decoder, or saying why that cannot be done."""
 
 import io
-from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,17 @@ _PADDING = 1 << 20
 OPEN_OPTIONS: dict[str, Any] = (
     {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
-# Opening decodes a picture or more to learn about the stream, for which prepared videos are too simple.
-_UNDECODED = {"format": "mov", "stream_options": [{"skip_frame": "all"}]}
 
 
-def open_stream(path: str, content: bytes | None, max_pixels: int, prepared: bool = False) -> tuple[Any, Any]:
+def open_stream(path: str, content: bytes | None, max_pixels: int) -> tuple[Any, Any]:
     """The container and the best video stream of a file, or of its bytes `content`; raises VideoError.
 
-    Beside `content`, `path` only names it in errors. One that was `prepared` is opened without decoding.
+    Beside `content`, `path` only names it in errors.
     """
     if content is None and (unreadable := why_not_readable(path)):
         raise VideoError(path, *unreadable)
     try:
-        container = _open(path, content, max_pixels, _UNDECODED if prepared else None)
+        container = _open(path, content, max_pixels)
     except (*DECODER_ERRORS, OSError, ValueError) as error:
         if content is None:
             raise VideoError(path, *_why_not_opened(Path(path), error)) from error
@@ -59,10 +56,10 @@ def decoder_limits(max_pixels: int) -> dict[str, str]:
     return {"max_pixels": str(2 * max_pixels + _PADDING)}
 
 
-def _open(path: str, content: bytes | None, max_pixels: int, more: Mapping[str, Any] | None = None) -> Any:
+def _open(path: str, content: bytes | None, max_pixels: int) -> Any:
     # With the scheme spelled out, no path is taken for an address.
     file = "file:" + path if content is None else io.BytesIO(content)
-    return av.open(file, options=decoder_limits(max_pixels), **OPEN_OPTIONS, **(more or {}))
+    return av.open(file, options=decoder_limits(max_pixels), **OPEN_OPTIONS)
 
 
 def _is_one_picture(opened: Any, stream: Any, path: str, content: bytes | None, max_pixels: int) -> bool:

@@ -15,15 +15,14 @@ _MARKS_UNREFERENCED = frozenset({"h264", "hevc", "mpeg4"})
 # Codecs that give a picture before those that it needs, so that damage there is seen too late. Told to, they
 # give nothing instead of patching up, and then everything is decoded once more in the ordinary way.
 _SHOWS_BEFORE_NEEDED = frozenset({"h264", "hevc"})
-_STRICT = {"err_detect": "explode"}
+STRICT = {"err_detect": "explode"}
 
 
 class Passes:
     """An open file or its bytes `content`, decoded as often as is asked for."""
 
-    def __init__(self, path: str, content: bytes | None, max_pixels: int, prepared: bool = False) -> None:
+    def __init__(self, path: str, content: bytes | None, max_pixels: int) -> None:
         self._path, self.content, self._max_pixels = path, content, max_pixels
-        self._prepared = prepared
         self.errors = 0
         """Packets that the decoder refused so far."""
         self.sound = True
@@ -57,7 +56,7 @@ class Passes:
                 context, skips = self.stream.codec_context, None
                 width = context.width
                 if not context.is_open:
-                    context.options = decoder_limits(self._max_pixels) | (_STRICT if self._strict else {})
+                    context.options = decoder_limits(self._max_pixels) | (STRICT if self._strict else {})
             unneeded = bool(
                 marked
                 and needed is not None
@@ -133,4 +132,4 @@ class Passes:
         return packet, arrived, packets
 
     def _open(self) -> None:
-        self._container, self.stream = open_stream(self._path, self.content, self._max_pixels, self._prepared)
+        self._container, self.stream = open_stream(self._path, self.content, self._max_pixels)
