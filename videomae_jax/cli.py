@@ -116,6 +116,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
         "draw how a pre-trained model reconstructs the masked part of a video",
         _command("videomae_jax.inference.reconstruction.command", "ReconstructVideo", "reconstruct_video"),
     ),
+    "explain": (
+        "draw what a model looks at in a video: attention, what bears on a class, token PCA",
+        _command("videomae_jax.inference.explain.command", "Explain", "explain"),
+    ),
     "report": (
         "show runs on one page: curves, where the hours went, samples, settings",
         _command("videomae_jax.inference.report.command", "Report", "report"),

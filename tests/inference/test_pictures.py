@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from videomae_jax.inference.pictures import save_gif
-from videomae_jax.inference.reconstruction.pictures import draw_animation, draw_strip
-from videomae_jax.inference.reconstruction.reconstruct import Reconstruction
+from videomae_jax.inference.pictures import draw_animation, draw_strip, save_gif
+from videomae_jax.inference.reconstruction.reconstruct import Reconstruction, rows_of
 from videomae_jax.training.reporting.curve import draw_curves
 
 CAPTION = ("first line", "second line")
@@ -30,7 +29,7 @@ def contains(picture, frame, scale):
 
 
 def test_strip_shows_first_to_last_frame_of_all_three(result):
-    strip = draw_strip(result, "title", CAPTION)
+    strip = draw_strip(rows_of(result), "title", CAPTION)
     for video in (result.original, result.masked, result.reconstruction):
         assert contains(strip, video[0], 4)
         assert contains(strip, video[-1], 4)
@@ -38,16 +37,16 @@ def test_strip_shows_first_to_last_frame_of_all_three(result):
 
 
 def test_caption_is_drawn_and_never_cut(result):
-    bare, told = (np.asarray(draw_strip(result, "title", lines)) for lines in ((), CAPTION))
+    bare, told = (np.asarray(draw_strip(rows_of(result), "title", lines)) for lines in ((), CAPTION))
     assert told.shape[0] > bare.shape[0]
     assert (told[bare.shape[0] :] < 100).any()
-    wide = draw_strip(result, "title", ("word " * 100,))
+    wide = draw_strip(rows_of(result), "title", ("word " * 100,))
     assert (np.asarray(wide)[:, -12:] == 255).all()
     assert wide.width > told.shape[1]
 
 
 def test_animation_has_every_frame(result, tmp_path):
-    frames = draw_animation(result, CAPTION)
+    frames = draw_animation(rows_of(result), CAPTION)
     assert len(frames) == 16
     for number, frame in enumerate(frames):
         for video in (result.original, result.masked, result.reconstruction):

@@ -1,16 +1,20 @@
 """Paper, type and files of the pictures that commands draw."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from videomae_jax.data.records import VideoRecord
+from videomae_jax.errors import InputError
 from videomae_jax.files import replacing
 
 TEXT, PAPER = (30, 30, 30), (255, 255, 255)
 GAP, MARGIN, LINE = 4, 12, 19
+_FRAMES_IN_STRIP = 8
+Clip = UInt8[np.ndarray, "T H W 3"]
 
 
 def save_gif(path: Path, frames: Sequence[Image.Image], seconds_per_frame: float) -> None:
@@ -47,3 +51,67 @@ def write_caption(draw: ImageDraw.ImageDraw, top: int, caption: Sequence[str]) -
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
+
+
+def draw_strip(rows: Mapping[str, Clip], title: str, caption: Sequence[str]) -> Image.Image:
+    """Up to 8 frames, evenly spread, side by side, in a row for each clip, which are all of one shape."""
+    total = len(next(iter(rows.values())))
+    shown = np.unique(np.linspace(0, total - 1, min(_FRAMES_IN_STRIP, total)).round().astype(int))
+    scale, height, width = _enlarged(rows, 112)
+    left, top = MARGIN + 118, MARGIN + LINE + 8 + LINE
+    right = left + len(shown) * (width + GAP) + MARGIN
+    paper = blank_paper(right, top + len(rows) * (height + GAP) + 6 + LINE * len(caption) + MARGIN, caption)
+    draw = ImageDraw.Draw(paper)
+    draw.text((MARGIN, MARGIN), title, TEXT, font(16))
+    for column, frame in enumerate(shown):
+        x = left + column * (width + GAP)
+        draw.text((x, top - LINE), f"frame {frame + 1}", TEXT, font(12))
+        for row, video in enumerate(rows.values()):
+            paper.paste(enlarge(video[frame], scale), (x, top + row * (height + GAP)))
+    for row, name in enumerate(rows):
+        draw.text((MARGIN, top + row * (height + GAP) + height // 2), name, TEXT, font(15), anchor="lm")
+    write_caption(draw, top + len(rows) * (height + GAP) + 6, caption)
+    return paper
+
+
+def draw_animation(rows: Mapping[str, Clip], caption: Sequence[str]) -> list[Image.Image]:
+    """One picture per frame: that of each clip side by side."""
+    scale, height, width = _enlarged(rows, 192)
+    top = MARGIN + LINE
+    empty = blank_paper(
+        2 * MARGIN + len(rows) * (width + GAP) - GAP, top + height + 6 + LINE * len(caption) + MARGIN, caption
+    )
+    draw = ImageDraw.Draw(empty)
+    for column, name in enumerate(rows):
+        draw.text((MARGIN + column * (width + GAP), MARGIN - 4), name, TEXT, font(15))
+    write_caption(draw, top + height + 6, caption)
+    frames = []
+    for panels in zip(*rows.values(), strict=True):
+        frames.append(empty.copy())
+        for column, panel in enumerate(panels):
+            frames[-1].paste(enlarge(panel, scale), (MARGIN + column * (width + GAP), top))
+    return frames
+
+
+def _enlarged(rows: Mapping[str, Clip], least: int) -> tuple[int, int, int]:
+    """By how much frames are enlarged so that no side is shorter than `least`, and their height and width."""
+    height, width = next(iter(rows.values())).shape[1:3]
+    scale = -(-least // min(height, width))
+    return scale, scale * height, scale * width
+
+
+def places_in(out: Path, videos: Iterable[VideoRecord]) -> dict[Path, VideoRecord]:
+    """Where the pictures of each video go, without a suffix; raises InputError when two would share one."""
+    places: dict[Path, VideoRecord] = {}
+    for video in videos:
+        name = PurePath(video.name)
+        if name.is_absolute() or ".." in name.parts:
+            name = PurePath(name.name)
+        place = out / name.with_name(name.stem)
+        if place in places:
+            raise InputError(
+                f"the pictures of {places[place].path} and {video.path} would both be {place}.png; draw them "
+                "into two folders, with --out"
+            )
+        places[place] = video
+    return places

@@ -99,6 +99,7 @@ class Attention(nn.Module):
             # Attention itself divides by the root of the heads' width.
             factor = jnp.exp(jnp.minimum(log_scale, LARGEST_LOG_SCALE)) * q.shape[-1] ** 0.5
             q, k = (q * factor[..., 0]).astype(self.dtype), k.astype(self.dtype)
+        self.sow("intermediates", "queries_and_keys", (q, k))  # For `maps`; kept only where asked for.
         mixed = rearrange(attention(q, k, v, self.backend), "b m k e -> b m (k e)")
         return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(mixed)
 

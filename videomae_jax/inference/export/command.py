@@ -116,16 +116,16 @@ def _about(
     args: Export, config: VideoMAEConfig, processing: Processing, normalization: Normalization, params: Any
 ) -> dict[str, Any]:
     """All that a program needs which calls the file, and where the file comes from."""
-    size = config.image_size
+    height, width = config.frame_size
     return {
         "input": {
             "name": "clips",
             "dtype": "uint8",
-            "shape": ["b", config.num_frames, size, size, config.num_channels],
+            "shape": ["b", config.num_frames, height, width, config.num_channels],
             "axes": "clip, frame, row, column, channel (R, G, B)",
             "sampling": processing.sampling or "dense",
             "sampling_rate": processing.sampling_rate or 4,
-            "frames": f"shorter side resized to {size}, centre crop of {size} x {size}",
+            "frames": f"resized so that {height} x {width} just fits, and the centre of that size cut out",
         },
         "output": {"name": "logits", "dtype": "float32", "shape": ["b", config.num_labels]},
         "scores": config.score_kind,

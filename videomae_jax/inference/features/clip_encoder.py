@@ -80,7 +80,7 @@ class ClipEncoder:
         other arguments. Raises InputError where there are no such weights or no such layer.
         """
         normalization = read_normalization(source, revision) if normalized else UNNORMALIZED
-        model, params = _load(source, revision, dtype)
+        model, params = load_model(source, revision, dtype)
         return cls(model, params, normalization, layer=layer, tokens=tokens, batch_size=batch_size)
 
     def encode(self, clips: Iterable[Clip]) -> Iterator[Float32[np.ndarray, "b ..."]]:
@@ -120,7 +120,7 @@ class ClipEncoder:
         }
 
 
-def _load(source: str | Path, revision: str | None, dtype: Dtype) -> tuple[Model, Any]:
+def load_model(source: str | Path, revision: str | None, dtype: Dtype) -> tuple[Model, Any]:
     """A classifier where there is a head or fc_norm, else the encoder, with its norm where it has one."""
     config, tensors = load_weights(source, revision)
     config = replace(config, dtype=dtype)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Annotated
 
 import jax
@@ -13,14 +13,12 @@ import tyro
 
 from videomae_jax.checkpoints.processing_json import read_processing
 from videomae_jax.config import MaskType
-from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.sources import read_videos
 from videomae_jax.errors import InputError
 from videomae_jax.inference.clip import read_timed_clip
 from videomae_jax.inference.normalization import read_normalization
-from videomae_jax.inference.pictures import save_gif, save_picture
-from videomae_jax.inference.reconstruction.pictures import draw_animation, draw_strip
-from videomae_jax.inference.reconstruction.reconstruct import Reconstruction, reconstruct
+from videomae_jax.inference.pictures import draw_animation, draw_strip, places_in, save_gif, save_picture
+from videomae_jax.inference.reconstruction.reconstruct import Reconstruction, reconstruct, rows_of
 from videomae_jax.inference.views import DenseInference, check_at_least_one
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.masking import sample_mask
@@ -85,7 +83,7 @@ def draw_reconstructions(
     mask_type = args.mask_type or trained.mask_type or "tube"
     ratio = next(each for each in (args.mask_ratio, trained.mask_ratio, 0.9) if each is not None)
     rate = args.sampling_rate or trained.sampling_rate or 4
-    places = _places(args)
+    places = places_in(args.out, read_videos(args.videos, args.root, split=None))
     draw = partial(sample_mask, mask_type, jax.random.key(args.seed), grid=config.grid, ratio=ratio)
     try:
         draw(np.zeros((1, config.num_frames, *config.frame_size, 3), np.uint8))
@@ -103,26 +101,9 @@ def draw_reconstructions(
         caption = captions(result, config, masking, args.true_statistics)
         strip, animation = (place.with_name(f"{place.name}.{kind}") for kind in ("png", "gif"))
         title = f"{Path(video.name).name}, reconstructed by {args.checkpoint}"
-        save_picture(strip, draw_strip(result, title, caption))
-        save_gif(animation, draw_animation(result, caption), seconds)
+        save_picture(strip, draw_strip(rows_of(result), title, caption))
+        save_gif(animation, draw_animation(rows_of(result), caption), seconds)
         yield result, (*caption, f"Wrote {strip} and {animation}")
-
-
-def _places(args: ReconstructVideo) -> dict[Path, VideoRecord]:
-    """Where the pictures of each video go, without a suffix; raises InputError when two would share one."""
-    places: dict[Path, VideoRecord] = {}
-    for video in read_videos(args.videos, args.root, split=None):
-        name = PurePath(video.name)
-        if name.is_absolute() or ".." in name.parts:
-            name = PurePath(name.name)
-        place = args.out / name.with_name(name.stem)
-        if place in places:
-            raise InputError(
-                f"the pictures of {places[place].path} and {video.path} would both be {place}.png; draw them "
-                "into two folders, with --out"
-            )
-        places[place] = video
-    return places
 
 
 def captions(

@@ -43,6 +43,15 @@ class Reconstruction:
     """Mean squared error of the masked pixels, which lie in [0, 1]."""
 
 
+def rows_of(result: Reconstruction) -> dict[str, UInt8[np.ndarray, "T H W c"]]:
+    """What pictures of it show, in order."""
+    return {
+        "original": result.original,
+        "masked": result.masked,
+        "reconstruction": result.reconstruction,
+    }
+
+
 def reconstruct(
     config: VideoMAEConfig,
     params: dict,
