@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from videomae_jax.checkpoints.architecture import kind_of
-from videomae_jax.checkpoints.config_json import check_transformers_has
+from videomae_jax.checkpoints.config_json import check_can_be_read
 from videomae_jax.checkpoints.hugging_face import CARD
 from videomae_jax.checkpoints.model_card import model_card, users_card
 from videomae_jax.checkpoints.origin import origin_of
@@ -98,7 +98,9 @@ def _convert(asked: Convert) -> int:
     if asked.classes:
         settled = with_classes(settled, asked.classes)
     if asked.to == "hf" or asked.verify:
-        check_transformers_has(asked.source, settled.config)
+        check_can_be_read("transformers", settled.config, kind_of(source.tensors))
+    if asked.to == "torch":
+        check_can_be_read("the original code", settled.config, kind_of(source.tensors))
     _warn(source, settled)
     record = _record(asked, source, settled)
     card = users_card(asked.target) if asked.target.is_dir() else None
@@ -210,7 +212,7 @@ def _verify(asked: Verify) -> int:
         if each.config is None and other.config is not None and alike:
             each = replace(each, config=replace(other.config, **ORIGINAL_EPS))
         settled = configure(each, asked.architecture)
-        check_transformers_has(each.name, settled.config)
+        check_can_be_read("transformers", settled.config, kind_of(each.tensors))
         _warn(each, settled)
         sources.append(replace(each, config=settled.config))
     return 0 if _agree(*sources) else 1

@@ -17,6 +17,7 @@ from videomae_jax.transformers_names import from_json, own_names, to_json
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 AttentionBackend = Literal["auto", "xla", "blockwise", "cudnn", "splash"]
+DecoderType = Literal["self", "cross"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 ScoreKind = Literal["softmax", "sigmoid", "value"]
 
@@ -29,6 +30,7 @@ T = TypeVar("T")
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "dtype": get_args(Dtype),
     "attention": get_args(AttentionBackend),
+    "decoder_type": get_args(DecoderType),
     "problem_type": (None, *get_args(ProblemType)),
 }
 _MAY_BE_NONE = ("num_labels", "num_hidden_layers", "decoder_num_hidden_layers")
@@ -84,6 +86,9 @@ class VideoMAEConfig:
     """Attention heads of the decoder."""
     decoder_intermediate_size: int = 1536
     """Width inside the decoder's MLPs."""
+    decoder_type: DecoderType = "self"
+    """What masked tokens see in the decoder: "self" all tokens, as published; "cross" the visible ones alone,
+    for about half of the decoder's operations."""
     qv_bias: bool = True
     """Learned biases on queries and values (never on keys)."""
     cosine_attention: bool = False

@@ -8,8 +8,8 @@ EPSILONS = {"layer_norm_eps": 1e-12, "decoder_norm_eps": 1e-5, "fc_norm_eps": 1e
 EXACT_GELU = ("gelu", "gelu_python")
 """Both names of the activation that VideoMAE has; the others are approximations of it."""
 
-OWN_ALONE = ("position_grid", "cosine_attention", "layer_scale")
-"""Fields that transformers has no word for, which are written where they are set."""
+OWN_ALONE = {"position_grid": None, "cosine_attention": False, "layer_scale": 0.0, "decoder_type": "self"}
+"""Fields that transformers has no word for, written where they are not as here."""
 _NOT_IN_JSON = {"dtype", "remat", "attention", "encoder_norm", "num_labels", "id2label", "problem_type"}
 # Fields of transformers that have one value here.
 _FIXED = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.02}
@@ -70,7 +70,7 @@ def to_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     mean nothing to transformers, which uses 1e-5.
     """
     names: Sequence[str] = settings["id2label"]
-    left_out = _NOT_IN_JSON | {name for name in OWN_ALONE if not settings[name]}
+    left_out = _NOT_IN_JSON | {name for name, plain in OWN_ALONE.items() if settings[name] == plain}
     labels = {
         "id2label": {str(number): name for number, name in enumerate(names)},
         "label2id": {name: number for number, name in enumerate(names)},

@@ -300,7 +300,7 @@ def test_cosine_attention_and_layer_scale_travel(convert, tmp_path, kind):
     same({name: tensor.numpy() for name, tensor in back.items()}, tensors)
     for source in (place, tmp_path / "orbax"):
         code, said = convert(source, tmp_path / "hf", "--to", "hf", *(sizes if source == place else ()))
-        refused = f"{source} has cosine attention and layer scale, which transformers has not" in said
+        refused = "has cosine attention and layer scale, which transformers cannot build" in said
         assert (code, refused, (tmp_path / "hf").exists()) == (2, True, False)
     code, said = convert(place, tmp_path / "c", "--to", "orbax", "--num-heads", "2", *sizes)
     assert (code, "num_attention_heads = 4" in said) == (2, True)
@@ -316,3 +316,17 @@ def test_the_first_value_of_layer_scale_is_what_a_checkpoint_says(convert, tmp_p
     place = save_pth(tmp_path / "a.pth", tensors, videomae_jax=without)
     code, said = convert(place, tmp_path / "c", "--to", "orbax")
     assert (code, "layer_scale = 0.0" in said) == (2, True)
+
+
+def test_a_cross_attention_decoder_stays_in_work_folders(convert, tmp_path):
+    """Its tensors are those of the original's decoder, which would compute something else of them."""
+    config = replace(TINY, decoder_type="cross")
+    tensors = original_spelling(random_tensors(config, "pretraining"))
+    place = save_pth(tmp_path / "a.pth", tensors, videomae_jax={"config": asdict(config)})
+    code, said = convert(place, tmp_path / "b", "--to", "orbax")
+    assert (code, read_model(str(tmp_path / "b")).decoder_type) == (0, "cross"), said
+    for form, reader in (("hf", "transformers"), ("torch", "the original code")):
+        target = tmp_path / ("c" + ".pth" * (form == "torch"))
+        code, said = convert(tmp_path / "b", target, "--to", form)
+        refused = f"has a cross-attention decoder, which {reader} cannot build: keep it as a work folder"
+        assert (code, refused in said, target.exists()) == (2, True, False), said

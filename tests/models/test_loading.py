@@ -245,7 +245,7 @@ def test_a_repository_of_v2_with_cosine_attention_and_layer_scale(tmp_path):
     again, loaded = VideoMAEForVideoClassification.from_pretrained(tmp_path)
     assert (again.config.cosine_attention, again.config.layer_scale) == (True, 0.1)
     assert same(loaded, params)
-    with pytest.raises(InputError, match="has cosine attention and layer scale, which transformers"):
+    with pytest.raises(InputError, match="has cosine attention and layer scale, which transformers cannot"):
         again.save_pretrained(tmp_path / "new", loaded)
     assert not (tmp_path / "new").exists()
     given |= {"cos_attn": None, "init_values": None}

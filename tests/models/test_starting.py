@@ -41,6 +41,7 @@ DECODER = [
     ({"decoder_num_attention_heads": 4}, "--model.decoder-num-attention-heads 2"),
     ({"decoder_norm_eps": 1e-3}, "decoder_norm_eps = 1e-06"),
     ({"norm_pix_loss": False}, "--model.norm-pix-loss"),
+    ({"decoder_type": "cross"}, "--model.decoder-type self"),
 ]
 
 

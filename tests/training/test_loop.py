@@ -13,6 +13,7 @@ import pytest
 from videomae_jax.checkpoints.orbax import list_steps, read_params
 from videomae_jax.errors import InputError, RunError
 from videomae_jax.models.flops import flops_per_clip, pretraining_flops
+from videomae_jax.models.pretraining import VideoMAEForPreTraining
 from videomae_jax.training import loop
 from videomae_jax.training.loop import train
 from videomae_jax.training.reporting import journal
@@ -46,6 +47,18 @@ def test_a_dual_masked_run_learns_and_keeps_its_cells(tiny, tmp_path, capsys):
         train(replace(config, decoder_mask_ratio=0.0), tmp_path / "whole")
     with pytest.raises(InputError, match=r"decoder_mask_ratio=0.4 must be 0.25"):
         train(replace(config, decoder_mask_ratio=0.4), tmp_path / "other")
+
+
+def test_a_run_with_a_cross_attention_decoder(tiny, tmp_path, capsys):
+    config = replace(tiny, epochs=4, model=replace(tiny.model, decoder_type="cross"))
+    train(config, tmp_path)
+    assert "masked tokens see visible ones alone" in capsys.readouterr().out
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    model, _ = VideoMAEForPreTraining.from_pretrained(tmp_path)
+    assert model.config.decoder_type == "cross"
+    with pytest.raises(InputError, match=r"model\.decoder_type: cross -> self"):
+        train(replace(config, model=tiny.model), tmp_path)
 
 
 def test_a_run_writes_its_rows_scores_settings_and_checkpoints(held_out, tmp_path, capsys):

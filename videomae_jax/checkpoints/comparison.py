@@ -24,6 +24,7 @@ _DECODER = (
     "decoder_num_hidden_layers",
     "decoder_num_attention_heads",
     "decoder_intermediate_size",
+    "decoder_type",
     "norm_pix_loss",
 )
 _FIELDS: dict[Kind, tuple[str, ...]] = {

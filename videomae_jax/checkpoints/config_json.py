@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from videomae_jax.checkpoints.architecture import Kind
 from videomae_jax.errors import InputError
@@ -10,6 +10,7 @@ from videomae_jax.files import read_json
 from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.transformers_names import class_names
 
+Reader = Literal["transformers", "the original code"]
 CLASSES: dict[Kind, str] = {
     "pretraining": "VideoMAEForPreTraining",
     "classification": "VideoMAEForVideoClassification",
@@ -65,13 +66,17 @@ def _from_v2(values: dict[str, Any]) -> VideoMAEConfig:
     return replace(config, intermediate_size=int(config.hidden_size * given.get("mlp_ratio", 4)))
 
 
-def check_transformers_has(what: str, config: VideoMAEConfig) -> None:
-    """Raise InputError for a model that transformers cannot build, for which no folder is written."""
-    parts = {"cosine attention": config.cosine_attention, "layer scale": config.layer_scale}
+def check_can_be_read(by: Reader, config: VideoMAEConfig, kind: Kind) -> None:
+    """Raise InputError for a model that is written for others, who cannot build it."""
+    crossing = kind == "pretraining" and config.decoder_type == "cross"
+    parts = {"a cross-attention decoder": crossing}
+    if by == "transformers":
+        parts |= {"cosine attention": config.cosine_attention, "layer scale": bool(config.layer_scale)}
     if lacking := [name for name, there in parts.items() if there]:
+        pickle = "" if crossing else ", or as a .pth of the original code (convert --to torch)"
         raise InputError(
-            f"{what} has {' and '.join(lacking)}, which transformers has not: keep it as a work folder, or "
-            "as a .pth of the original code (convert --to orbax, --to torch)"
+            f"the model has {' and '.join(lacking)}, which {by} cannot build: keep it as a work folder "
+            f"(convert --to orbax){pickle}"
         )
 
 

@@ -66,7 +66,7 @@ LARGEST_LOG_SCALE = 4.6052
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one matrix for q, k and v, biased on q and v only.
+    """Multi-head attention with one matrix for q, k and v, biased on q and v only.
 
     With `cosine` its scores are the cosines of queries and keys, times a learned factor of each head.
     """
@@ -79,16 +79,19 @@ class Attention(nn.Module):
     cosine: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n d"], num_queries: int) -> Float[Array, "b m d"]:
-        """Attend from the last `num_queries` tokens to all of them."""
+    def __call__(
+        self, x: Float[Array, "b n d"], num_queries: int, seen: Float[Array, "b v d"] | None = None
+    ) -> Float[Array, "b m d"]:
+        """Attend from the last `num_queries` tokens to all of them, or to those that are `seen`."""
         width = x.shape[-1]
         fused = self.param("qkv", lambda key: {"kernel": self.kernel_init(key, (width, 3 * width))})
         kernel, x = fused["kernel"].astype(self.dtype), x.astype(self.dtype)
-        if num_queries == x.shape[1]:
+        if num_queries == x.shape[1] and seen is None:
             q, k, v = jnp.split(x @ kernel, 3, axis=-1)
         else:
             q = x[:, -num_queries:] @ kernel[:, :width]
-            k, v = jnp.split(x @ kernel[:, width:], 2, axis=-1)
+            others = x if seen is None else seen.astype(self.dtype)
+            k, v = jnp.split(others @ kernel[:, width:], 2, axis=-1)
         if self.qv_bias:
             q = q + self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
             v = v + self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
@@ -144,9 +147,16 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b n d"], num_queries: int | None = None, scales: BranchScales | None = None
+        self,
+        x: Float[Array, "b n d"],
+        num_queries: int | None = None,
+        scales: BranchScales | None = None,
+        seen: Float[Array, "b v d"] | None = None,
     ) -> Float[Array, "b m d"]:
-        """Transform all tokens, or only the last `num_queries`, which still see all of them."""
+        """Transform all tokens, or only the last `num_queries`, which still see all of them.
+
+        Where others are given to be `seen`, tokens attend to these alone, and not to each other.
+        """
         num_queries = x.shape[1] if num_queries is None else num_queries
         x = constrain(x)
         config, dtype = self.config, compute_dtype(self.config)
@@ -160,7 +170,9 @@ class Block(nn.Module):
             config.cosine_attention,
             name="attn",
         )
-        attended = self._layer_scaled("gamma_1", attend(norm(name="norm1")(x), num_queries))
+        norm1 = norm(name="norm1")
+        attended = attend(norm1(x), num_queries, None if seen is None else norm1(seen))
+        attended = self._layer_scaled("gamma_1", attended)
         x = x[:, -num_queries:] + (attended if scales is None else _scaled(attended, scales[0]))
         mlp = Mlp(self.mlp_hidden, dtype, self.kernel_init, name="mlp")
         mixed = self._layer_scaled("gamma_2", mlp(norm(name="norm2")(x)))

@@ -27,7 +27,7 @@ class Flops:
 
 
 def _layer(width: int, hidden: int, tokens: int, queries: int) -> int:
-    """One block in which the last `queries` of `tokens` attend to all tokens and go on."""
+    """One block in which `queries`, the last of the `tokens` or others, attend to all of these and go on."""
     keys_and_values = tokens * width * 2 * width
     queries_and_projection = queries * width * 2 * width
     attention = 2 * queries * tokens * width
@@ -62,7 +62,8 @@ def pretraining_flops(
     decoder_mask_ratio: float = 0.0,
 ) -> Flops:
     """Of masked pre-training: only visible tubelets are embedded and encoded, and the decoder's last block
-    and head are applied to decoded places only, which are the masked ones or what a running cell leaves."""
+    and head are applied to decoded places only, which are the masked ones or what a running cell leaves; of a
+    cross-attention decoder every block."""
     decoded = masked_tokens(config, mask_ratio, mask_type)
     visible = config.num_tokens - decoded
     if decoder_mask_ratio:
@@ -71,8 +72,11 @@ def pretraining_flops(
     width, hidden = config.decoder_hidden_size, config.decoder_intermediate_size
     rest = _encoder_layers(config, visible)
     rest += 2 * visible * config.hidden_size * width  # encoder_to_decoder
-    rest += (config.decoder_num_hidden_layers - 1) * _layer(width, hidden, tokens, tokens)
-    rest += _layer(width, hidden, tokens, decoded)
+    if config.decoder_type == "cross":
+        rest += config.decoder_num_hidden_layers * _layer(width, hidden, visible, decoded)
+    else:
+        rest += (config.decoder_num_hidden_layers - 1) * _layer(width, hidden, tokens, tokens)
+        rest += _layer(width, hidden, tokens, decoded)
     rest += 2 * decoded * width * config.values_per_tubelet  # the decoder's head
     return _with_backward(_embedding(config, visible), rest)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from videomae_jax.checkpoints.architecture import Kind, Shape, compare_tensors, correct_heads, expected_shapes
 from videomae_jax.checkpoints.comparison import compare_architectures, resized_here_alone
-from videomae_jax.checkpoints.config_json import check_transformers_has
+from videomae_jax.checkpoints.config_json import check_can_be_read
 from videomae_jax.checkpoints.hugging_face import write_folder
 from videomae_jax.checkpoints.model_card import model_card, users_card
 from videomae_jax.checkpoints.names import (
@@ -105,7 +105,7 @@ class Pretrained(nn.Module):
         of 1e-5, whatever the configuration says. Raises InputError, listing all that does not fit, when
         `params` are not those of this model, and for a model that transformers cannot build.
         """
-        check_transformers_has("the model", self.config)
+        check_can_be_read("transformers", self.config, self.kind)
         tensors = original_from_tree(jax.tree.map(np.asarray, params), self.config)
         _check("the tree of parameters given", self, tensors, expected_shapes(self.config, self.kind))
         if resized := resized_here_alone(str(folder), self.config):

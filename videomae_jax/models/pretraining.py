@@ -20,7 +20,7 @@ from videomae_jax.models.patches import check_bound, check_video, gather, patchi
 from videomae_jax.models.pixels import denormalize, normalize, tubelet_targets
 from videomae_jax.models.position import position_table
 from videomae_jax.models.pretrained import Pretrained, Tensors, compare_for_training, fit, load_weights
-from videomae_jax.models.stack import apply_stack_to_last, init_stack
+from videomae_jax.models.stack import apply_stack, apply_stack_to_last, init_stack
 
 
 def mask_token_init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -29,7 +29,11 @@ def mask_token_init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 class Decoder(nn.Module):
-    """Blocks over visible and masked places; the last block, norm and head on the masked ones only."""
+    """Blocks over visible and masked places; the last block, norm and head on the masked ones only.
+
+    In a cross-attention decoder all blocks are on the masked ones, which see the visible ones alone: a place
+    is predicted alike whichever others are.
+    """
 
     config: VideoMAEConfig
 
@@ -42,7 +46,11 @@ class Decoder(nn.Module):
         stack = self.param(
             "blocks", init_stack, block, config.decoder_num_hidden_layers, config.decoder_hidden_size
         )
-        x = apply_stack_to_last(block, stack, x, config.remat, num_masked)
+        if config.decoder_type == "cross":
+            visible, masked = x[:, :-num_masked], x[:, -num_masked:]
+            x, _ = apply_stack(block, stack, masked, config.remat, seen=visible)
+        else:
+            x = apply_stack_to_last(block, stack, x, config.remat, num_masked)
         x = nn.LayerNorm(epsilon=config.decoder_norm_eps, dtype=dtype, name="norm")(x)
         head = nn.Dense(
             config.values_per_tubelet, dtype=dtype, kernel_init=nn.initializers.xavier_uniform(), name="head"

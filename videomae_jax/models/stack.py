@@ -38,15 +38,17 @@ def apply_stack(
     remat: bool,
     scales: Float[Array, "l 2 b"] | None = None,
     keep: bool = False,
+    seen: Float[Array, "b v d"] | None = None,
 ) -> tuple[Float[Array, "b n d"], Any]:
     """Scan the blocks of a stacked tree over the tokens; `remat` recomputes each in the backward pass.
 
+    Every block attends to the tokens themselves, or to those `seen`, which stay as they are.
     Also gives, where they are to be kept, the tokens after each block (l, b, n, d).
     """
 
     def layer(x: jax.Array, of_layer: tuple[Params, Any]) -> tuple[jax.Array, jax.Array | None]:
         params, scales = of_layer
-        x = cast(jax.Array, block.apply({"params": params}, x, scales=scales))
+        x = cast(jax.Array, block.apply({"params": params}, x, scales=scales, seen=seen))
         return x, x if keep else None
 
     layers = jax.tree.leaves(stack)[0].shape[0]

@@ -119,6 +119,8 @@ def _objective(config: RunConfig) -> dict[str, str]:
         ratios = [f"{ratio:.0%}" for ratio in (*config.earlier_mask_ratios, config.mask_ratio)]
         masked = f"{', then '.join(ratios)} of {config.model.num_tokens} tokens"
         decoder = f"{config.model.decoder_num_hidden_layers} layers of {config.model.decoder_hidden_size}"
+        if config.model.decoder_type == "cross":
+            decoder += ", masked tokens see visible ones alone"
         if config.decoder_mask_ratio:
             decoder += f", running cell, {1 - config.decoder_mask_ratio:.0%} of the tokens"
         return {"decoder": decoder, "mask": f"{config.mask_type}, {masked}"}
