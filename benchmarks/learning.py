@@ -226,6 +226,7 @@ SETTINGS = {
     "frame 0.5": ("frame", 0.5, 2),
     "tube 0.5": ("tube", 0.5, 2),
     "random 0.5": ("random", 0.5, 2),
+    "motion 0.5": ("motion", 0.5, 2),
     "tube 0.75": ("tube", 0.75, 2),
     "tube 0.9": ("tube", 0.9, 2),
     "tube 0.95": ("tube", 0.95, 2),

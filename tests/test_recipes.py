@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,12 +62,29 @@ FINE_TUNED = {
     "v2_hmdb51_giant_15e": (24, 2, 4.6875e-5, 1e-6, 0.9, 0.35, 0.5, 0.05, False),
 }
 DISTILLED = ("v2_k710_small_distilled_100e", "v2_k710_base_distilled_100e")
+LARGE_CLIPS = {"k400_large_32x320_35e": "k400_large_35e", "k400_huge_32x320_50e": "k400_huge_50e"}
+"""Of these only the size, the views and the result are published; the rest is that of another recipe."""
 CLASSES = {"k400": 400, "k600": 600, "k710": 710, "ssv2": 174, "ucf101": 101, "hmdb51": 51}
 
 
 def test_every_published_run_has_a_file():
     assert {path.stem for path in (CONFIGS / "pretrain").glob("*.py")} == PUBLISHED.keys() | DUAL_MASKED
-    assert {path.stem for path in (CONFIGS / "finetune").glob("*.py")} == set(FINE_TUNED) | set(DISTILLED)
+    assert {path.stem for path in (CONFIGS / "finetune").glob("*.py")} == {
+        *FINE_TUNED,
+        *DISTILLED,
+        *LARGE_CLIPS,
+    }
+
+
+@pytest.mark.parametrize("name", LARGE_CLIPS)
+def test_large_clips_differ_from_the_recipe_at_224_in_what_is_published(name):
+    config, like = load_config(name), load_config(LARGE_CLIPS[name])
+    assert isinstance(config, FinetuneConfig)
+    assert isinstance(like, FinetuneConfig)
+    model = replace(like.model, num_frames=32, image_size=320, remat=True)
+    assert model.num_tokens == 6400
+    data, test = replace(like.data, canvas=(366, 652)), replace(like.test, num_segments=4, num_crops=3)
+    assert config == replace(like, model=model, data=data, test=test)
 
 
 @pytest.mark.parametrize("name", DISTILLED)
