@@ -120,6 +120,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
         "draw what a model looks at in a video: attention, what bears on a class, token PCA",
         _command("videomae_jax.inference.explain.command", "Explain", "explain"),
     ),
+    "serve": (
+        "serve a page in the browser on which to try checkpoints",
+        _command("videomae_jax.inference.page.command", "Serve", "serve"),
+    ),
     "report": (
         "show runs on one page: curves, where the hours went, samples, settings",
         _command("videomae_jax.inference.report.command", "Report", "report"),
