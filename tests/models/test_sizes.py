@@ -37,6 +37,20 @@ def test_parameter_count(size, parameters):
 
 
 @pytest.mark.parametrize(
+    ("recipe", "parameters"),
+    [
+        ("v2_hybrid_base_200e", 94_210_944),  # exact in the reference
+        ("v2_hybrid_large_300e", 317_782_016),  # 317.78 M
+        ("v2_hybrid_huge_300e", 645_659_392),  # 645.66 M
+        ("v2_hybrid_giant_300e", 1_026_306_560),  # 1026.31 M
+    ],
+)
+def test_parameter_count_of_v2(recipe, parameters):
+    """Whose decoders are smaller than V1's from ViT-L on."""
+    assert count(load_config(recipe).model) == parameters
+
+
+@pytest.mark.parametrize(
     ("size", "parameters"),
     [  # Exact in the reference, with the 400 classes of Kinetics.
         ("small", 22_033_936),
