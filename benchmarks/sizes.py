@@ -112,39 +112,32 @@ def study_loss(args: argparse.Namespace) -> None:
     as_trained = at_size(study.weights, trained.num_frames, trained.image_size)
     by_mask = {kind: [study.of(as_trained, kind, ratio) for ratio in RATIOS] for kind in MASKS}
     frames, sizes = sizes_around(trained)
-    by_frames = [
-        study.of(at_size(study.weights, n, trained.image_size), study.kind, study.ratio) for n in frames
-    ]
-    by_size = [
-        study.of(at_size(study.weights, trained.num_frames, s), study.kind, study.ratio) for s in sizes
-    ]
 
-    def said(found: Sequence[tuple[float, float] | None]) -> list[str]:
-        return [f"{each[0]:.4f} ({each[1]:.4f})" if each else "" for each in found]
+    def over(settings: Sequence[tuple[int, Any]]) -> dict[str, list[tuple[float, float] | None]]:
+        return {
+            f"{table} table": [
+                study.of(at_size(study.weights, n, size, table), study.kind, study.ratio)
+                for n, size in settings
+            ]
+            for table in TABLES
+        }
 
-    print_table(
-        "masked loss (of zeros)", [f"{r:.0%}" for r in RATIOS], {k: said(v) for k, v in by_mask.items()}
-    )
-    print_table("frames", [str(n) for n in frames], {in_words(trained.image_size): said(by_frames)})
-    print_table("size", [in_words(size) for size in sizes], {f"{trained.num_frames} frames": said(by_size)})
-    figure = Figure(figsize=(12, 4), dpi=120, layout="constrained")
-    axes = figure.subplots(1, 3)
-    for kind, found in by_mask.items():
-        shown = [(ratio, each[0]) for ratio, each in zip(RATIOS, found, strict=True) if each]
-        axes[0].plot(*zip(*shown, strict=True), marker="o", label=kind)
-    axes[0].legend()
-    axes[0].set(xlabel="share masked", ylabel="masked loss")
-    for axis, names, found in ((axes[1], frames, by_frames), (axes[2], sizes, by_size)):
-        shown = [
-            (str(n) if isinstance(n, int) and axis is axes[1] else in_words(n), e)
-            for n, e in zip(names, found, strict=True)
-            if e
-        ]
-        axis.plot([name for name, _ in shown], [each[0] for _, each in shown], marker="o", label="loss")
-        axis.plot([name for name, _ in shown], [each[1] for _, each in shown], ls=":", label="of zeros")
-    axes[1].set(xlabel="frames")
-    axes[2].set(xlabel="height x width")
-    axes[2].legend()
+    by_frames = over([(n, trained.image_size) for n in frames])
+    by_size = over([(trained.num_frames, size) for size in sizes])
+    panels = [
+        ("masked loss (of zeros)", [f"{ratio:.0%}" for ratio in RATIOS], by_mask),
+        (f"frames of {in_words(trained.image_size)}", [str(n) for n in frames], by_frames),
+        (f"{trained.num_frames} frames of", [in_words(size) for size in sizes], by_size),
+    ]
+    figure = Figure(figsize=(13, 4), dpi=120, layout="constrained")
+    for axis, (title, columns, rows) in zip(figure.subplots(1, 3), panels, strict=True):
+        cells = {k: [f"{e[0]:.4f} ({e[1]:.4f})" if e else "" for e in found] for k, found in rows.items()}
+        print_table(title, columns, cells)
+        for name, found in rows.items():
+            shown = [(column, each[0]) for column, each in zip(columns, found, strict=True) if each]
+            axis.plot([column for column, _ in shown], [loss for _, loss in shown], marker="o", label=name)
+        axis.set(xlabel=title.replace("masked loss (of zeros)", "share masked"), ylabel="masked loss", ylim=0)
+        axis.legend()
     save(figure, args.out / "sizes_loss.png")
 
 

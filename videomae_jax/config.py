@@ -43,7 +43,8 @@ class DataConfig(VideosConfig):
     """Which videos are read and how clips are cut from them."""
 
     crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
-    """Crop sides of MultiScaleCrop, as fractions of the short side."""
+    """Crop sides of MultiScaleCrop, as fractions of the largest box of the clip's shape: of squares, of the
+    short side."""
     flip: bool = False
     """Mirror half of the clips; the published code does not."""
 
@@ -83,7 +84,7 @@ class AugmentConfig:
     crop_scale: tuple[float, float] = (0.08, 1.0)
     """Smallest and largest area of a crop, as shares of the frame's."""
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)
-    """Smallest and largest width of a crop per height."""
+    """Smallest and largest width of a crop per height, relative to those of the clip."""
     flip: bool = True
     """Mirror half of the clips; wrong where left and right matter, as in Something-Something."""
     erase_prob: float = 0.25
