@@ -139,13 +139,23 @@ def optimizer(lr: float, steps: int, betas: tuple[float, float]) -> OptimConfig:
     )
 
 
-def pretrain(study: Study, clips: Clips, seed: int, mask: str, ratio: float, depth: int) -> Params:
+def pretrain(
+    study: Study,
+    clips: Clips,
+    seed: int,
+    mask: str,
+    ratio: float,
+    depth: int,
+    decoder: str = "self",
+    cell: float = 0.0,
+) -> Params:
     steps = study.pretrain_steps
     config = PretrainConfig(
-        model=replace(study.model, decoder_num_hidden_layers=depth),
+        model=replace(study.model, decoder_num_hidden_layers=depth, decoder_type=decoder),
         optim=optimizer(study.lr, steps, (0.9, 0.95)),
         mask_type=mask,  # type: ignore[arg-type]
         mask_ratio=ratio,
+        decoder_mask_ratio=cell,
         batch_size=BATCH,
     )
     return fit(Pretraining(config), clips, None, steps, study.rate, seed)
@@ -232,8 +242,11 @@ SETTINGS = {
     "tube 0.95": ("tube", 0.95, 2),
     "frame 0.5, decoder 1": ("frame", 0.5, 1),
     "frame 0.5, decoder 4": ("frame", 0.5, 4),
+    "frame 0.5, cross-attention": ("frame", 0.5, 2, "cross"),
+    "tube 0.9, running cell": ("tube", 0.9, 2, "self", 0.5),
+    "tube 0.9, cross-attention": ("tube", 0.9, 2, "cross"),
 }
-"""Kind of mask, share masked, layers of the decoder."""
+"""Kind of mask, share masked, layers of the decoder, and where they are others its kind and what it skips."""
 BUDGETS = (2, 4, 8, 40)
 LONGER = 4
 """How much longer learning from scratch also gets: as many clips as pre-training and fine-tuning see."""

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from videomae_jax import VideoMAEForPreTraining, VideoMAEForVideoClassification
 from videomae_jax.checkpoints.orbax import find_step_folder, read_description, read_params
@@ -24,6 +25,7 @@ from videomae_jax.training.multihost.facts import Fact
 from videomae_jax.training.objectives.distillation import Distillation, distillation_losses
 from videomae_jax.training.reporting.overview import describe_run
 from videomae_jax.training.resolve import resolve_run
+from videomae_jax.training.sharding import state_shardings
 from videomae_jax.training.start import initial_state, taught_by
 from videomae_jax.training.state import split_state, state_shapes
 from videomae_jax.training.step import make_train_step
@@ -213,6 +215,9 @@ def test_a_plan_needs_the_size_of_the_teacher_only(student):
     teacher = state_shapes(Distillation(config)).teacher
     assert {leaf.dtype.name for leaf in jax.tree.leaves(teacher)} == {"bfloat16"}
     assert teacher["encoder"]["blocks"]["mlp"]["fc1"]["kernel"].shape == (40, 1408, 6144)
+    mesh = AbstractMesh((1, 2), ("data", "fsdp"))
+    split = state_shardings(mesh, state_shapes(Distillation(config))).teacher
+    assert split["encoder"]["blocks"]["mlp"]["fc1"]["kernel"].spec == PartitionSpec(None, None, "fsdp")
     both, alone = (flops_per_clip(each) for each in (config, replace(config, teacher_size=None)))
     giant = replace(SIZES["giant"], num_frames=8, num_labels=4)
     assert both.train - alone.train == classification_flops(giant).forward
