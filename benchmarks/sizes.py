@@ -1,15 +1,16 @@
 """Clips of other sizes than the weights were trained on: what is lost, and what is kept.
 
     python benchmarks/sizes.py loss --checkpoint RUN --out OUT VIDEO [VIDEO ...]
-    python benchmarks/sizes.py similarity --checkpoint RUN --out OUT VIDEO
+    python benchmarks/sizes.py similarity --checkpoint RUN --out OUT VIDEO VIDEO [VIDEO ...]
     python benchmarks/sizes.py probe --checkpoint RUN --out OUT        # RUN: the demo's pre-training
     python benchmarks/sizes.py flops [--compiled]
 
 `loss` is the masked loss over ratios, kinds of mask, lengths and sizes of clips. `similarity` is the cosine
-between the features of one clip as trained and at other sizes. `probe` draws the demo's clips at other
-lengths and sizes, and trains linear probes on the features. The last two are with resized positions and
-with a fresh table, as the original code has it. All print tables as Markdown and write sizes_*.png into OUT.
-`flops` counts the operations of a pre-training clip, and compiles the step for this CPU where asked to.
+between the features of a clip as trained and at other sizes, less their mean over all clips. `probe` draws
+the demo's clips at other lengths and sizes, and trains linear probes on the features. All three are with
+resized positions and with a fresh table, as the original code has it; they print tables as Markdown and write
+sizes_*.png into OUT. `flops` counts the operations of a pre-training clip, and compiles the step for this CPU
+where asked to.
 """
 
 import argparse
@@ -171,15 +172,23 @@ def study_similarity(args: argparse.Namespace) -> None:
     span = trained.num_frames * ((read_processing(args.checkpoint) or Processing()).sampling_rate or 4)
     frames, sizes = sizes_around(trained)
 
-    def vector(n: int, size: Any, table: str) -> np.ndarray:
-        config = at_size(weights, n, size, table)
-        [found] = features_of(weights, config)(read_clip(args.videos[0], config, max(1, span // n))[None])
-        return found / np.linalg.norm(found)
+    def vectors(n: int, size: Any, table: str) -> np.ndarray:
+        config, rate = at_size(weights, n, size, table), max(1, span // n)
+        return features_of(weights, config)(
+            np.stack([read_clip(video, config, rate) for video in args.videos])
+        )
 
-    reference = vector(trained.num_frames, trained.image_size, "resized")
+    reference = vectors(trained.num_frames, trained.image_size, "resized")
+    middle = reference.mean(axis=0)  # What all clips have in common says nothing.
+
+    def similarity(found: np.ndarray) -> float:
+        one, other = (each - middle for each in (found, reference))
+        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+        return float(np.mean((one * other).sum(axis=1) / lengths))
+
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     for axis, table in zip(figure.subplots(1, 2, sharey=True), TABLES, strict=True):
-        rows = {in_words(s): [float(vector(n, s, table) @ reference) for n in frames] for s in sizes}
+        rows = {in_words(s): [similarity(vectors(n, s, table)) for n in frames] for s in sizes}
         print_table(
             f"cosine, {table} table",
             [f"{n} frames" for n in frames],
