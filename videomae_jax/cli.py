@@ -88,6 +88,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Arguments], int]]] = {
         "name what a classifier sees in videos",
         _command("videomae_jax.inference.classify", "Classify", "classify"),
     ),
+    "watch": (
+        "name what a classifier sees in a camera, a stream or a growing file",
+        _command("videomae_jax.inference.watch.command", "Watch", "watch"),
+    ),
     "features": (
         "turn videos, or windows of a long one, into vectors",
         _command(

@@ -1,0 +1,1 @@
+"""A classifier on what is still being recorded or sent."""
