@@ -34,12 +34,12 @@ class PretrainPlanes(PretrainClips):
     """
 
     def __call__(self, record: VideoRecord, key: Key | None) -> Arrays:
-        arrays, place = self.blank(), None
+        arrays, place, canvas = self.blank(), None, self.canvas
         for frame, wanted, cuts in self._read_cuts(record, key):
             if place is None:
-                place = place_clips(frame, cuts, self.canvas, self.model.frame_size)
+                place = place_clips(frame, cuts, canvas, self.model.frame_size)
                 arrays["box"][:], arrays["lies"][:] = place.windows, place.lies
-            write_planes(arrays, wanted, place.cut(frame), self.canvas)
+            write_planes(arrays, wanted, place.cut(frame), canvas)
         return arrays
 
     def blank(self) -> Arrays:
@@ -152,7 +152,7 @@ def write_planes(arrays: Arrays, wanted: Bool[np.ndarray, " T"], planes: Planes,
     height, width = canvas
     rows, columns = planes.brightness.shape
     half_rows, half_columns = planes.blue.shape
-    for frame in np.flatnonzero(wanted):
+    for frame in wanted.nonzero()[0]:
         place: UInt8[np.ndarray, "R W"] = arrays["planes"][0, frame]
         place[:rows, :columns] = planes.brightness
         place[height : height + half_rows, :half_columns] = planes.blue

@@ -154,7 +154,9 @@ class DecodedFrame:
         odd = self._frame.height % 2 or self._frame.width % 2  # Turned, colours would begin at other places.
         if planes is None or (odd and self._orientation != _UPRIGHT):
             return RgbFrame(self.rgb(), self._converters).planes(box, size)
-        part = planes.each(self._orientation.upright).part(box)
+        if self._orientation != _UPRIGHT:
+            planes = planes.each(self._orientation.upright)
+        part = planes.part(box)
         return part if part.brightness.shape == size else self._converters.to_planes(part, *size)
 
 

@@ -2,6 +2,7 @@
 how they become RGB."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import av
@@ -53,18 +54,20 @@ class Planes(NamedTuple):
 
 def planes_of(frame: av.VideoFrame) -> Planes | None:
     """The planes of a frame as it is stored, as views; None where it has others or unknown colours."""
-    weights = _WEIGHTS.get(int(frame.colorspace))
-    if frame.format.name not in HALVED_COLOUR or weights is None:
+    weights, form = _WEIGHTS.get(int(frame.colorspace)), frame.format.name
+    if form not in HALVED_COLOUR or weights is None:
         return None
     formats, full = _WIDE_RANGE
-    wide = frame.format.name in formats or int(frame.color_range) == full
+    wide = form in formats or int(frame.color_range) == full
     height, width = frame.height, frame.width
-    half = -(-height // 2), -(-width // 2)
-    brightness, blue, red = (
-        pixels(plane)[:rows, :columns]
-        for plane, (rows, columns) in zip(frame.planes, ((height, width), half, half), strict=True)
+    rows, columns = -(-height // 2), -(-width // 2)
+    brightness, blue, red = map(pixels, frame.planes)
+    return Planes(
+        brightness[:height, :width],
+        blue[:rows, :columns],
+        red[:rows, :columns],
+        _colour(*weights, wide=wide),
     )
-    return Planes(brightness, blue, red, _colour(*weights, wide=wide))
 
 
 def frame_of(planes: Planes, like: av.VideoFrame | None = None) -> av.VideoFrame:
@@ -82,6 +85,7 @@ def pixels(plane: av.video.plane.VideoPlane) -> UInt8[np.ndarray, "h padded_w"]:
     return np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)
 
 
+@cache
 def _colour(red: float, blue: float, *, wide: bool) -> Colour:
     green = 1 - red - blue
     of_red, of_blue = 2 * (1 - red), 2 * (1 - blue)
