@@ -18,7 +18,8 @@ def test_a_training_step_for_eight_gpus():
     step = make_step("h100:8", batch_size=16)
     compiled = compile_elsewhere(step)
     assert compiled.fits(step.target)
-    assert compiled.batch == 2 * 8 * 32 * 32 * 3
+    # Planes on a canvas of 36 x 36, and for each frame and each clip where and of which colours they are.
+    assert compiled.batch == 2 * (8 * 36 * 54 + 8 * 6 * 4 + 2 * 4 * 4 + 2 * 4)
     assert compiled.aliased > 0
     # Every gradient is summed over the chips; the parameters are float32.
     assert [each.kind for each in compiled.collectives] == ["all-reduce"]

@@ -19,7 +19,8 @@ def test_a_training_step_for_eight_chips():
     step = make_step(batch_size=16)
     compiled = compile_elsewhere(step)
     assert compiled.fits(step.target)
-    assert compiled.batch == 2 * 8 * 32 * 32 * 3
+    # Planes on a canvas of 36 x 36, and for each frame and each clip where and of which colours they are.
+    assert compiled.batch == 2 * (8 * 36 * 54 + 8 * 6 * 4 + 2 * 4 * 4 + 2 * 4)
     assert compiled.aliased > 0
     assert compiled.arguments > compiled.batch
     # Every gradient is summed over the chips; the parameters are float32.
