@@ -198,7 +198,7 @@ def study_similarity(args: argparse.Namespace) -> None:
             axis.plot(frames, row, marker="o", label=name)
         axis.set(
             title=f"{table} table",
-            xlabel="frames of the same stretch",
+            xlabel="frames, of at most the same stretch",
             ylabel="cosine with the clip as trained",
         )
         axis.legend()
