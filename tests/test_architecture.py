@@ -27,6 +27,7 @@ FLOORS = {
     "demo": 5,
     "plan": 5,
     "command_line": 6,
+    "completion": 6,
     "recipe_commands": 6,
     "cli": 6,
 }

@@ -149,7 +149,7 @@ def _help() -> str:
             *lines,
             "",
             "videomae-jax COMMAND --help shows every setting of a command with its default.",
-            "videomae-jax --version prints versions and devices.",
+            "videomae-jax --version prints versions and devices, --completion a script for bash and zsh.",
             "Exit codes: 0 done, 1 the work failed, 2 wrong usage or input, 128 + n ended by signal n.",
         ]
     )
@@ -169,6 +169,11 @@ def _dispatch(arguments: Arguments) -> int:
         return 0 if arguments else 2
     if arguments[0] == "--version":
         print(_versions())
+        return 0
+    if arguments[0] == "--completion":
+        from videomae_jax.completion import completion_script
+
+        print(completion_script(COMMANDS, _dispatch, version_of("videomae-jax")), end="")
         return 0
     if arguments[0] not in COMMANDS:
         raise InputError(f"there is no command {arguments[0]!r}; choose from {', '.join(COMMANDS)}")
