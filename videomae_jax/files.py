@@ -35,7 +35,8 @@ def check_paths(settings: Any) -> None:
     for each in fields(settings):
         value = getattr(settings, each.name)
         if isinstance(value, Path):
-            check_path(value, f"--{each.name.replace('_', '-')}")
+            unnamed = any(str(mark) == "Positional" for mark in getattr(each.type, "__metadata__", ()))
+            check_path(value, f"the {each.name}" if unnamed else f"--{each.name.replace('_', '-')}")
         elif is_dataclass(value):
             check_paths(value)
 
