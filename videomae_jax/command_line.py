@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 from typing import Any, get_args
 
-import tyro
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
-
 from videomae_jax.files import check_paths
-from videomae_jax.model_config import FrameSize
+from videomae_jax.model_config import FrameSize, VideoMAEConfig
 
 Arguments = Sequence[str]
 
 
 def parse(kind: type[Any], command: str, arguments: Arguments, description: str | None = None) -> Any:
     """Read a dataclass from the command line; tyro explains and exits with 2 when that fails."""
+    import tyro
+    from tyro.conf import Suppress
+    from tyro.constructors import ConstructorRegistry
+
+    # Marked here and not where it is defined: tyro is loaded only for commands.
+    VideoMAEConfig.__annotations__["num_channels"] = Suppress[int]
     registry = ConstructorRegistry()
     registry.primitive_rule(_frame_size_rule)
     with registry:
@@ -22,8 +25,10 @@ def parse(kind: type[Any], command: str, arguments: Arguments, description: str 
     return read
 
 
-def _frame_size_rule(asked: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+def _frame_size_rule(asked: Any) -> Any:
     """One word for a number or a pair: two would take the arguments that follow."""
+    from tyro.constructors import PrimitiveConstructorSpec
+
     kinds = get_args(asked.type)
     if int not in kinds or FrameSize not in kinds:
         return None

@@ -9,8 +9,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from tyro.conf import Suppress
-
 from videomae_jax.errors import InputError
 from videomae_jax.files import write_json
 from videomae_jax.transformers_names import from_json, own_names, to_json
@@ -60,7 +58,7 @@ class VideoMAEConfig:
     """Side of a clip's square frames in pixels, or height and width; multiples of the patch size."""
     patch_size: int = 16
     """Height and width of a tubelet in pixels."""
-    num_channels: Suppress[int] = 3
+    num_channels: int = 3
     """Colour channels. Commands read RGB, so there is no option for it; models compute with any number."""
     num_frames: int = 16
     """Frames of a clip; a multiple of the tubelet size."""
