@@ -144,6 +144,10 @@ ALLOWED = {
     "inference/features/files.py",  # As well.
     "training/reporting/curve.py",  # To what `replacing` gives.
     "inference/evaluation/confusion.py",
+    "inference/export/stablehlo.py",
+    "inference/export/onnx.py",
+    "inference/export/tflite.py",
+    "inference/report/charts.py",  # Into memory.
 }
 
 

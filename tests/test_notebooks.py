@@ -133,7 +133,7 @@ def test_one_picture_is_kept_and_nothing_else(name: str) -> None:
 
 def test_without_tiny_a_published_recipe_learns_the_classes_of_the_folders(tmp_path, monkeypatch) -> None:
     """The settings and commands of finetune.ipynb with TINY = False, up to the plan of the run."""
-    from videomae_jax import cli
+    from videomae_jax import cli, recipe_commands
     from videomae_jax.training.resolve import resolve_run
 
     monkeypatch.chdir(tmp_path)
@@ -148,7 +148,7 @@ def test_without_tiny_a_published_recipe_learns_the_classes_of_the_folders(tmp_p
     (command,) = (line for line in lines if line.startswith("!videomae-jax finetune"))
     arguments = command.removeprefix("!videomae-jax ").format(**settings).split()
     started = []
-    monkeypatch.setattr(cli, "_train_here", lambda config, *_: started.append(config) or 0)
+    monkeypatch.setattr(recipe_commands, "_train_here", lambda config, *_: started.append(config) or 0)
     assert cli.main(arguments) == 0
     plan = resolve_run(started[0])
     assert plan.classes
