@@ -1,6 +1,7 @@
 """The cross-attention decoder: what is masked sees what is visible, and nothing of what else is masked."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +28,8 @@ def random_tubelets(config):
 
 
 def predict(config, params, masked):
-    model, tubelets = VideoMAEForPreTraining(config), random_tubelets(config)
-    return model.apply({"params": params}, tubelets, VISIBLE, masked, method="predict")
+    predicted = jax.jit(partial(VideoMAEForPreTraining(config).apply, method="predict"))
+    return predicted({"params": params}, random_tubelets(config), VISIBLE, masked)
 
 
 @pytest.mark.parametrize(("config", "independent"), [(CROSS, True), (CONFIG, False)], ids=["cross", "self"])
@@ -84,18 +85,20 @@ def test_it_has_the_tensors_of_the_other_and_learns(tmp_path):
     video = jnp.asarray(np.random.default_rng(1).integers(0, 256, (2, 4, 16, 16, 3), np.uint8))
     half = DualMask(VISIBLE, MASKED[:, :2], jnp.ones((2, 2), bool))
 
+    @jax.jit
     def loss(params, mask):
         return masked_losses(model, params, video, mask)[0].mean()
 
-    gradients = jax.grad(loss)(params, (VISIBLE, MASKED))
+    gradient = jax.jit(jax.grad(loss))
+    gradients = gradient(params, (VISIBLE, MASKED))
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients["decoder"]))
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients["encoder"]["blocks"]))
     rest = DualMask(VISIBLE, MASKED[:, 2:], jnp.ones((2, 3), bool))
     parts = 2 * loss(params, half) + 3 * loss(params, rest)
     assert float(loss(params, (VISIBLE, MASKED))) == pytest.approx(float(parts) / 5, rel=1e-5)
     recomputed = VideoMAEForPreTraining(replace(CROSS, remat=True))
-    again = jax.grad(lambda params: masked_losses(recomputed, params, video, half)[0].mean())(params)
-    once = jax.grad(loss)(params, half)
+    again = jax.jit(jax.grad(lambda params: masked_losses(recomputed, params, video, half)[0].mean()))(params)
+    once = gradient(params, half)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), again, once)
 
 

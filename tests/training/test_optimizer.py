@@ -1,7 +1,7 @@
 """The schedule, what decays, and what a step does with gradients that are too large or not finite."""
 
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -84,32 +84,37 @@ def setting():
     return params, video, tube_mask(jax.random.key(2), video, TINY.model.grid, 0.75)
 
 
-def run_step(setting, config, params=None):
-    fresh, video, mask = setting
+@lru_cache
+def step_of(config, way):
+    """A step, compiled once for each configuration and each way of `platform`."""
     loss = Pretraining(config).loss
-    step = jax.jit(partial(optimizer_step, loss=loss, optim=config.optim, schedule=lambda step: 1e-3))
+    return jax.jit(partial(optimizer_step, loss=loss, optim=config.optim, schedule=lambda step: 1e-3))
+
+
+def run_step(setting, config, params=None, way=None):
+    fresh, video, mask = setting
     state = init_state(config.optim, fresh if params is None else params)
-    return step(state, (video, mask), jax.random.key(3))
+    return step_of(config, way)(state, (video, mask), jax.random.key(3))
 
 
 @pytest.fixture(params=["cpu", "default"])
 def platform(request, monkeypatch):
     """The step takes the way of a CPU, or that of GPUs and TPUs, which computes the same."""
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda **ways: ways[request.param]())
+    return request.param
 
 
-@pytest.mark.usefixtures("platform")
-def test_a_step_that_is_not_finite_changes_only_the_counters(setting):
+def test_a_step_that_is_not_finite_changes_only_the_counters(setting, platform):
     broken = jax.tree.map(lambda leaf: leaf, setting[0])
     broken["mask_token"] = broken["mask_token"].at[0, 0, 0].set(jnp.nan)
-    state, metrics = run_step(setting, TINY, broken)
+    state, metrics = run_step(setting, TINY, broken, way=platform)
     assert not np.isfinite(metrics["loss"])
     assert (int(state.step), int(state.nonfinite), int(state.streak)) == (1, 1, 1)
     assert int(state.opt_state[0].count) == 0
     assert not any(np.any(leaf) for leaf in jax.tree.leaves((state.opt_state[0].mu, state.opt_state[0].nu)))
     for before, after in zip(jax.tree.leaves(broken), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_array_equal(before, after)
-    good, metrics = run_step(setting, TINY)
+    good, metrics = run_step(setting, TINY, way=platform)
     assert (int(good.step), int(good.nonfinite), int(good.streak)) == (1, 0, 0)
     assert int(good.opt_state[0].count) == 1
     changed = jax.tree.map(lambda one, other: bool(np.any(one != other)), good.params, setting[0])
