@@ -68,6 +68,8 @@ def test_a_file_is_written_tried_and_described(form, classifier, videos, tmp_pat
     ids=str,
 )
 def test_every_kind_of_classifier_scores_as_in_jax(form, changes, clips, tmp_path):
+    if form == "stablehlo" and changes:
+        pytest.skip("StableHLO is of the model itself, whose kinds have tests of their own")
     model, params = random_classifier(replace(CONFIG, **changes))
     keys = iter(jax.random.split(jax.random.key(1), 99))
     params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params)
