@@ -1,4 +1,4 @@
-"""Windows of what has no end yet are those of a video that is at hand, in bounded memory, after gaps too."""
+"""Windows of live video are those of a video that is at hand, in bounded memory, also after gaps."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Frames of what has no end yet: a file that grows, a stream, a camera."""
+"""Frames of live sources: a file that grows, a stream, a camera."""
 
 import io
 import os
@@ -22,9 +22,9 @@ from videomae_jax.data.video.frames import (
 from videomae_jax.data.video.opening import OPEN_OPTIONS, decoder_limits
 
 _POLL = 0.1
-"""Seconds between two looks at a file that may grow."""
+"""Seconds between two attempts to read more of a file."""
 _RETRY = 1.0
-"""Seconds before a stream is asked for again."""
+"""Seconds before a lost stream is opened again."""
 _CAMERAS = "/dev/video"
 
 
@@ -39,8 +39,7 @@ class LiveFrame(NamedTuple):
 
 
 class GrowingFile(io.RawIOBase):
-    """A file that is read like any other, but whose end is waited for: it has ended once it has not grown for
-    `patience` seconds."""
+    """A file that may still be written: at its end, a read waits for more, for up to `patience` seconds."""
 
     def __init__(self, path: Path, patience: float, sleep: Callable[[float], None] = time.sleep) -> None:
         self._file, self._patience, self._sleep = path.open("rb"), patience, sleep
@@ -72,9 +71,9 @@ class GrowingFile(io.RawIOBase):
 def live_frames(source: str, patience: float, max_pixels: int = MAX_PIXELS) -> Iterator[LiveFrame]:
     """Frames of a file, an address (rtsp://, http://, ...) or a camera (/dev/video0), as they come, upright.
 
-    A file ends, and a stream that cannot be opened again is given up, after `patience` seconds without a
-    frame; frames that do not decode are left out. Raises VideoError where there was no frame at all, or one
-    is too large.
+    A file ends after `patience` seconds in which it has not grown. A stream that is lost is opened again; it
+    ends after `patience` seconds without a frame. Frames that do not decode are left out. Raises VideoError
+    if there was no frame at all, or one is too large.
     """
     is_stream = "://" in source or source.startswith(_CAMERAS)
     came, reason, last = 0, "no frame came", time.monotonic()

@@ -101,7 +101,7 @@ def _maps(
 
 
 def rank_correlation(one: Float[np.ndarray, "..."], other: Float[np.ndarray, "..."]) -> float:
-    """Spearman's, in size: 0 where one map says nothing about the other, 1 where it says all."""
+    """The absolute value of Spearman's rank correlation, from 0 (unrelated) to 1 (the same order)."""
     ranks = [each.reshape(-1).argsort().argsort() for each in (one, other)]
     return float(abs(np.asarray(np.corrcoef(np.stack(ranks)))[0, 1]))
 

@@ -1,1 +1,1 @@
-"""A classifier that leaves Python: StableHLO, ONNX and LiteRT files, each tried before it is given out."""
+"""Classifiers for use without this package, as StableHLO, ONNX and LiteRT files that are verified."""

@@ -33,8 +33,8 @@ _MOST_BYTES, _MOST_VIDEOS = 1_900_000_000, 64
 
 @dataclass(frozen=True)
 class Export:
-    """Write a classifier as one file that takes uint8 clips and gives logits without this package, and score
-    the middle clips of videos with it, which must come out as in JAX."""
+    """Write a classifier as one file that turns uint8 clips into logits without this package, and verify on
+    the middle clips of videos that its logits agree with JAX's."""
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Video files, folders of videos, or list files to try the file on: 1 to 64 videos."""

@@ -45,11 +45,11 @@ class Graph(Protocol[V]):
     def gelu(self, x: V) -> V: ...
     def layer_norm(self, x: V, scale: np.ndarray, bias: np.ndarray, epsilon: float) -> V: ...
     def mean(self, x: V) -> V:
-        """Over axis 1, which goes."""
+        """Mean over axis 1, which is dropped."""
         ...
 
     def first(self, x: V) -> V:
-        """Position 0 of axis 1, which goes."""
+        """Position 0 of axis 1, which is dropped."""
         ...
 
 

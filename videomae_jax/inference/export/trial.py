@@ -83,7 +83,7 @@ def _median_seconds(call: Callable[[], Any]) -> float:
 
 
 def try_out(file: Path, form: Format, clips: Clips, wanted: Logits, jax_seconds: float) -> Trial:
-    """Score clips by a file as whoever gets it would. Raises RunError where it does not run."""
+    """Score clips with a file as its users would. Raises RunError where it does not run."""
     if len(clips) == 1:
         clips, wanted = clips.repeat(2, 0), wanted.repeat(2, 0)  # A batch of another size than 1.
     script = _SCRIPT.format(example=FORMS[form].example, times=_TIMES, at_once=_AT_ONCE)

@@ -66,7 +66,7 @@ class Checkpoint:
 
 
 class Answers:
-    """Checkpoints, the longest video taken, and the features in which neighbours are looked for.
+    """Checkpoints, the longest video accepted, and the features to find neighbours in.
 
     Raises InputError where the features are of none of the checkpoints.
     """

@@ -27,9 +27,9 @@ class Serve:
     """One or more: a classifier for classes, a pre-trained model for reconstructions; by default what
     `videomae-jax demo` leaves in runs/demo."""
     features: Path | None = None
-    """A file of `videomae-jax features` by one of them, in which nearest neighbours are looked for."""
+    """A file of `videomae-jax features` by one of them, to find nearest neighbours in."""
     host: str = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 lets everyone in who reaches this machine."""
+    """The address to listen on; 0.0.0.0 lets in everyone who can reach this machine."""
     port: int = 7860
     """The port to listen on."""
     max_seconds: float = 60.0

@@ -1,1 +1,1 @@
-"""A classifier on what is still being recorded or sent."""
+"""Classification of live video."""

@@ -28,8 +28,8 @@ from videomae_jax.processing import Processing
 
 @dataclass(frozen=True)
 class Watch:
-    """Say what a classifier sees in something that has no end yet, a line for each window of it: a camera
-    (/dev/video0), a stream (rtsp://, http://), or a file that is still being written."""
+    """Classify live video and print a line for each window: a camera (/dev/video0), a stream (rtsp://,
+    http://), or a file that is still being written."""
 
     source: Annotated[str, tyro.conf.Positional]
     """The file, address or camera."""

@@ -52,7 +52,7 @@ class Clock:
 class Hours:
     """The hours of a run, with those of its earlier starts.
 
-    What an earlier start did behind `first_step`, from which this one continues, is lost. What a killed one
+    What an earlier start did after `first_step`, from which this one continues, is lost. What a killed one
     did after its last row is not known, nor is the time between two starts counted.
     """
 
