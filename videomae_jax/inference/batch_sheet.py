@@ -8,12 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 from jaxtyping import Float
-from PIL import ImageDraw
 
 from videomae_jax.config import FinetuneConfig, PretrainConfig, RunConfig
 from videomae_jax.data.loading.batches import batches
 from videomae_jax.data.loading.filling import ClipBatch
-from videomae_jax.inference.pictures import GAP, LINE, MARGIN, TEXT, blank_paper, enlarge, font, save_picture
+from videomae_jax.inference.lettering import draw_text
+from videomae_jax.inference.pictures import GAP, LINE, MARGIN, TEXT, blank_paper, enlarge, save_picture
 from videomae_jax.inference.reconstruction.reconstruct import GREY
 from videomae_jax.models.masking import sample_mask
 from videomae_jax.models.patches import patchify, unpatchify
@@ -68,10 +68,9 @@ def draw_batch(path: Path, clips: Float[np.ndarray, "b T H W 3"], titles: Sequen
     paper = blank_paper(
         2 * MARGIN + len(shown) * (width + GAP), 2 * MARGIN + len(clips) * step, caption=titles
     )
-    draw = ImageDraw.Draw(paper)
     for row, (clip, title) in enumerate(zip(pixels, titles, strict=True)):
         top = MARGIN + row * step
-        draw.text((MARGIN, top), title, TEXT, font(13))
+        draw_text(paper, (MARGIN, top), title, 13, TEXT)
         for column, frame in enumerate(shown):
             paper.paste(enlarge(clip[frame], scale), (MARGIN + column * (width + GAP), top + LINE))
     save_picture(path, paper)

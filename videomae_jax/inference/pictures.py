@@ -5,11 +5,12 @@ from pathlib import Path, PurePath
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.errors import InputError
 from videomae_jax.files import replacing
+from videomae_jax.inference.lettering import draw_text, text_width
 
 TEXT, PAPER = (30, 30, 30), (255, 255, 255)
 GAP, MARGIN, LINE = 4, 12, 19
@@ -40,17 +41,13 @@ def enlarge(frame: UInt8[np.ndarray, "H W 3"], scale: int) -> Image.Image:
 
 def blank_paper(width: int, height: int, caption: Sequence[str]) -> Image.Image:
     """White paper that is wide enough for the caption too."""
-    longest = max((font(13).getlength(line) for line in caption), default=0)
-    return Image.new("RGB", (max(width, int(longest) + 2 * MARGIN), height), PAPER)
+    longest = max((text_width(line, 13) for line in caption), default=0)
+    return Image.new("RGB", (max(width, longest + 2 * MARGIN), height), PAPER)
 
 
-def write_caption(draw: ImageDraw.ImageDraw, top: int, caption: Sequence[str]) -> None:
+def write_caption(paper: Image.Image, top: int, caption: Sequence[str]) -> None:
     for number, line in enumerate(caption):
-        draw.text((MARGIN, top + number * LINE), line, TEXT, font(13))
-
-
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+        draw_text(paper, (MARGIN, top + number * LINE), line, 13, TEXT)
 
 
 def draw_strip(rows: Mapping[str, Clip], title: str, caption: Sequence[str]) -> Image.Image:
@@ -61,16 +58,15 @@ def draw_strip(rows: Mapping[str, Clip], title: str, caption: Sequence[str]) -> 
     left, top = MARGIN + 118, MARGIN + LINE + 8 + LINE
     right = left + len(shown) * (width + GAP) + MARGIN
     paper = blank_paper(right, top + len(rows) * (height + GAP) + 6 + LINE * len(caption) + MARGIN, caption)
-    draw = ImageDraw.Draw(paper)
-    draw.text((MARGIN, MARGIN), title, TEXT, font(16))
+    draw_text(paper, (MARGIN, MARGIN), title, 16, TEXT)
     for column, frame in enumerate(shown):
         x = left + column * (width + GAP)
-        draw.text((x, top - LINE), f"frame {frame + 1}", TEXT, font(12))
+        draw_text(paper, (x, top - LINE), f"frame {frame + 1}", 12, TEXT)
         for row, video in enumerate(rows.values()):
             paper.paste(enlarge(video[frame], scale), (x, top + row * (height + GAP)))
     for row, name in enumerate(rows):
-        draw.text((MARGIN, top + row * (height + GAP) + height // 2), name, TEXT, font(15), anchor="lm")
-    write_caption(draw, top + len(rows) * (height + GAP) + 6, caption)
+        draw_text(paper, (MARGIN, top + row * (height + GAP) + height // 2), name, 15, TEXT, "lm")
+    write_caption(paper, top + len(rows) * (height + GAP) + 6, caption)
     return paper
 
 
@@ -81,10 +77,9 @@ def draw_animation(rows: Mapping[str, Clip], caption: Sequence[str]) -> list[Ima
     empty = blank_paper(
         2 * MARGIN + len(rows) * (width + GAP) - GAP, top + height + 6 + LINE * len(caption) + MARGIN, caption
     )
-    draw = ImageDraw.Draw(empty)
     for column, name in enumerate(rows):
-        draw.text((MARGIN + column * (width + GAP), MARGIN - 4), name, TEXT, font(15))
-    write_caption(draw, top + height + 6, caption)
+        draw_text(empty, (MARGIN + column * (width + GAP), MARGIN - 4), name, 15, TEXT)
+    write_caption(empty, top + height + 6, caption)
     frames = []
     for panels in zip(*rows.values(), strict=True):
         frames.append(empty.copy())

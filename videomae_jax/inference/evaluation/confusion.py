@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from videomae_jax.files import replacing
+from videomae_jax.inference.lettering import for_matplotlib
 
 _NAMED, _NUMBERED = 30, 12
 """Up to so many classes names stand at the axes, and shares in the cells."""
@@ -29,11 +30,13 @@ def draw_confusion(
     # Rare confusions are what one looks for; on an even scale they would be white.
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     figure.colorbar(image, label="share of the class's videos", shrink=0.8)
-    axes.set(title=title, xlabel="predicted class", ylabel="true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
+    shown = [name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…" for name in names]
+    families, (title, *shown) = for_matplotlib([title, *(shown if count <= _NAMED else ())])
+    axes.set_title(title, family=families)
     if count <= _NAMED:
-        shown = [name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…" for name in names]
-        axes.set_xticks(range(count), shown, rotation=90 if count > 4 else 0)
-        axes.set_yticks(range(count), shown)
+        axes.set_xticks(range(count), shown, rotation=90 if count > 4 else 0, family=families)
+        axes.set_yticks(range(count), shown, family=families)
     if count <= _NUMBERED:
         for row, column in np.argwhere(confusion):
             share = shares[row, column]
