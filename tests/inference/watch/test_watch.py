@@ -19,6 +19,8 @@ from videomae_jax.data.video import open_video
 from videomae_jax.data.video.live import LiveFrame, live_frames
 from videomae_jax.inference.features.windows import Windows, read_clips
 from videomae_jax.inference.predictor import Predictor, rows
+from videomae_jax.inference.watch import command
+from videomae_jax.inference.watch.overlay import Overlay
 from videomae_jax.inference.watch.windows import sliding
 
 RATE, STRIDE = 2, 5
@@ -133,6 +135,47 @@ def test_windows_start_anew_after_a_gap_and_hold_one_window():
         starts.append(round(10 * window.start))
         assert window.clip[:, 0, 0, 0].tolist() == list(range(starts[-1], starts[-1] + CHUNK, RATE))
     assert starts == [0, 5, 10, 27, 32, 37, 42]
+
+
+def test_a_film_shows_the_source_with_what_the_last_window_said(
+    transport_stream, classifier, tmp_path, capsys
+):
+    found = watched(transport_stream, classifier, capsys, "--out", str(tmp_path / "film.mp4"))
+    with av.open(str(tmp_path / "film.mp4")) as film, av.open(str(transport_stream)) as source:
+        shown = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+        plain = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+        assert float(film.streams.video[0].average_rate) == pytest.approx(16, rel=0.1)
+    assert len(shown) == len(plain) == 40
+    differs = [np.abs(a.astype(int) - b).mean() > 20 for a, b in zip(shown, plain, strict=True)]
+    assert differs == [number >= CHUNK for number in range(40)]  # From the first whole window on.
+    assert {path.name for path in tmp_path.iterdir()} == {"film.mp4"}
+    assert len(found) == 2
+
+
+def test_a_film_is_whole_after_ctrl_c(transport_stream, classifier, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_best", stop)
+    words = ["watch", str(transport_stream), "--checkpoint", str(classifier), "--patience", "1"]
+    assert cli.main([*words, "--out", str(tmp_path / "film.mp4")]) == 130
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == CHUNK
+
+
+def test_frames_after_a_gap_follow_at_once_and_keep_the_size(tmp_path):
+    sizes = [(20, 40)] * 3 + [(40, 60)] * 2
+    frames = [
+        LiveFrame(50 + number / 10, np.full((*size, 3), 200, np.uint8), number in (0, 3))
+        for number, size in enumerate(sizes)
+    ]
+    overlay = Overlay(tmp_path / "film.mp4")
+    overlay.said = ("words",)
+    assert list(overlay.passing(frames)) == frames
+    overlay.close()
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        times = [(frame.time, frame.height) for frame in film.decode(video=0)]
+    assert times == [(pytest.approx(time), 20) for time in (0, 0.1, 0.2, 0.24, 0.34)]
 
 
 def test_what_cannot_be_watched_is_said(video, classifier, tmp_path, capsys):

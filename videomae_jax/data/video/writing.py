@@ -37,6 +37,37 @@ def write_video(path: str | os.PathLike[str], frames: UInt8[np.ndarray, "T H W 3
         container.mux(stream.encode(None))
 
 
+class Film:
+    """An mp4 file that is written frame by frame, each shown from its own time on; until `close`, any part
+    that is on the disk can be played (H.264, or MPEG-4 where there is no H.264 encoder)."""
+
+    def __init__(self, path: str | os.PathLike[str], height: int, width: int) -> None:
+        options = {"movflags": "frag_keyframe+empty_moov"}
+        self._container = av.open(os.fspath(path), "w", format="mp4", options=options)
+        codec, more = ("libx264", _H264_OPTIONS) if "libx264" in av.codecs_available else ("mpeg4", {})
+        self._stream = cast(av.VideoStream, self._container.add_stream(codec, rate=25, options=more))
+        self._stream.width, self._stream.height = width, height
+        halved = not (width % 2 or height % 2) or codec == "mpeg4"
+        self._stream.pix_fmt = "yuv420p" if halved else "yuv444p"
+        self._stream.codec_context.time_base = self._stream.time_base = Fraction(1, 1000)
+        self._stream.codec_context.gop_size, self._stream.codec_context.thread_count = 50, 1
+        self._last = -1
+
+    def add(self, image: UInt8[np.ndarray, "h w 3"], seconds: float) -> None:
+        """Append a frame, a millisecond after the one before or later; one of another size is scaled."""
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        if (frame.height, frame.width) != (self._stream.height, self._stream.width):
+            frame = frame.reformat(self._stream.width, self._stream.height)
+        self._last = max(self._last + 1, round(1000 * seconds))
+        frame.pts, frame.time_base = self._last, Fraction(1, 1000)
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Write what the encoder still holds."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+
 def encode_video(
     path: str,
     frames: Iterable[UInt8[np.ndarray, "h w 3"]],

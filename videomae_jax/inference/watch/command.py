@@ -17,9 +17,11 @@ from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.data.video.live import live_frames
 from videomae_jax.errors import InputError, RunError
+from videomae_jax.files import locked_file, replacing
 from videomae_jax.inference.classify import Prediction
 from videomae_jax.inference.predictor import Predictor, rows
 from videomae_jax.inference.views import check_at_least_one
+from videomae_jax.inference.watch.overlay import Overlay
 from videomae_jax.inference.watch.windows import Window, sliding
 from videomae_jax.model_config import Dtype
 from videomae_jax.models.ranking import best_classes
@@ -43,6 +45,8 @@ class Watch:
     """How many classes are shown."""
     json: bool = False
     """Print a line of JSON for each window."""
+    out: Path | None = None
+    """An mp4 file of the source, with what the last whole window said written over it."""
     patience: float = 10.0
     """Seconds without a new frame after which a file has ended, and a stream is given up."""
     max_pixels: int = MAX_PIXELS
@@ -62,13 +66,8 @@ def watch(args: Watch) -> int:
             f"{args.source} does not exist: name a file, a camera such as /dev/video0 or a stream"
         )
     predictor = Predictor.from_pretrained(args.checkpoint, dtype=args.dtype)
-    count = 0
     try:
-        with closing(_windows(args, predictor)) as windows:
-            for window in windows:
-                count += 1
-                found = _best(predictor, window, args.top_k)
-                print(_line(window, found, args.json, predictor.config.score_kind == "value"), flush=True)
+        count = _watched_into(args, predictor) if args.out else _watched(args, predictor, None)
     except VideoError as error:
         raise InputError(str(error)) from error
     if not count:
@@ -76,11 +75,40 @@ def watch(args: Watch) -> int:
     return 0
 
 
-def _windows(args: Watch, predictor: Predictor) -> Generator[Window, None, None]:
+def _watched_into(args: Watch, predictor: Predictor) -> int:
+    """Watch and write the film, whole also when Ctrl-C ends it."""
+    assert args.out
+    stopped = None
+    with locked_file(args.out, "--out"), replacing(args.out) as film, closing(Overlay(film)) as overlay:
+        try:
+            count = _watched(args, predictor, overlay)
+        except KeyboardInterrupt as interrupt:
+            stopped = interrupt
+    if stopped:
+        raise stopped
+    return count
+
+
+def _watched(args: Watch, predictor: Predictor, overlay: Overlay | None) -> int:
+    """Print a line for each window; returns how many."""
+    count, values = 0, predictor.config.score_kind == "value"
+    with closing(_windows(args, predictor, overlay)) as windows:
+        for window in windows:
+            count += 1
+            found = _best(predictor, window, args.top_k)
+            print(_line(window, found, args.json, values), flush=True)
+            if overlay:
+                overlay.said = [f"{window.start:.1f} to {window.end:.1f} s", *_texts(found, values)]
+    return count
+
+
+def _windows(args: Watch, predictor: Predictor, overlay: Overlay | None) -> Generator[Window, None, None]:
     config = predictor.config
     trained = read_processing(args.checkpoint) or Processing()
     rate = args.sampling_rate or trained.sampling_rate or 4
     frames = live_frames(args.source, args.patience, args.max_pixels)
+    if overlay:
+        frames = overlay.passing(frames)
     prepare = partial(centre_crop, size=config.frame_size)
     return sliding(frames, config.num_frames, rate, args.stride or config.num_frames * rate, prepare)
 
@@ -100,6 +128,9 @@ def _line(window: Window, found: list[Prediction], as_json: bool, values: bool) 
     if as_json:
         times = {"start": round(window.start, 3), "end": round(window.end, 3)}
         return json.dumps(times | {"predictions": [asdict(each) for each in found]})
+    return f"{window.start:9.2f} to {window.end:.2f} s  {', '.join(_texts(found, values))}"
+
+
+def _texts(found: list[Prediction], values: bool) -> list[str]:
     form = ".4g" if values else ".1%"
-    said = ", ".join(f"{each.label} {each.score:{form}}" for each in found)
-    return f"{window.start:9.2f} to {window.end:.2f} s  {said}"
+    return [f"{each.label} {each.score:{form}}" for each in found]
