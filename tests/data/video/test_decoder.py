@@ -131,7 +131,8 @@ def test_generated_files_of_many_kinds(tmp_path, name, codec, options):
         np.testing.assert_allclose(np.diff(video.timestamps), 0.04, atol=0.002)
 
 
-def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])  # The latter tells no times of decoding after a jump.
+def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch, name):
     decoded = []
     original = Passes.decode
 
@@ -141,7 +142,7 @@ def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
             yield frame
 
     monkeypatch.setattr(Passes, "decode", count)
-    path = encode(tmp_path / "a.mp4", moving_square(60), options={"g": "30", "bf": "3", "b_strategy": "0"})
+    path = encode(tmp_path / name, moving_square(60), options={"g": "30", "bf": "3", "b_strategy": "0"})
     with open_video(path) as video:
         video.frames([31, 32, 33, 34])
         # From the keyframe 30 on, without those later B-frames that no other frame needs.

@@ -189,7 +189,7 @@ class Video:
         return sorted((pts, n) for n in packets.starts if (pts := packets.pts[n]) is not None)
 
     @property
-    def _times(self) -> list[int] | None:
+    def _times(self) -> Sequence[int] | None:
         """Presentation times of the frames in units of the stream; None where packets do not prove them."""
         return self._passes.packets.times
 

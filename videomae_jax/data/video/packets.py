@@ -1,6 +1,7 @@
 """The packets of a video stream, read without decoding, and what they prove about its frames."""
 
 from bisect import bisect_left
+from collections import abc
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -34,7 +35,11 @@ _STARTS_ANEW = -1
 # Pictures whose marks are looked at together.
 _AT_ONCE = 32
 
-Identity = tuple[int | None, int | None, int | None]
+# Whether a picture's mark is right, where that has been found out.
+_RIGHT, _WRONG = 1, 2
+
+Identity = tuple[int | None, int | None]
+Column = abc.Sequence[int | None]
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,9 @@ class Packets:
     may_reorder: bool
     """By what the decoder has seen of the stream."""
     units: Units
-    pts: tuple[int | None, ...]
-    dts: tuple[int | None, ...]
-    places: tuple[int | None, ...]
+    pts: Column
+    dts: Column
+    places: Column
     """In the file."""
     keyframes: tuple[bool, ...]
     discarded: tuple[bool, ...]
@@ -57,7 +62,7 @@ class Packets:
     beginnings: tuple[bytes, ...]
 
     @cached_property
-    def times(self) -> list[int] | None:
+    def times(self) -> abc.Sequence[int] | None:
         """When each frame is shown, rising, in units of the stream; None where packets do not prove it."""
         times = [pts for pts in self.pts if pts is not None]
         if not times or len(times) < len(self.pts) or any(self.corrupt) or len(set(times)) < len(times):
@@ -90,26 +95,28 @@ class Packets:
     @cached_property
     def by_time(self) -> dict[int | None, int]:
         """The position of each packet by when it is shown, for where `times` are proven."""
-        return {pts: position for position, pts in enumerate(self.pts)}
+        return dict(zip(self.pts, range(len(self.pts)), strict=True))
 
     def is_start(self, position: int) -> bool:
         """Whether decoding can start at this packet."""
         place = bisect_left(self.starts, position)
         return self.starts[place : place + 1] == [position]
 
-    @cached_property
-    def identities(self) -> list[Identity]:
-        """What no two packets of a file share: times can be wrong, and places unknown."""
-        return list(zip(self.pts, self.dts, self.places, strict=True))
+    def identities(self, start: int) -> abc.Iterator[Identity]:
+        """When packets from this position on are shown, and where they are: no two share that where `times`
+        are proven. Times of decoding are not looked at: after a jump Matroska tells none for a while.
+        """
+        return zip(self.pts[start:], self.places[start:], strict=True)
 
     def find(self, identity: Identity, last: int) -> int | None:
         """The position in decoding order of this packet, where that is at most `last`, which it mostly is."""
-        if self.identities[last] == identity:
+        if identity == (self.pts[last], self.places[last]):
             return last
         try:
-            return self.identities.index(identity, 0, last)
+            position = self.pts.index(identity[0], 0, last)
         except ValueError:
             return None
+        return position if self.places[position] == identity[1] else None
 
     def is_marked_right(self, position: int) -> bool:
         """Whether the decoder may take the word of this picture for being needed by others or not.
@@ -119,15 +126,21 @@ class Packets:
         """
         if self.codec != "h264":
             return True
-        if position not in self._marked_right:
-            end = min(position + _AT_ONCE, len(self.sizes))
-            self._marked_right.update(
-                zip(range(position, end), self._have_right_marks(position, end), strict=True)
-            )
-        return self._marked_right[position]
+        if not self.marks[position]:
+            end = min(position + _AT_ONCE, len(self.pts))
+            self.marks[position:end] = self.find_marks(position, end)
+        return self.marks[position] == _RIGHT
+
+    @cached_property
+    def marks(self) -> bytearray:
+        """For each picture of H.264 what `find_marks` says, or 0 where it was not asked yet."""
+        return bytearray(len(self.pts))
+
+    def find_marks(self, begin: int, end: int) -> bytes:
+        """Whether marks are right, of pictures of H.264 that are decoded one after the other."""
+        return bytes(_RIGHT if right else _WRONG for right in self._have_right_marks(begin, end))
 
     def _have_right_marks(self, begin: int, end: int) -> list[bool]:
-        """`is_marked_right` for pictures of H.264 that are decoded one after the other."""
         sequence = self._sequence
         if sequence is None:
             return [False] * (end - begin)
@@ -140,10 +153,6 @@ class Packets:
             number is not None and (head[0] & 96 > 0 or following in (number, _STARTS_ANEW))
             for head, (number, following) in zip(heads, pairwise([*numbers, _STARTS_ANEW]), strict=True)
         ][: end - begin]
-
-    @cached_property
-    def _marked_right(self) -> dict[int, bool]:
-        return {}
 
     @cached_property
     def _sequence(self) -> Sequence | None:

@@ -1,12 +1,12 @@
 """Passes of the decoder over a file, from its beginning or from a packet where decoding can start."""
 
 from collections.abc import Iterator
-from functools import cached_property
-from itertools import islice
+from functools import cached_property, partial
 
 import av
 
 from videomae_jax.data.video.frames import DECODER_ERRORS, VideoError
+from videomae_jax.data.video.kept_packets import LONG, file_state, kept_packets
 from videomae_jax.data.video.opening import decoder_limits, open_stream
 from videomae_jax.data.video.packets import Identity, Packets, read_packets
 
@@ -28,6 +28,7 @@ class Passes:
         self.sound = True
         """Whether all that the last pass decoded was."""
         self._strict, self._furthest = False, -1
+        self._state = file_state(path) if content is None else ()
         self._open()
 
     def close(self) -> None:
@@ -36,7 +37,9 @@ class Passes:
     @cached_property
     def packets(self) -> Packets:
         """Of the stream, read without decoding."""
-        return read_packets(self._container, self.stream)
+        read = partial(read_packets, self._container, self.stream)
+        is_long = (self._container.duration or 0) >= LONG * av.time_base
+        return kept_packets(self._path, self._state, read) if is_long and self._state else read()
 
     def decode(self, start: int, needed: set[int] | None = None) -> Iterator[av.VideoFrame]:
         """Frames in presentation order, from the packet at position `start` in decoding order or earlier.
@@ -97,12 +100,12 @@ class Passes:
             packets = self._container.demux(self.stream)
         else:
             position = self._furthest = arrived
-            expected = islice(self.packets.identities, position + 1, None)
+            expected = self.packets.identities(position + 1)
             yield packet
         try:
             for packet in packets:
                 # Spelled out, as a function's call for each packet costs.
-                if expected and packet.size and (packet.pts, packet.dts, packet.pos) != next(expected, None):
+                if expected and packet.size and (packet.pts, packet.pos) != next(expected, None):
                     self.sound = False  # After the jump the file reads differently.
                 position += 1
                 if position > self._furthest:
@@ -126,7 +129,7 @@ class Passes:
             packet = next(packets, None)
         except DECODER_ERRORS:
             return None, 0, packets
-        arrived = None if packet is None else self.packets.find((packet.pts, packet.dts, packet.pos), start)
+        arrived = None if packet is None else self.packets.find((packet.pts, packet.pos), start)
         if arrived is None or not self.packets.is_start(arrived):
             return None, 0, packets
         return packet, arrived, packets
