@@ -5,6 +5,8 @@ fenced block names its language. The comment before a block changes what is done
 
     <!-- not run: needs a TPU -->      read, its commands are parsed, and nothing more
     <!-- file: mine.py -->             written under this name, for the commands that follow
+
+`python tests/documents.py` prints every command and snippet, with what becomes of it in the tests.
 """
 
 import re
@@ -86,3 +88,29 @@ def read_blocks(page: Path) -> list[Block]:
 def _block(page: str, line: int, language: str, body: list[str], mark: re.Match[str] | None) -> Block:
     said = {mark[1]: mark[2]} if mark else {}
     return Block(page, line, language, "\n".join(body).strip("\n"), said.get("not run"), said.get("file"))
+
+
+LOOKED_UP = ("pip", "make", "python", "export")
+"""Programs of which the tests only look up what is named: extras, targets, scripts, variables."""
+
+
+def list_commands() -> None:
+    """Print a line for each command and snippet: where it stands, what becomes of it, and what it is."""
+    counts: dict[str, int] = {}
+    for block in (block for page in PAGES for block in read_blocks(page)):
+        is_shell = block.language == "shell" and not block.file
+        for words in block.commands if is_shell else [[f"{block.language} snippet"]]:
+            if block.not_run:
+                how = "parsed"
+            elif block.file:
+                how = "written"
+            else:
+                how = "looked up" if words[0] in LOOKED_UP else "run"
+            counts[how] = counts.get(how, 0) + 1
+            reason = f"   ({block.not_run})" if block.not_run else ""
+            print(f"{how:10} {block!s:36} {' '.join(words)}{reason}")
+    print(", ".join(f"{count} {how}" for how, count in sorted(counts.items())))
+
+
+if __name__ == "__main__":
+    list_commands()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from documents import PAGES, ROOT, Block, read_blocks
+from documents import LOOKED_UP, PAGES, ROOT, Block, list_commands, read_blocks
 
 from videomae_jax import VideoMAEForPreTraining, cli, recipe_commands
 from videomae_jax.config import SIZES, FinetuneConfig, VideoMAEConfig, load_config
@@ -100,7 +100,7 @@ class World:
 
     def _command(self, block: Block, words: list[str]) -> None:
         program, *arguments = words
-        if program in ("pip", "make", "export"):
+        if program in LOOKED_UP:
             CHECKED[program](arguments)
             return
         assert program == "videomae-jax", f"{block}: {' '.join(words)} cannot be run here: mark the block"
@@ -243,3 +243,12 @@ def test_what_is_not_run_says_why_and_parses(block, monkeypatch):
 def test_a_page_that_shows_nothing_would_be_noticed():
     assert len(README) > 8
     assert {block.page for block in BLOCKS} > {"README.md", "docs/evaluation.md", "docs/prepare.md"}
+
+
+def test_the_list_of_commands_says_of_each_what_becomes_of_it(capsys):
+    list_commands()
+    *lines, total = capsys.readouterr().out.splitlines()
+    assert any(re.match(r"run +README\.md:\d+ +videomae-jax check-data VIDEOS", line) for line in lines)
+    assert any(re.match(r"parsed +docs/watch\.md:\d+ .*\(needs a camera", line) for line in lines)
+    assert sum(map(int, re.findall(r"\d+", total))) == len(lines)
+    assert set(LOOKED_UP) == set(CHECKED)

@@ -38,6 +38,7 @@ def test_verdicts_list_and_report(folder, capsys):
     assert check_data(args) == 1
     printed = capsys.readouterr().out
     assert "4 videos: 1 good, 1 short, 1 odd, 1 bad" in printed
+    assert "short ones repeat their last frame in a clip of 16 frames, 4 apart" in printed
     assert "empty: the file has 0 bytes" in printed
     reports = json.loads((out / "r.json").read_text())
     assert [report["verdict"] for report in reports] == ["good", "short", "odd", "bad"]

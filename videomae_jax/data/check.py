@@ -89,6 +89,11 @@ def check_data(args: CheckData) -> int:
             print(printable(f"{report.verdict:5}  {report.path}  {'; '.join(report.notes)}"))
     counts = Counter(report.verdict for report in reports)
     print(f"{len(reports)} videos: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS))
+    if counts["short"]:
+        print(
+            f"short ones repeat their last frame in a clip of {args.num_frames} frames, {args.sampling_rate} "
+            "apart: give your recipe's --num-frames and --sampling-rate"
+        )
     if args.report:
         write_json(args.report, [asdict(report) for report in reports])
         print(f"report: {args.report}")
