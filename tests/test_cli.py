@@ -67,7 +67,6 @@ def test_an_unknown_recipe_is_told_with_the_nearest(capsys):
         ["probe", "--train", "a", "--val", "a", "--checkpoint", "b", "--out"],
         ["probe", "--train", "a", "--val", "a", "--checkpoint", "b", "--out", "c", "--features"],
         ["show-batch", "tiny", "--out"],
-        ["prepare", "a", "--out"],
         ["reconstruct", "a", "--checkpoint", "b", "--out"],
         ["demo", "--workdir"],
         ["convert", "a", "--to", "hf"],

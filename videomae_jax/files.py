@@ -30,12 +30,16 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 """How gs://, s3:// or https:// begin; a Path has one slash where there were two."""
 
 
+IN_STORES = "may be at gs:// or s3://"
+"""Marks, in the annotation of a path in a command's settings, that it may be an address."""
+
+
 def check_paths(settings: Any) -> None:
     """Raise InputError where a path in a command's settings, or in settings within them, is an address."""
     for each in fields(settings):
-        value = getattr(settings, each.name)
-        if isinstance(value, Path):
-            unnamed = any(str(mark) == "Positional" for mark in getattr(each.type, "__metadata__", ()))
+        value, marks = getattr(settings, each.name), getattr(each.type, "__metadata__", ())
+        if isinstance(value, Path) and IN_STORES not in marks:
+            unnamed = any(str(mark) == "Positional" for mark in marks)
             check_path(value, f"the {each.name}" if unnamed else f"--{each.name.replace('_', '-')}")
         elif is_dataclass(value):
             check_paths(value)
@@ -43,12 +47,17 @@ def check_paths(settings: Any) -> None:
 
 def check_path(path: Path, option: str) -> None:
     """Raise InputError where a path, named by this option, is an address: locks and renames need a folder."""
-    if address := _ADDRESS.match(str(path)):
-        kind, rest = address[1], str(path)[address.end() :]
+    if address := address_of(path):
         raise InputError(
-            f"{option} {kind}://{rest} is an address, but must be a file or folder of this machine: copy to "
+            f"{option} {address} is an address, but must be a file or folder of this machine: copy to "
             "or from the address, or mount that storage as a folder"
         )
+
+
+def address_of(path: Path) -> str:
+    """The address that a path was made of, as gs://bucket/name; empty where it is a path."""
+    found = _ADDRESS.match(str(path))
+    return f"{found[1]}://{str(path)[found.end() :]}" if found else ""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,11 +24,17 @@ def find_videos(folder: Path) -> tuple[list[str], Counter[str]]:
 
     Hidden files are left out.
     """
+    return sort_out(f"{parent}{name}" for parent, files in _walk(folder) for name in files)
+
+
+def sort_out(files: Iterable[str]) -> tuple[list[str], Counter[str]]:
+    """Of paths relative to a folder those of videos, sorted, and how many others of each suffix."""
     found, others = [], Counter[str]()
-    for parent, files in _walk(folder):
-        shown = [name for name in files if not name.startswith(".")]
-        found += [f"{parent}{name}" for name in shown if _has_suffix(name, VIDEO_SUFFIXES)]
-        others.update(_suffix(name) for name in shown if not _has_suffix(name, VIDEO_SUFFIXES))
+    for file in files:
+        if _has_suffix(name := os.path.basename(file), VIDEO_SUFFIXES):
+            found.append(file)
+        elif not name.startswith("."):
+            others[_suffix(name)] += 1
     return sorted(found), others
 
 

@@ -113,12 +113,13 @@ def read_splits(
 ) -> tuple[Splits, tuple[str, ...]]:
     """The videos of each named split, and the class names, none of them when no video has a label.
 
-    Sources are folders, lists, sets, or folders of folders of images. The names of the first split's folders
-    count in every split. Raises InputError as `read_labelled` does, but videos may be without a label.
+    Sources are folders, lists, sets, or folders of folders of images, also at gs:// and s3://. The names of
+    the first split's folders count in every split. Raises InputError as `read_labelled` does, but videos may
+    be without a label.
     """
     splits = {
         split: [
-            read_source(source, root, "train" if split == "train" else "val").with_labels()
+            read_source(source, root, "train" if split == "train" else "val", in_stores=True).with_labels()
             for source in sources
         ]
         for split, sources in named.items()

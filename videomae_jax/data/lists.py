@@ -11,6 +11,7 @@ the name of a class is quoted or ends like a video. Empty lines are left out, an
 "# ". Relative paths start from `root`, or else from the folder of the list.
 """
 
+import io
 import logging
 import os
 import re
@@ -20,10 +21,13 @@ from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+from etils import epath
 
 from videomae_jax.data.folders import VIDEO_SUFFIXES, number_frames
 from videomae_jax.data.records import VideoRecord
+from videomae_jax.data.stores import in_store
 from videomae_jax.data.video_table import VideoTable
 from videomae_jax.errors import InputError
 
@@ -46,6 +50,8 @@ _SHOWN = 80
 _LOOKED_INTO = 20
 
 Numbers = tuple[int, ...]
+AnyPath: TypeAlias = Path | epath.Path
+"""Of this machine, or of a store."""
 
 
 class _Parts(NamedTuple):
@@ -59,7 +65,7 @@ class _Parts(NamedTuple):
 class _Line(NamedTuple):
     """A line of a list, taken apart."""
 
-    file: Path
+    file: AnyPath
     number: int
     text: str
     path: str
@@ -71,10 +77,13 @@ class _Line(NamedTuple):
         return f"{self.file}, line {self.number}"
 
 
-def read_list(file: Path, root: Path) -> tuple[VideoTable, Sequence[int], tuple[str, ...] | None]:
+def read_list(
+    file: AnyPath, root: AnyPath, *, in_stores: bool = False
+) -> tuple[VideoTable, Sequence[int], tuple[str, ...] | None]:
     """The videos of a list, the line of each, and the names of their classes, sorted, where it has names.
 
-    Raises InputError for a line that makes no sense.
+    `in_stores`: videos may be at gs:// or s3://, and so may the list and the root. Raises InputError for a
+    line that makes no sense.
     """
     text = read_text(file, "name a folder of videos or a list file")
     if "\0" in text:
@@ -97,7 +106,7 @@ def read_list(file: Path, root: Path) -> tuple[VideoTable, Sequence[int], tuple[
         except ValueError as error:
             raise InputError(f"{line.where}: {error}: {_shown(line.text)}") from None
         # Joining paths takes longer than all the rest.
-        path = _joined(root, line.path) if _ODD_PATH.search(line.path) else f"{folder}{line.path}"
+        path = _joined(root, line, in_stores) if _ODD_PATH.search(line.path) else f"{folder}{line.path}"
         videos.add(path, line.path, numbers.get(line.class_name, label), start, total)
         places.append(line.number)
     if not videos:
@@ -106,20 +115,28 @@ def read_list(file: Path, root: Path) -> tuple[VideoTable, Sequence[int], tuple[
     return videos, places, classes or None
 
 
-def _joined(root: Path, path: str) -> str:
-    """A path of a list from its root; a video of a set in a store is there wherever the root is."""
-    return path if _STORED.fullmatch(path) else str(root / path)
+def _joined(root: AnyPath, line: _Line, in_stores: bool) -> str:
+    """A path of a list from its root; what is in a store is there wherever the root is."""
+    if not _ADDRESS.match(line.path):
+        return str(root / line.path)
+    if _STORED.fullmatch(line.path) or (in_stores and in_store(line.path)):
+        return line.path
+    raise InputError(
+        f"{line.where}: videos are read from files and not from addresses, but by videomae-jax prepare, from "
+        f"gs:// and s3://; download them first: {_shown(line.text)}"
+    )
 
 
-def read_text(file: Path, instead: str) -> str:
+def read_text(file: AnyPath, instead: str) -> str:
     """The text of a file; raises InputError, with what to name instead, where it cannot be read."""
     try:
-        return file.read_text("utf-8-sig", errors="surrogateescape")
+        content = io.BytesIO(file.read_bytes())
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}; {instead}") from error
+    return io.TextIOWrapper(content, "utf-8-sig", "surrogateescape").read()
 
 
-def is_json(file: Path, text: str) -> bool:
+def is_json(file: AnyPath, text: str) -> bool:
     """Whether a file is named like JSON, or begins as objects and nested lists do."""
     return file.suffix.lower() in (".json", ".jsonl") or bool(_JSON.match(text))
 
@@ -157,7 +174,7 @@ def _quote(text: str) -> str:
     return f"{quote}{text}{quote}"
 
 
-def _parse(file: Path, text: str) -> Iterator[_Line]:
+def _parse(file: AnyPath, text: str) -> Iterator[_Line]:
     for number, line in enumerate(_split_lines(text), 1):
         line = line.strip()
         if not line or _COMMENT.match(line):
@@ -173,7 +190,7 @@ def _split_lines(text: str) -> Iterator[str]:
     return (line[0] for line in re.finditer(r"^.*$", text, re.MULTILINE))
 
 
-def _say_comments(file: Path, text: str) -> None:
+def _say_comments(file: AnyPath, text: str) -> None:
     if comments := sum(bool(_COMMENT.match(line.strip())) for line in _split_lines(text)):
         log.info("%s: %d %s", file, comments, "line is a comment" if comments == 1 else "lines are comments")
 
@@ -187,8 +204,6 @@ def _parse_line(line: str) -> _Parts:
         parts = _split_named(line)
     if not parts.path:
         raise ValueError(f"the path is empty ({_FORMS})")
-    if _ADDRESS.match(parts.path) and not _STORED.fullmatch(parts.path):
-        raise ValueError("videos are read from files and not from addresses; download them first")
     if not quoted and parts.path[0] == "#" and not _is_video(parts.path):
         raise ValueError("a comment begins with `# ` at the start of a line; quote a path that begins with #")
     if len(parts.numbers) > 2:
@@ -269,7 +284,7 @@ def _classes(lines: Iterable[_Line]) -> tuple[tuple[str, ...], bool]:
     return tuple(sorted(names - {""})), has_segments
 
 
-def _segment(line: _Line, root: Path, label_last: bool) -> tuple[int | None, int, int]:
+def _segment(line: _Line, root: AnyPath, label_last: bool) -> tuple[int | None, int, int]:
     """Label, start and total of a line."""
     match line.numbers:
         case []:
@@ -286,7 +301,7 @@ def _segment(line: _Line, root: Path, label_last: bool) -> tuple[int | None, int
     return None, start, total
 
 
-def _label_last(root: Path, parse: Callable[[], Iterator[_Line]]) -> bool:
+def _label_last(root: AnyPath, parse: Callable[[], Iterator[_Line]]) -> bool:
     """Whether two numbers after a folder of frames are total and label, or else start and total.
 
     The folders tell: a total that comes first is the number of frames there, a start that comes first is the
@@ -299,7 +314,7 @@ def _label_last(root: Path, parse: Callable[[], Iterator[_Line]]) -> bool:
     return 2 * sum(votes) > len(votes)
 
 
-def _folders(root: Path, parse: Callable[[], Iterator[_Line]]) -> Iterator[tuple[int, int, set[int]]]:
+def _folders(root: AnyPath, parse: Callable[[], Iterator[_Line]]) -> Iterator[tuple[int, int, set[int]]]:
     """The two numbers behind each folder of frames that can be read, and the numbers of its frames."""
 
     def segments(like_videos: bool) -> Iterator[_Line]:

@@ -5,12 +5,10 @@ split is read.
 """
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from videomae_jax.errors import InputError, RunError
+from videomae_jax.data.stores import store_answers
 from videomae_jax.files import cache_folder, locked_file, replacing
 
 _SHARD = ".array_record"
@@ -35,25 +33,6 @@ def copy_of(folder: str, split: str | None) -> str:
                     with replacing(copy / name) as partial:
                         store.get_file(root + name, str(partial))
     return str(copy)
-
-
-@contextmanager
-def store_answers(folder: str) -> Iterator[None]:
-    """Raise InputError for a package that is not there, and RunError for what a store says, in a sentence."""
-    try:
-        yield
-    except ImportError as error:
-        raise InputError(f"{folder}: {error}; pip install gcsfs s3fs") from error
-    except (InputError, RunError):
-        raise
-    except Exception as error:  # Stores have errors of their own, of any kind.
-        if "://" not in folder:
-            raise
-        said = str(error) or type(error).__name__
-        raise RunError(
-            f"{folder} cannot be read: the store says {said!r}. If it may be a matter of time, run the same "
-            "command again; else check the address and who may read it"
-        ) from error
 
 
 def _place(folder: str, files: dict[str, dict[str, Any]]) -> Path:

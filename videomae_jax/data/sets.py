@@ -22,8 +22,9 @@ from PIL import Image
 
 from videomae_jax.data.records import Split, VideoRecord
 from videomae_jax.data.regular_files import check_memory, passing_failure
-from videomae_jax.data.set_copies import copy_of, store_answers
+from videomae_jax.data.set_copies import copy_of
 from videomae_jax.data.shards import Shards
+from videomae_jax.data.stores import store_answers
 from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import MAX_PIXELS, StreamedFrame, Video
 from videomae_jax.data.video.frames import Converters, Frame, RgbFrame

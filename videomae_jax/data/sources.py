@@ -18,11 +18,19 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 from jaxtyping import Int64
 
-from videomae_jax.data.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_frame_folders, find_videos
-from videomae_jax.data.lists import read_list
+from videomae_jax.data.folders import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    find_frame_folders,
+    find_videos,
+    sort_out,
+)
+from videomae_jax.data.lists import AnyPath, read_list
 from videomae_jax.data.records import Split, VideoRecord
+from videomae_jax.data.stores import in_store, sizes_below, store_answers
 from videomae_jax.data.video_table import NO_LABEL, VideoTable, joined
 from videomae_jax.errors import InputError, printable
 from videomae_jax.files import check_path
@@ -32,7 +40,6 @@ log = logging.getLogger(__name__)
 
 # Only sets are read from elsewhere than the disk.
 _REMOTE = re.compile(r"\w+://")
-_STORES = ("gs://", "s3://")
 _ONE_OF_A_SPLIT = re.compile(r"(?P<split>[^/]+)/(?P<position>\d+)")
 _WEIGHTED = re.compile(r"(?P<source>.+):(?P<weight>\d*\.?\d+)")
 
@@ -101,24 +108,46 @@ def read_source(
     name: str | os.PathLike[str],
     root: str | os.PathLike[str] | None = None,
     split: Split | None = "train",
+    *,
+    in_stores: bool = False,
 ) -> Source:
-    """The videos of a folder, a list or a set, or a video itself; see `read_videos`."""
+    """The videos of a folder, a list or a set, or a video itself; see `read_videos`.
+
+    `in_stores`: also those of folders and lists at gs:// and s3://, which `prepare` alone can read.
+    """
     name = os.fspath(name)
-    if root is not None:
+    if root is not None and not (in_stores and in_store(root)):
         check_path(Path(root), "the root")
+    if in_stores and (in_store(name) or in_store(root or "")) and (found := _read_in_store(name, root)):
+        return found
     folder, named_split = set_address(name)
     if folder:
         return _read_set(name, folder, named_split, split)
     source = Path(name)
     if os.path.isdir(name):  # Unlike Path.is_dir, it takes a name that is too long for no folder.
-        videos, classes = _read_folder(source)
-        if not videos:
-            suffixes = " ".join(sorted(VIDEO_SUFFIXES))
-            raise InputError(f"{source} holds no video file (any of {suffixes}) and no folder of frames")
-        return Source(name, videos, classes, is_folder=True)
+        return _read_folder(name, source)
     if source.suffix.lower() in VIDEO_SUFFIXES:
         return Source(name, VideoTable([VideoRecord(name, source.name)]))
-    videos, lines, names = read_list(source, Path(root) if root is not None else source.parent)
+    start = Path(root) if root is not None else source.parent
+    videos, lines, names = read_list(source, start, in_stores=in_stores)
+    return Source(name, videos, names, lines=lines)
+
+
+def _read_in_store(name: str, root: str | os.PathLike[str] | None) -> Source | None:
+    """A folder, a list or a video at a store, or a list whose videos are there; None for all else."""
+    source = epath.Path(name)
+    if source.suffix.lower() in VIDEO_SUFFIXES:
+        return Source(name, VideoTable([VideoRecord(name, source.name)])) if in_store(name) else None
+    with store_answers(name):
+        if "#" in name or os.path.isdir(name) or (source / "dataset_info.json").exists():
+            return None
+        if source.is_dir():
+            shown = (path for path in sizes_below(name) if not re.search(r"(^|/)\.", path))
+            return _as_source(name, source, *sort_out(shown))
+        if not source.exists():
+            raise InputError(f"{name}: there is no such file or folder; name a folder of videos or a list")
+        start = epath.Path(root) if root is not None else source.parent
+        videos, lines, names = read_list(source, start, in_stores=True)
     return Source(name, videos, names, lines=lines)
 
 
@@ -127,7 +156,7 @@ def set_address(name: str) -> tuple[str, str]:
 
     Raises InputError for an address at which no set can be.
     """
-    if _REMOTE.match(name) and not name.startswith(_STORES):
+    if _REMOTE.match(name) and not in_store(name):
         raise InputError(
             f"{name}: only prepared sets at gs:// or s3:// are read from elsewhere; download the videos first"
         )
@@ -159,20 +188,28 @@ def _read_set(name: str, folder: str, named_split: str, split: Split | None) -> 
     return Source(name, videos, named, read_labels=None if has_table(folder) else read_labels)
 
 
-def _read_folder(folder: Path) -> tuple[VideoTable, tuple[str, ...]]:
-    """Videos below a folder, or else folders of frames; the folders directly in it are the classes."""
+def _read_folder(name: str, folder: Path) -> Source:
+    """Videos below a folder, or else folders of frames."""
     names, others = find_videos(folder)
     if not names:
         names = find_frame_folders(folder)
         others = Counter({suffix: count for suffix, count in others.items() if suffix not in IMAGE_SUFFIXES})
+    return _as_source(name, folder, names, others)
+
+
+def _as_source(name: str, folder: AnyPath, names: Sequence[str], others: Counter[str]) -> Source:
+    """A folder in which these videos were found; the folders directly in it are the classes."""
     _say_what_is_not_read(str(folder), tuple(sorted(others.items())))
+    if not names:
+        suffixes = " ".join(sorted(VIDEO_SUFFIXES))
+        raise InputError(f"{folder} holds no video file (any of {suffixes}) and no folder of frames")
     classes = sorted({name.split("/")[0] for name in names if "/" in name})
     labels = {name: label for label, name in enumerate(classes)}
     videos = VideoTable()
-    for name in names:
-        label = labels[name.split("/")[0]] if "/" in name else None
-        videos.add(str(folder / name), name or folder.name, label)
-    return videos, tuple(classes)
+    for each in names:
+        label = labels[each.split("/")[0]] if "/" in each else None
+        videos.add(str(folder / each), each or folder.name, label)
+    return Source(name, videos, tuple(classes), is_folder=True)
 
 
 @lru_cache  # A command may read a folder more than once.

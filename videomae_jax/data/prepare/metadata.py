@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, fields
-from pathlib import Path
 from typing import Any
 
-from videomae_jax.data.prepare.plan import CARD, WORK_FOLDER, Plan, Shard
+from videomae_jax.data.prepare.place import Place
+from videomae_jax.data.prepare.plan import CARD, Plan, Shard
 from videomae_jax.data.prepare.shards import BadVideo, ShardReport, StoredVideo, make_features
 from videomae_jax.data.tfds import tfds
 from videomae_jax.files import beside, write_json, write_rows, write_text
@@ -15,13 +15,15 @@ from videomae_jax.versions import version_of
 Reports = Sequence[tuple[Shard, ShardReport]]
 
 
-def finish(folder: Path, plan: Plan, reports: Reports) -> dict[str, Any]:
+def finish(place: Place, plan: Plan, reports: Reports) -> dict[str, Any]:
     """Write everything but the shards; the card comes last, and a folder with a card is complete."""
-    _write_tables(folder, reports)
-    _write_tfds_metadata(folder, plan, reports)
+    _write_tables(place, reports)
+    _write_tfds_metadata(place, plan, reports)
     card = make_card(plan, reports)
-    write_text(folder / "README.md", _readme(card))
-    write_json(folder / CARD, card)
+    with place.making("README.md") as made:
+        write_text(made, _readme(card))
+    with place.making(CARD) as made:
+        write_json(made, card)
     return card
 
 
@@ -52,20 +54,21 @@ def make_card(plan: Plan, reports: Reports) -> dict[str, Any]:
     return card | {"written_with": {name: version_of(name) for name in ("videomae-jax", "av", "pillow")}}
 
 
-def _write_tables(folder: Path, reports: Reports) -> None:
+def _write_tables(place: Place, reports: Reports) -> None:
     """videos.csv has a row for each stored video, in the order of the set; bad.csv one for each left out."""
     stored = [(shard.split, *astuple(video)) for shard, report in reports for video in report.stored]
     bad = [(shard.split, *astuple(video)) for shard, report in reports for video in report.bad]
     for file, kind, rows in (("videos.csv", StoredVideo, stored), ("bad.csv", BadVideo, bad)):
-        write_rows(folder / file, [("split", *(field.name for field in fields(kind))), *rows])
+        with place.making(file) as made:
+            write_rows(made, [("split", *(field.name for field in fields(kind))), *rows])
 
 
-def _write_tfds_metadata(folder: Path, plan: Plan, reports: Reports) -> None:
+def _write_tfds_metadata(place: Place, plan: Plan, reports: Reports) -> None:
     """The files that `tfds.builder_from_directory` reads, dataset_info.json last."""
     identity = tfds.core.dataset_info.DatasetIdentity(
         name=plan.name,
         version=tfds.core.Version(plan.version),
-        data_dir=str(folder),
+        data_dir=place.address,
         module_name="videomae_jax.data.prepare",
     )
     description = "Videos stored for reading clips at random; see README.md and card.json."
@@ -73,18 +76,18 @@ def _write_tfds_metadata(folder: Path, plan: Plan, reports: Reports) -> None:
         builder=identity, description=description, features=make_features(plan), disable_shuffling=True
     )
     info.set_file_format("array_record")
-    info.set_splits(tfds.core.SplitDict([_split_info(folder, plan, split, reports) for split in plan.splits]))
-    with beside(folder / WORK_FOLDER / "metadata") as made:
+    info.set_splits(tfds.core.SplitDict([_split_info(place, plan, split, reports) for split in plan.splits]))
+    with beside(place.scratch / "metadata") as made:
         made.mkdir()
         info.write_to_directory(made)
         for file in sorted(made.iterdir(), key=lambda file: file.name == "dataset_info.json"):
-            file.replace(folder / file.name)
+            place.put(file, file.name)
 
 
-def _split_info(folder: Path, plan: Plan, split: str, reports: Reports) -> tfds.core.SplitInfo:
+def _split_info(place: Place, plan: Plan, split: str, reports: Reports) -> tfds.core.SplitInfo:
     ours = [report for shard, report in reports if shard.split == split]
     template = tfds.core.ShardedFileTemplate(
-        dataset_name=plan.name, data_dir=folder, split=split, filetype_suffix="array_record"
+        dataset_name=plan.name, data_dir=place.address, split=split, filetype_suffix="array_record"
     )
     return tfds.core.SplitInfo(
         name=split,

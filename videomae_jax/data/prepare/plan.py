@@ -9,14 +9,15 @@ from typing import Any
 
 from videomae_jax.data.labels import Splits, read_splits
 from videomae_jax.data.layouts import read_layout
+from videomae_jax.data.prepare.place import WORK_FOLDER, Place
 from videomae_jax.data.prepare.settings import Prepare, Storage
 from videomae_jax.data.prepare.shard_size import choose_videos_per_shard
 from videomae_jax.data.records import VideoRecord, list_digest
 from videomae_jax.errors import InputError
+from videomae_jax.files import check_path
 
-WORK_FOLDER = ".prepare"
-PLAN = "plan.json"
-"""In the work folder: the plan that was begun."""
+PLAN = f"{WORK_FOLDER}/plan.json"
+"""The plan that was begun."""
 CARD = "card.json"
 """The plan of a complete set, with what came of it."""
 FORMAT = 1
@@ -64,14 +65,14 @@ class Plan:
         return {"format": FORMAT, **asdict(replace(self, splits={})), "splits": splits}
 
 
-def resolve_run(args: Prepare) -> Plan:
+def resolve_run(args: Prepare, place: Place) -> Plan:
     """Read the lists and settle names and shards; raises InputError."""
     if min(args.num_workers, 1 if args.videos_per_shard is None else args.videos_per_shard) < 1:
         raise InputError("--videos-per-shard and --num-workers must be at least 1")
     splits, classes = _read_inputs(args)
     name, version = _name_and_version(args.out)
-    written = args.out / CARD, args.out / WORK_FOLDER / PLAN
-    size = choose_videos_per_shard(args, next(iter(splits.values())), written)
+    begun = place.read_json(CARD) or place.read_json(PLAN)
+    size = choose_videos_per_shard(args, next(iter(splits.values())), begun, place.scratch)
     return Plan(name, version, args.storage, size, classes, splits)
 
 
@@ -84,10 +85,11 @@ def _read_inputs(args: Prepare) -> tuple[Splits, tuple[str, ...]]:
         return read_splits(named, args.root, args.classes)
     if len(args.sources) > 1 or args.val or args.test or args.classes or args.root:
         raise InputError("with --layout name one folder and nothing else: its files give splits and classes")
+    check_path(Path(args.sources[0]), "with --layout")
     return read_layout(args.layout, Path(args.sources[0]))
 
 
-def check_same(plan: Plan, found: dict[str, Any], folder: Path) -> None:
+def check_same(plan: Plan, found: dict[str, Any], place: Place) -> None:
     """Raise InputError, with what differs, unless `found` describes this plan."""
     ours = json.loads(json.dumps(plan.as_json()))
     if differing := [key for key in ours if found.get(key) != ours[key]]:
@@ -95,7 +97,7 @@ def check_same(plan: Plan, found: dict[str, Any], folder: Path) -> None:
             f"{key} was {_short(found.get(key))}, is now {_short(ours[key])}" for key in differing
         )
         raise InputError(
-            f"{folder} holds a set that was prepared with other settings: {told}. Choose "
+            f"{place} holds a set that was prepared with other settings: {told}. Choose "
             "another --out, or delete it"
         )
 

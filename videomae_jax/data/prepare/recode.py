@@ -2,8 +2,10 @@
 
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
@@ -11,7 +13,8 @@ from PIL import Image
 
 from videomae_jax.data.prepare.settings import Storage
 from videomae_jax.data.records import VideoRecord
-from videomae_jax.data.sets import OpenVideo, find_segment, open_record
+from videomae_jax.data.sets import OpenVideo, find_segment, open_record, stored_set
+from videomae_jax.data.stores import at_hand, in_store
 from videomae_jax.data.video import VideoError
 from videomae_jax.data.video.decoder import StreamedFrame
 from videomae_jax.data.video.images import FrameFolder
@@ -41,13 +44,32 @@ class Recode:
     """Makes the stored form of a video, or says why it cannot: a pure function of the file and `storage`."""
 
     storage: Storage
+    scratch: Path = Path()
+    """Where files of a store are copied to, for as long as they are read."""
 
     def __call__(self, record: VideoRecord) -> Recoded | VideoError:
         try:
-            with open_record(record, max_pixels=self.storage.max_pixels) as video:
-                return self._recode(record, video)
+            with (
+                self._at_hand(record) as here,
+                open_record(here, max_pixels=self.storage.max_pixels) as video,
+            ):
+                return self._recode(here, video)
         except VideoError as error:
-            return error
+            return VideoError(record.path, error.reason, error.detail)
+
+    @contextmanager
+    def _at_hand(self, record: VideoRecord) -> Iterator[VideoRecord]:
+        """The record of a file that the decoder can open."""
+        if not in_store(record.path) or stored_set(record):
+            yield record
+            return
+        try:
+            with at_hand(record.path, self.scratch) as copy:
+                yield replace(record, path=copy)
+        except FileNotFoundError as error:
+            raise VideoError(record.path, "missing", "there is no such file") from error
+        except PermissionError as error:
+            raise VideoError(record.path, "unreadable", "Permission denied") from error
 
     def _recode(self, record: VideoRecord, video: OpenVideo) -> Recoded:
         short_side, even = self.storage.short_side or None, self.storage.form == "video"

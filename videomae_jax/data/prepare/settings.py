@@ -8,6 +8,7 @@ import tyro
 
 from videomae_jax.data.video.decoder import MAX_PIXELS
 from videomae_jax.errors import InputError
+from videomae_jax.files import IN_STORES
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,10 @@ class Prepare:
     """Store videos as a data set from which clips are read quickly; run it again to continue."""
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """The training videos: folders, lists, or folders of folders of images. With `layout`, one folder."""
-    out: Path
-    """Folder of the prepared set; .../NAME/1.0.0 gives it that name and version."""
+    """The training videos: folders, lists, or folders of folders of images. Folders of videos and lists may
+    be at gs:// or s3://. With `layout`, one folder of this machine."""
+    out: Annotated[Path, IN_STORES]
+    """Folder of the prepared set, also at gs:// or s3://; .../NAME/1.0.0 gives it that name and version."""
     val: tuple[str, ...] = ()
     """Validation videos, as `sources`."""
     test: tuple[str, ...] = ()
@@ -105,7 +107,7 @@ class Prepare:
     """Processes that decode and encode. Never changes what is written."""
     beam: tuple[str, ...] = ()
     """Run on Apache Beam with these pipeline options, such as runner=DirectRunner; `num_workers` is then
-    ignored, and `out` must be a folder that every machine sees."""
+    ignored, and every machine has to see `out` and the videos."""
 
     @property
     def storage(self) -> Storage:

@@ -3,9 +3,9 @@
 Of small shards a large data set has thousands, which file systems and object stores serve slowly.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,21 +19,22 @@ SHARD_BYTES = 256_000_000
 _TRIED = 8
 
 
-def choose_videos_per_shard(args: Prepare, videos: Sequence[VideoRecord], written: Sequence[Path]) -> int:
-    """What was asked for; what the set in `out` was begun with, if one of `written` says so; or what fits.
+def choose_videos_per_shard(
+    args: Prepare, videos: Sequence[VideoRecord], begun: dict[str, Any] | None, scratch: Path
+) -> int:
+    """What was asked for; what the set in `out` was `begun` with; or what fits.
 
     A few videos, spread over all, are stored on trial, so the number depends on nothing but the videos and
     the settings.
     """
     if args.videos_per_shard is not None:
         return args.videos_per_shard
-    for file in written:
-        if file.exists():
-            return int(json.loads(file.read_text("utf-8"))["videos_per_shard"])
+    if begun:
+        return int(begun["videos_per_shard"])
     if len(videos) <= _TRIED:
         return _TRIED
     tried = [videos[n] for n in np.linspace(0, len(videos) - 1, _TRIED).astype(int)]
-    results = map_in_processes(Recode(args.storage), tried, args.num_workers, crashed)
+    results = map_in_processes(Recode(args.storage, scratch), tried, args.num_workers, crashed)
     sizes = [
         len(result.video) + sum(map(len, result.frames)) for result in results if isinstance(result, Recoded)
     ]

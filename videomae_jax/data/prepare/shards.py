@@ -7,7 +7,7 @@ shard is done exactly when both files are there.
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from videomae_jax.data.prepare.plan import WORK_FOLDER, Plan, Shard
+from videomae_jax.data.prepare.place import WORK_FOLDER, Place
+from videomae_jax.data.prepare.plan import Plan, Shard
 from videomae_jax.data.prepare.recode import Recoded
 from videomae_jax.data.records import VideoRecord
 from videomae_jax.data.tfds import tfds
 from videomae_jax.data.video import VideoError
 from videomae_jax.errors import in_utf8
-from videomae_jax.files import beside, flush, write_json
+from videomae_jax.files import write_json
 
 
 @dataclass(frozen=True)
@@ -81,18 +82,17 @@ def make_features(plan: Plan) -> tfds.features.FeaturesDict:
 
 
 def write_shard(
-    folder: Path, shard: Shard, features: tfds.features.FeaturesDict, recoded: Iterable[Recoded | VideoError]
+    place: Place, shard: Shard, features: tfds.features.FeaturesDict, recoded: Iterable[Recoded | VideoError]
 ) -> ShardReport:
     """Write a shard of `recoded`, one for each of its videos, whole or not at all."""
     # Several machines may write a shard at the same time, where Beam starts it again.
-    with beside(folder / WORK_FOLDER / shard.file) as partial:
+    with place.making(shard.file) as partial:
         stored, bad, example_bytes = _write_examples(partial, shard, features, recoded)
-        flush(partial)
         with partial.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         report = ShardReport(sha256, partial.stat().st_size, example_bytes, tuple(stored), tuple(bad))
-        write_json(_report_path(folder, shard), asdict(report))
-        partial.replace(folder / shard.file)
+        with place.making(_report_file(shard)) as told:
+            write_json(told, asdict(report))
     return report
 
 
@@ -120,20 +120,22 @@ def _write_examples(
     return stored, bad, example_bytes
 
 
-def read_report(folder: Path, shard: Shard) -> ShardReport | None:
-    """What a shard holds, or None when it is not finished."""
-    path = _report_path(folder, shard)
-    if not path.exists() or not (folder / shard.file).exists():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    if found["file_bytes"] != (folder / shard.file).stat().st_size:
-        return None
-    stored = tuple(StoredVideo(**video) for video in found.pop("stored"))
-    return ShardReport(stored=stored, bad=tuple(BadVideo(**video) for video in found.pop("bad")), **found)
+def read_reports(place: Place, shards: Sequence[Shard]) -> list[ShardReport | None]:
+    """What each of these holds, or None where it is not finished."""
+    sizes = place.sizes()
+    told = [shard for shard in shards if shard.file in sizes and _report_file(shard) in sizes]
+    reports: dict[Shard, ShardReport] = {}
+    for shard, text in zip(told, place.read([_report_file(shard) for shard in told]), strict=True):
+        found: dict[str, Any] = json.loads(text)
+        if found["file_bytes"] == sizes[shard.file]:
+            stored = tuple(StoredVideo(**video) for video in found.pop("stored"))
+            bad = tuple(BadVideo(**video) for video in found.pop("bad"))
+            reports[shard] = ShardReport(stored=stored, bad=bad, **found)
+    return [reports.get(shard) for shard in shards]
 
 
-def _report_path(folder: Path, shard: Shard) -> Path:
-    return folder / WORK_FOLDER / f"{shard.split}-{shard.number:05d}.json"
+def _report_file(shard: Shard) -> str:
+    return f"{WORK_FOLDER}/{shard.split}-{shard.number:05d}.json"
 
 
 def _example(record: VideoRecord, recoded: Recoded) -> dict[str, Any]:
