@@ -5,8 +5,8 @@
     python benchmarks/learning.py report --out runs/learning            # tables and plots of what is there
 
 Every measurement is a file in OUT/results, so that a stopped study goes on where it was, and several
-processes can share one: `--share 0/2` and `--share 1/2`. FOLDER holds videos, and their labels and folds in
-`groups.csv` (columns path, label and fold...).
+processes can share one: `--share 0/2` and `--share 1/2`, or `--only motion`. FOLDER holds videos, and their
+labels and folds in `groups.csv` (columns path, label and fold...).
 """
 
 import argparse
@@ -15,7 +15,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +109,10 @@ def fit(objective: Objective, clips: Clips, params: Params, steps: int, rate: in
     span = (config.model.num_frames - 1) * rate + 1
     schedule = warmup_cosine(config.optim, config.batch_size, 1, steps)
     state = create_state(objective, mesh, jax.random.key(seed), params)
-    step = make_train_step(objective, mesh, schedule)
+    step_of = cache(lambda part: make_train_step(part, mesh, schedule))
     rng, order = np.random.default_rng(seed), np.zeros(0, int)
     side = clips.video.shape[2]
-    for _ in range(steps):
+    for number in range(steps):
         while len(order) < config.batch_size:
             order = np.concatenate([order, rng.permutation(len(clips.video))])
         rows, order = order[: config.batch_size], order[config.batch_size :]
@@ -124,7 +124,7 @@ def fit(objective: Objective, clips: Clips, params: Params, steps: int, rate: in
         arrays = {"video": video, "box": box, "label": clips.label[rows].astype(np.int32)}
         wanted = ("video",) if isinstance(config, PretrainConfig) else arrays
         placed = {name: jnp.asarray(arrays[name]) for name in wanted}
-        state, _ = step(state, placed, jax.random.key(seed + 1000))
+        state, _ = step_of(objective.at(number, steps))(state, placed, jax.random.key(seed + 1000))
     return state.params
 
 
@@ -148,6 +148,7 @@ def pretrain(
     depth: int,
     decoder: str = "self",
     cell: float = 0.0,
+    earlier: tuple[float, ...] = (),
 ) -> Params:
     steps = study.pretrain_steps
     config = PretrainConfig(
@@ -156,6 +157,7 @@ def pretrain(
         mask_type=mask,  # type: ignore[arg-type]
         mask_ratio=ratio,
         decoder_mask_ratio=cell,
+        earlier_mask_ratios=earlier,
         batch_size=BATCH,
     )
     return fit(Pretraining(config), clips, None, steps, study.rate, seed)
@@ -242,11 +244,14 @@ SETTINGS = {
     "tube 0.95": ("tube", 0.95, 2),
     "frame 0.5, decoder 1": ("frame", 0.5, 1),
     "frame 0.5, decoder 4": ("frame", 0.5, 4),
+    "frame 0.25, then 0.5": ("frame", 0.5, 2, "self", 0.0, (0.25,)),
+    "frame 0.5, running cell": ("frame", 0.5, 2, "self", 0.5),
     "frame 0.5, cross-attention": ("frame", 0.5, 2, "cross"),
     "tube 0.9, running cell": ("tube", 0.9, 2, "self", 0.5),
     "tube 0.9, cross-attention": ("tube", 0.9, 2, "cross"),
 }
-"""Kind of mask, share masked, layers of the decoder, and where they are others its kind and what it skips."""
+"""Kind of mask, share masked, layers of the decoder, and where they are others its kind, what it skips, and
+the share masked in the first half of the steps."""
 BUDGETS = (2, 4, 8, 40)
 LONGER = 4
 """How much longer learning from scratch also gets: as many clips as pre-training and fine-tuning see."""
@@ -356,7 +361,8 @@ def run(args: argparse.Namespace, study: Callable[..., Iterator]) -> None:
     part, parts = map(int, args.share.split("/"))
     for number, (name, measurement) in enumerate(study(args)):
         file = results / f"{args.command} {name.replace(', ', ' - ')}.json"
-        if number % parts != part or file.exists():
+        wanted = not args.only or any(word in name for word in args.only)
+        if number % parts != part or not wanted or file.exists():
             continue
         began = time.monotonic()
         found = measurement()
@@ -377,6 +383,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", default=[], help="folders of real data sets")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--share", default="0/1", help="this process's share of the work: NUMBER/PROCESSES")
+    parser.add_argument("--only", nargs="+", default=[], help="measurements whose names hold one of these")
     args = parser.parse_args()
     if args.command == "report":
         from learning_report import report

@@ -3,14 +3,18 @@
     python benchmarks/sizes.py loss --checkpoint RUN --out OUT VIDEO [VIDEO ...]
     python benchmarks/sizes.py similarity --checkpoint RUN --out OUT VIDEO VIDEO [VIDEO ...]
     python benchmarks/sizes.py probe --checkpoint RUN --out OUT        # RUN: the demo's pre-training
-    python benchmarks/sizes.py flops [--compiled]
+    python benchmarks/sizes.py commands --checkpoint RUN --videos DEMO/videos --out OUT
+    python benchmarks/sizes.py flops [--compiled SIZE [SIZE ...]]
+    python benchmarks/sizes.py time [--rounds N]
 
 `loss` is the masked loss over ratios, kinds of mask, lengths and sizes of clips. `similarity` is the cosine
 between the features of a clip as trained and at other sizes, less their mean over all clips. `probe` draws
 the demo's clips at other lengths and sizes, and trains linear probes on the features. All three are with
 resized positions and with a fresh table, as the original code has it; they print tables as Markdown and write
-sizes_*.png into OUT. `flops` counts the operations of a pre-training clip, and compiles the step for this CPU
-where asked to.
+sizes_*.png into OUT. `commands` fine-tunes the demo's weights at other sizes, goes on from an earlier state,
+evaluates, exports and classifies. `flops` counts the operations of a pre-training clip with every kind of
+decoder, and compiles its gradient for this CPU where asked to; `time` takes gradients with one decoder after
+the other.
 """
 
 import argparse
@@ -25,6 +29,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from sizes_commands import FRAME_SIZES, FRAMES, study_commands
+from sizes_cost import print_table, study_flops, study_time
 
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEModel
 from videomae_jax.checkpoints.processing_json import read_processing
@@ -32,8 +38,7 @@ from videomae_jax.data.synthetic import MOTIONS, draw_look, draw_phases, render
 from videomae_jax.inference.clip import read_clip
 from videomae_jax.inference.probe.choice import Method, measure
 from videomae_jax.inference.probe.features import HeldFeatures, ProbeSet
-from videomae_jax.models.flops import pretraining_flops
-from videomae_jax.models.masking import MASKS, dual_mask, sample_mask
+from videomae_jax.models.masking import MASKS, sample_mask
 from videomae_jax.models.pixels import normalize
 from videomae_jax.models.pretrained import fit, load_weights
 from videomae_jax.models.pretraining import masked_losses
@@ -50,12 +55,6 @@ def at_size(weights: Weights, frames: int, size: Any, table: str = "resized") ->
     """The configuration of clips of another size, with the table of positions resized or built anew."""
     config = replace(weights[0], num_frames=frames, image_size=size, dtype="float32")
     return replace(config, position_grid=config.grid if table == "fresh" else weights[0].learned_grid)
-
-
-def print_table(title: str, columns: Sequence[str], rows: dict[str, Sequence[str]]) -> None:
-    print(f"\n| {title} | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
-    for name, cells in rows.items():
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def in_words(size: Any) -> str:
@@ -258,52 +257,6 @@ def study_probe(args: argparse.Namespace) -> None:
     save(figure, args.out / "sizes_probe.png")
 
 
-V2_HUGE = {"decoder_hidden_size": 512, "decoder_num_attention_heads": 8, "decoder_intermediate_size": 2048}
-"""V2's decoder of ViT-H, where it differs from V1's."""
-FORMS: dict[str, tuple[dict[str, Any], float]] = {
-    "V1": ({}, 0.0),
-    "V2's decoder": ({"decoder_num_hidden_layers": 4}, 0.0),
-    "dual masking": ({"decoder_num_hidden_layers": 4}, 0.5),
-    "cross-attention": ({"decoder_num_hidden_layers": 4, "decoder_type": "cross"}, 0.0),
-}
-"""What differs from V1's model, and the share of tokens that is not decoded."""
-
-
-def study_flops(args: argparse.Namespace) -> None:
-    rows, compiled = {}, {}
-    for size, config in SIZES.items():
-        cells, kept = [], []
-        for changes, ratio in FORMS.values():
-            model = replace(config, **changes | (V2_HUGE if changes and size == "huge" else {}))
-            flops = pretraining_flops(model, 0.9, "tube", ratio)
-            there = changes or size != "giant"  # V1 has none.
-            cells.append(f"{flops.forward / 1e9:.1f} / {flops.train / 1e9:.1f}" if there else "–")
-            if args.compiled and size in args.compiled:
-                kept.append(f"{temporaries(model, ratio) / 2**20:.0f}")
-        rows[size] = cells
-        if kept:
-            compiled[size] = kept
-    print_table("GFLOP a clip, forward / training", list(FORMS), rows)
-    if compiled:
-        print_table("MiB of temporaries, one clip, float32, this CPU", list(FORMS), compiled)
-
-
-def temporaries(config: VideoMAEConfig, decoder_mask_ratio: float) -> int:
-    """Bytes that the compiled gradient of the loss of one clip takes beside its arguments and results."""
-    model = VideoMAEForPreTraining(config)
-
-    def loss(params: Any, video: jax.Array, key: jax.Array) -> jax.Array:
-        mask: Any = sample_mask("tube", key, video, config.grid, 0.9)
-        if decoder_mask_ratio:
-            mask = dual_mask(key, mask, config.grid, decoder_mask_ratio)
-        return masked_losses(model, params, video, mask)[0].mean()
-
-    params = jax.eval_shape(model.init_params, jax.random.key(0))
-    clip = jax.ShapeDtypeStruct((1, config.num_frames, *config.frame_size, 3), jnp.uint8)
-    program = jax.jit(jax.value_and_grad(loss)).lower(params, clip, jax.random.key(0)).compile()
-    return program.memory_analysis().temp_size_in_bytes
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -318,9 +271,20 @@ def main() -> None:
         else:
             study.add_argument("videos", nargs="+")
         study.set_defaults(work=work)
+    study = studies.add_parser("commands")
+    study.add_argument("--checkpoint", required=True)
+    study.add_argument("--videos", type=Path, required=True, help="the demo's: few.csv, val.csv, classes.txt")
+    study.add_argument("--out", type=Path, default=Path("sizes"))
+    study.add_argument("--frames", type=int, nargs="+", default=FRAMES)
+    study.add_argument("--sizes", nargs="+", default=FRAME_SIZES)
+    study.add_argument("--epochs", type=int, default=2)
+    study.set_defaults(work=study_commands)
     study = studies.add_parser("flops")
-    study.add_argument("--compiled", nargs="*", choices=list(SIZES))
+    study.add_argument("--compiled", nargs="*", default=[], choices=list(SIZES))
     study.set_defaults(work=study_flops)
+    study = studies.add_parser("time")
+    study.add_argument("--rounds", type=int, default=9)
+    study.set_defaults(work=study_time)
     args = parser.parse_args()
     args.work(args)
 
