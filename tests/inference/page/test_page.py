@@ -1,4 +1,4 @@
-"""The page in a real browser: an upload, a slider, bad and long files, and nothing left of uploads."""
+"""The page in a real browser: upload, slider, bad and long files, camera, and nothing left of uploads."""
 
 import os
 import re
@@ -111,7 +111,7 @@ def served(answers, tmp_path_factory):
             yield f"http://127.0.0.1:{port}", folder
         finally:
             process.send_signal(2)
-            assert process.wait(60) == 0
+            assert process.wait(120) == 0
     assert not list(folder.glob("videomae-jax-page-*"))
 
 
@@ -122,7 +122,8 @@ def browser():
     if chromium is None:
         pytest.skip("no Chromium was found")
     with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        camera = [f"--use-fake-{part}-for-media-stream" for part in ("device", "ui")]
+        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", *camera])
         yield opened
         opened.close()
 
@@ -131,7 +132,7 @@ def test_a_visitor_uploads_moves_a_slider_and_is_answered(served, browser, video
     address, folder = served
     assert b"videomae-jax" in urllib.request.urlopen(address, timeout=60).read()
     page = browser.new_page(viewport={"width": 1300, "height": 1500})
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(300_000)
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
@@ -153,13 +154,25 @@ def test_a_visitor_uploads_moves_a_slider_and_is_answered(served, browser, video
         slider.press("ArrowLeft")
     slider.dispatch_event("pointerup")
     page.get_by_text(re.compile("mask, 50% of the patches")).first.wait_for()
+    assert not page.get_by_label("Share", exact=True).count()
+    write_video(tmp_path / "two hours.mp4", np.zeros((7200, 32, 32, 3), np.uint8), 1)
+    upload(tmp_path / "two hours.mp4")
+    page.locator("#said").get_by_text("two hours.mp4 is 7199 s long").wait_for()
+    assert not page.locator("#classes .bars").count()  # Those of the video before.
     bad = tmp_path / "bad.mp4"
     bad.write_text("no video")
     upload(bad)
-    page.get_by_text("Not possible:").first.wait_for()
-    assert "bad.mp4" in page.locator("#said").inner_text()
+    page.locator("#said").get_by_text("bad.mp4").wait_for()
+    assert "Not possible:" in page.locator("#said").inner_text()
+    page.get_by_label("Clear").first.click()
+    page.get_by_label("Capture from camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.get_by_label("start recording").click()
+    page.wait_for_timeout(2500)
+    page.get_by_label("stop recording").click()
+    page.locator("#said").get_by_text("from the middle of the video").wait_for()
     deadline = time.monotonic() + 30
-    while (left := list(folder.rglob("*.mp4"))) and time.monotonic() < deadline:
+    while (left := [*folder.rglob("*.mp4"), *folder.rglob("*.webm")]) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not left
     assert {url.split("/")[2] for url in asked if url.startswith("http")} == {address.split("/")[2]}

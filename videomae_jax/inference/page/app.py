@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,11 +23,11 @@ def build(answers: Answers, clips: Mapping[str, str]) -> gr.Blocks:
         gr.Markdown("## VideoMAE\n" + ", ".join(f"`{source}`" for source in answers.checkpoints))
         taken = gr.State(None)
         with gr.Row():
-            upload = gr.Video(label="A video, or the camera", sources=["upload", "webcam"], height=300)
+            upload = gr.Video(label="A video, or the camera", sources=["upload", "webcam"], buttons=[])
             with gr.Column():
                 choice = gr.Dropdown(list(clips), label="Or one of these", visible=bool(clips), value=None)
                 said = gr.Markdown("", elem_id="said")
-                sampled = gr.Image(label="What is sampled", type="pil", interactive=False, height=170)
+                sampled = _picture(label="What is sampled", height=170)
         parts = _Parts(answers)
         shown = [taken, said, sampled, *parts.outputs]
 
@@ -49,13 +49,15 @@ def build(answers: Answers, clips: Mapping[str, str]) -> gr.Blocks:
         def choice_shown(name: str | None, *settings: Any) -> Changes:
             return show(clips.get(name or ""), name or "", *settings)
 
-        upload.upload(_answered(upload_shown, said), [upload, *parts.settings], shown)
-        upload.stop_recording(_answered(upload_shown, said), [upload, *parts.settings], shown)
-        choice.input(_answered(choice_shown, said), [choice, *parts.settings], shown)
+        upload.upload(_answered(upload_shown, said, shown), [upload, *parts.settings], shown)
+        upload.stop_recording(_answered(upload_shown, said, shown), [upload, *parts.settings], shown)
+        choice.input(_answered(choice_shown, said, shown), [choice, *parts.settings], shown)
         for setting in parts.settings:
             event = setting.release if isinstance(setting, gr.Slider) else setting.input
             event(
-                _answered(parts.show_reconstruction, said), [taken, *parts.settings], [said, *parts.outputs]
+                _answered(parts.show_reconstruction, said, []),
+                [taken, *parts.settings],
+                [said, *parts.outputs],
             )
     return page
 
@@ -74,12 +76,10 @@ class _Parts:
             if answers.pretrained:
                 with gr.Tab("Reconstruction"):
                     self.settings = _settings(answers)
-                    self.reconstruction = gr.Image(
-                        type="pil", format="png", show_label=False, interactive=False
-                    )
+                    self.reconstruction = _picture(format="png", show_label=False)
                     self.score = gr.Markdown(elem_id="score")
             with gr.Tab("What it looks at"):
-                self.looks = gr.Image(type="pil", show_label=False, interactive=False, elem_id="looks")
+                self.looks = _picture(show_label=False, elem_id="looks")
             if answers.has_neighbours:
                 with gr.Tab("Nearest neighbours"):
                     self.neighbours = gr.HTML(elem_id="neighbours")
@@ -106,6 +106,11 @@ class _Parts:
         return {self.reconstruction: picture, self.score: words}
 
 
+def _picture(**more: Any) -> gr.Image:
+    """A picture to look at, without gradio's button that would send it to a site."""
+    return gr.Image(type="pil", interactive=False, buttons=["download", "fullscreen"], **more)
+
+
 def _settings(answers: Answers) -> list[Any]:
     assert answers.pretrained
     trained = answers.pretrained.processing
@@ -123,8 +128,11 @@ def _settings(answers: Answers) -> list[Any]:
     return [kind, ratio, seed, true]
 
 
-def _answered(function: Callable[..., Changes], said: gr.Markdown) -> Callable[..., Changes]:
-    """The function, whose errors are answered on the page of the one who asked; others notice nothing."""
+def _answered(
+    function: Callable[..., Changes], said: gr.Markdown, emptied: Sequence[Any]
+) -> Callable[..., Changes]:
+    """The function, whose errors are answered on the page of the one who asked, in place of what is to be
+    `emptied`; others notice nothing."""
 
     def answer(*arguments: Any) -> Changes:
         try:
@@ -132,6 +140,6 @@ def _answered(function: Callable[..., Changes], said: gr.Markdown) -> Callable[.
         except Exception as error:
             if not isinstance(error, ValueError):
                 traceback.print_exc(file=sys.stderr)
-            return {said: in_words(error)}
+            return dict.fromkeys(emptied) | {said: in_words(error)}
 
     return answer
