@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from videomae_jax.errors import InputError
 from videomae_jax.model_config import AttentionBackend, VideoMAEConfig
 from videomae_jax.models.attention.choice import attention, chosen_backend
+from videomae_jax.models.attention.splash import filled_length
 from videomae_jax.models.axes import constrain
 from videomae_jax.models.compiled_for import hardware
 
@@ -65,6 +66,22 @@ LARGEST_LOG_SCALE = 4.6052
 """Of cosine attention: cosines are multiplied by 100 at most (VideoMAE V2)."""
 
 
+class Projection(nn.Module):
+    """A dense layer on what all heads give, which on a TPU need not be moved next to each other for it."""
+
+    width: int
+    dtype: jnp.dtype
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b m k e"]) -> Float[Array, "b m d"]:
+        heads, width = x.shape[2:]
+        kernel = self.param("kernel", self.kernel_init, (heads * width, self.width)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.width,)).astype(self.dtype)
+        by_heads = rearrange(kernel, "(k e) d -> k e d", k=heads)
+        return jnp.einsum("bmke,ked->bmd", x, by_heads) + bias
+
+
 class Attention(nn.Module):
     """Multi-head attention with one matrix for q, k and v, biased on q and v only.
 
@@ -85,17 +102,17 @@ class Attention(nn.Module):
         """Attend from the last `num_queries` tokens to all of them, or to those that are `seen`."""
         width = x.shape[-1]
         fused = self.param("qkv", lambda key: {"kernel": self.kernel_init(key, (width, 3 * width))})
-        kernel, x = fused["kernel"].astype(self.dtype), x.astype(self.dtype)
-        if num_queries == x.shape[1] and seen is None:
-            q, k, v = jnp.split(x @ kernel, 3, axis=-1)
-        else:
-            q = x[:, -num_queries:] @ kernel[:, :width]
-            others = x if seen is None else seen.astype(self.dtype)
-            k, v = jnp.split(others @ kernel[:, width:], 2, axis=-1)
+        kernel, x = jnp.asarray(fused["kernel"], self.dtype), x.astype(self.dtype)
+        others = x if seen is None else seen.astype(self.dtype)
+        queries = x if num_queries == x.shape[1] else x[:, -num_queries:]
+        num_keys = others.shape[1]
+        backend = chosen_backend(self.backend, self.dtype, num_queries, num_keys, width // self.num_heads)
+        if backend == "splash":  # Tokens are filled up in less time than the heads of each.
+            queries, others = _filled_up(queries), _filled_up(others)
+        q, k, v = self._by_heads(queries, others, kernel)
         if self.qv_bias:
-            q = q + self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-            v = v + self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-        q, k, v = (rearrange(each, "b n (k e) -> b n k e", k=self.num_heads) for each in (q, k, v))
+            q = q + self._head_bias("q_bias", width)
+            v = v + self._head_bias("v_bias", width)
         if self.cosine:
             q, k = _unit(q), _unit(k)
             log_scale = self.param("scale", nn.initializers.constant(jnp.log(10.0)), (self.num_heads, 1, 1))
@@ -103,8 +120,41 @@ class Attention(nn.Module):
             factor = jnp.exp(jnp.minimum(log_scale, LARGEST_LOG_SCALE)) * q.shape[-1] ** 0.5
             q, k = (q * factor[..., 0]).astype(self.dtype), k.astype(self.dtype)
         self.sow("intermediates", "queries_and_keys", (q, k))  # For `maps`; kept only where asked for.
-        mixed = rearrange(attention(q, k, v, self.backend), "b m k e -> b m (k e)")
-        return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(mixed)
+        mixed = attention(q, k, v, backend, num_keys)
+        proj = Projection(width, self.dtype, self.kernel_init, name="proj")
+        return proj(mixed)[:, :num_queries]
+
+    def _by_heads(
+        self, x: Float[Array, "b m d"], others: Float[Array, "b n d"], kernel: Float[Array, "d three_d"]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries of `x` (b m k e), keys and values of `others` (b n k e), before their biases.
+
+        A TPU that makes all of them by one product has to move them to their heads afterwards, which takes as
+        long; a CPU is quicker with larger products.
+        """
+        parts = partial(rearrange, pattern="b n (k e) -> b n k e", k=self.num_heads)
+        if hardware().platform == "tpu":
+            by_head = rearrange(kernel, "d (three k e) -> three d k e", three=3, k=self.num_heads)
+            q, k, v = (
+                jnp.einsum("bnd,dke->bnke", tokens, part)
+                for tokens, part in zip((x, others, others), by_head, strict=True)
+            )
+            return q, k, v
+        if x is others:
+            q, k, v = jnp.split(x @ kernel, 3, axis=-1)
+        else:
+            q = x @ kernel[:, : x.shape[-1]]
+            k, v = jnp.split(others @ kernel[:, x.shape[-1] :], 2, axis=-1)
+        return parts(q), parts(k), parts(v)
+
+    def _head_bias(self, name: str, width: int) -> Float[Array, "k e"]:
+        bias = jnp.asarray(self.param(name, nn.initializers.zeros, (width,)), self.dtype)
+        return rearrange(bias, "(k e) -> k e", k=self.num_heads)
+
+
+def _filled_up(x: Float[Array, "b n d"]) -> Float[Array, "b s d"]:
+    """As many tokens as splash attention takes; those behind are zeros."""
+    return jnp.pad(x, ((0, 0), (0, filled_length(x.shape[1], x.dtype) - x.shape[1]), (0, 0)))
 
 
 def _unit(x: Float[Array, "*shape e"]) -> Float[Array, "*shape e"]:

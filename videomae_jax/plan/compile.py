@@ -19,7 +19,7 @@ from videomae_jax.plan.program import Compiled, Step
 from videomae_jax.plan.topology import Slice, Target
 from videomae_jax.versions import version_of
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",  # Asks no cloud which machine this is.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # Takes no device, so it need not wait for whoever has one.
@@ -99,7 +99,7 @@ def _has_cuda_plugin() -> bool:
 def _run(command: list[str], what: str) -> tuple[int, str]:
     """Run a command, saying on stderr how long it has taken so far; its exit code and what it wrote there."""
     print(f"{what}: from ten seconds to some minutes", file=sys.stderr, flush=True)
-    began, environment = time.monotonic(), os.environ | _ENVIRONMENT
+    began, environment = time.monotonic(), os.environ | ENVIRONMENT
     with subprocess.Popen(
         command,
         env=environment,

@@ -10,6 +10,8 @@ import pickle
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -37,21 +39,28 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 def compile_step(step: Step) -> Compiled:
     """Compile a step in this process."""
-    began, mesh = time.monotonic(), make_mesh(step.config.mesh.fsdp, _devices(step.target))
-    make = _train if step.stage == "train" else _evaluate
+    began = time.monotonic()
     try:
-        with compiling_for(step.target.hardware):
-            function, arguments, batch = make(step, mesh)
-            with jax.set_mesh(mesh):
-                lowered = function.jitted.lower(*arguments)
-                compiled = _compiled(lowered, step.target)
+        with lowered(step) as (program, batch):
+            compiled = _compiled(program, step.target)
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
             raise
         said = str(error).splitlines()[0]
         return Compiled(time.monotonic() - began, said, needed_bytes(said))
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch)) // mesh.size
-    return replace(compiled, seconds=time.monotonic() - began, batch=size)
+    return replace(compiled, seconds=time.monotonic() - began, batch=batch)
+
+
+@contextmanager
+def lowered(step: Step) -> Iterator[tuple[jax.stages.Lowered, int]]:
+    """A step to be compiled inside of this, and the bytes of its batch on one chip."""
+    mesh = make_mesh(step.config.mesh.fsdp, _devices(step.target))
+    make = _train if step.stage == "train" else _evaluate
+    with compiling_for(step.target.hardware):
+        function, arguments, batch = make(step, mesh)
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch)) // mesh.size
+        with jax.set_mesh(mesh):
+            yield function.jitted.lower(*arguments), size
 
 
 def _compiled(lowered: Any, where: Target) -> Compiled:

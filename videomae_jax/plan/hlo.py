@@ -132,6 +132,25 @@ def _executed(computations: Computations, name: str, times: int = 1) -> Iterator
                 yield from _executed(computations, each, times)
 
 
+def instructions(hlo: str) -> Iterator[tuple[int, Instruction]]:
+    """What one run of a compiled module executes, a fusion as one instruction, and how often."""
+    computations, entry = _computations(hlo)
+
+    def run_by(name: str, times: int) -> Iterator[tuple[int, Instruction]]:
+        for instruction in computations[name]:
+            if instruction.opcode in ("while", "conditional", "call"):
+                loops = instruction.opcode == "while"
+                called = _CALLED.findall(instruction.rest)
+                for branches in _BRANCHES.findall(instruction.rest):
+                    called += _OPERAND.findall(branches)
+                for each in called:
+                    yield from run_by(each, times * (_trip_count(instruction, computations) if loops else 1))
+            else:
+                yield times, instruction
+
+    return run_by(entry, 1)
+
+
 def _trip_count(loop: Instruction, computations: Computations) -> int:
     """How often a loop runs; 1 where that is not known when compiling."""
     if known := _TRIPS.search(loop.rest):

@@ -24,17 +24,19 @@ def attention(
     k: Float[Array, "b n k e"],
     v: Float[Array, "b n k e"],
     backend: AttentionBackend = "auto",
+    num_keys: int | None = None,
 ) -> Float[Array, "b m k e"]:
     """softmax(q kᵀ / sqrt(e)) v for each of k heads; the softmax is in float32.
 
-    `backend` is for long sequences; short ones always take plain XLA, which is quickest there. Raises
+    `backend` is for long sequences; short ones always take plain XLA, which is quickest there. For splash
+    attention queries and keys are filled up, to its `filled_length`, behind the first `num_keys`. Raises
     InputError where it cannot run.
     """
     backend = chosen_backend(backend, q.dtype, q.shape[1], k.shape[1], q.shape[-1])
     if backend == "blockwise":
         return blockwise_attention(q, k, v)
     if backend == "splash":
-        return splash_attention(q, k, v)
+        return splash_attention(q, k, v, num_keys or k.shape[1])
     if backend == "cudnn":
         return cudnn_attention(q, k, v)
     return xla_attention(q, k, v)

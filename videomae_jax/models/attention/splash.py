@@ -1,4 +1,4 @@
-"""Pallas' splash attention on TPUs: the kernel's blocks, the padding to them, and the mesh around it."""
+"""Pallas' splash attention on TPUs: the kernel's blocks, the lengths they take, and the mesh around it."""
 
 from functools import partial
 
@@ -13,27 +13,40 @@ from jaxtyping import Array, Float
 from videomae_jax.models.attention.blockwise import KEPT
 
 LANES = 128
-QUERIES, KEYS, KEYS_AT_ONCE = 1024, 2048, 256
-"""Queries and keys of a block, at most, and the keys that the kernel takes at a time."""
+LONGEST, LONGEST_ALONE = 1024, 1664
+"""Queries and keys of a block, at most: of one of several, and of one that holds all in 16 bits."""
 
 
-def _block(length: int, most: int, unit: int) -> tuple[int, int]:
-    """How many blocks, all as short as possible, cover a length, and their size."""
-    count = -(-length // most)
-    return count, -(-length // (count * unit)) * unit
+def filled_length(length: int, dtype: jnp.dtype) -> int:
+    """The number of queries, or keys, that the kernel takes for so many."""
+    count, block = _blocks(length, dtype)
+    return count * block
+
+
+def _blocks(length: int, dtype: jnp.dtype) -> tuple[int, int]:
+    """How many blocks cover a length with as little beyond it as possible, and their size."""
+    units = -(-length // LANES)
+    if units * LANES <= (LONGEST_ALONE if jnp.dtype(dtype).itemsize == 2 else LONGEST):
+        return 1, units * LANES
+    fewest = -(-units * LANES // LONGEST)
+    counts = range(fewest, 2 * fewest + 1)
+    count = min(counts, key=lambda count: -(-units // count) * count)
+    return count, -(-units // count) * LANES
 
 
 def splash_attention(
     q: Float[Array, "b m k e"],
     k: Float[Array, "b n k e"],
     v: Float[Array, "b n k e"],
+    num_keys: int,
     interpret: bool = False,
 ) -> Float[Array, "b m k e"]:
     """softmax(q kᵀ / sqrt(e)) v for each of k heads; each device of a mesh computes its own clips.
 
-    `interpret` runs the kernel as ordinary JAX, without a TPU.
+    Queries and keys are filled up to a `filled_length`; the first `num_keys` keys are seen. `interpret` runs
+    the kernel as ordinary JAX, without a TPU.
     """
-    attend = partial(_splash, interpret=interpret)
+    attend = partial(_splash, num_keys=num_keys, interpret=interpret)
     if jax.sharding.get_abstract_mesh().empty:
         return attend(q, k, v)
     # XLA cannot split a kernel by itself: it would gather the whole batch on every device, or refuse.
@@ -42,21 +55,24 @@ def splash_attention(
 
 
 def _splash(
-    q: Float[Array, "b m k e"], k: Float[Array, "b n k e"], v: Float[Array, "b n k e"], interpret: bool
+    q: Float[Array, "b m k e"],
+    k: Float[Array, "b n k e"],
+    v: Float[Array, "b n k e"],
+    num_keys: int,
+    interpret: bool,
 ) -> Float[Array, "b m k e"]:
-    (_, num_queries, heads, width), num_keys = q.shape, k.shape[1]
-    blocks_q, block_q = _block(num_queries, QUERIES, LANES)
-    blocks_k, block_k = _block(num_keys, KEYS, KEYS_AT_ONCE)
-    rows, columns = blocks_q * block_q, blocks_k * block_k
+    (_, rows, heads, width), columns = q.shape, k.shape[1]
+    (_, block_q), (_, block_k) = (_blocks(length, q.dtype) for length in (rows, columns))
+    at_once = 2 * LANES if block_k % (2 * LANES) == 0 else LANES  # Keys.
     kernel = splash.make_splash_mha(
         masks.MultiHeadMask([masks.FullMask((rows, columns))] * heads),
         block_sizes=splash.BlockSizes(
             block_q=block_q,
             block_kv=block_k,
-            block_kv_compute=KEYS_AT_ONCE,
+            block_kv_compute=at_once,
             block_q_dkv=block_q,
             block_kv_dkv=block_k,
-            block_kv_dkv_compute=KEYS_AT_ONCE,
+            block_kv_dkv_compute=at_once,
             use_fused_bwd_kernel=True,
         ),
         head_shards=1,
@@ -68,11 +84,5 @@ def _splash(
     segments = splash.SegmentIds(
         jnp.zeros(rows, jnp.int32), (jnp.arange(columns) >= num_keys).astype(jnp.int32)
     )
-    attend = jax.vmap(partial(kernel, segment_ids=segments))
-    mixed = attend(_padded(q * width**-0.5, rows), _padded(k, columns), _padded(v, columns))
-    return mixed.transpose(0, 2, 1, 3)[:, :num_queries]
-
-
-def _padded(x: Float[Array, "b n k e"], length: int) -> Float[Array, "b k s e"]:
-    """Heads before tokens, and zeros behind them."""
-    return jnp.pad(x, ((0, 0), (0, length - x.shape[1]), (0, 0), (0, 0))).transpose(0, 2, 1, 3)
+    q, k, v = (each.transpose(0, 2, 1, 3) for each in (q * width**-0.5, k, v))
+    return jax.vmap(partial(kernel, segment_ids=segments))(q, k, v).transpose(0, 2, 1, 3)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Float, Float32, Int, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, UInt8
 
 from videomae_jax.training.sharding import map_clips
 
@@ -27,16 +27,21 @@ def crops_of_planes(
 ) -> UInt8[Array, "b T {size[0]} {size[1]} 3"]:
     """The clips of pre-training: as many of each video as there are more boxes than videos.
 
-    Only planes for squares lie on their side.
+    Only planes for squares lie on their side, and only on a canvas that is wider than it is high.
     """
+    may_lie = size[0] == size[1] and planes.shape[2] < planes.shape[3] * 3 // 2
 
     def one(video: tuple[jax.Array, ...]) -> jax.Array:
         planes, colour, windows, lies = video
-        rgb = jax.vmap(lambda window: _to_rgb(planes, colour, window, jnp.array(size), size))(windows)
-        mirrored, lying = (lies[:, place, None, None, None, None] == 1 for place in (0, 1))
-        if size[0] == size[1]:
-            rgb = jnp.where(lying, rgb.swapaxes(3, 4), rgb)
-        return jnp.where(mirrored, rgb[..., ::-1], rgb)
+        mirrored, lying = (lies[:, place] == 1 for place in (0, 1))
+        # What is mirrored is mirrored by the filter, which costs nothing.
+        flips = jnp.stack([mirrored & lying, mirrored & ~lying], axis=1)
+        rgb = jax.vmap(lambda *each: _to_rgb(planes, colour, each[0], jnp.array(size), size, each[1]))(
+            windows, flips
+        )
+        if may_lie:
+            rgb = jnp.where(lying[:, None, None, None, None], rgb.swapaxes(3, 4), rgb)
+        return rgb
 
     grouped = (rearrange(each, "(v s) ... -> v s ...", v=len(planes)) for each in (box, lies))
     rgb = map_clips(one, (planes, colour, *grouped), _AT_ONCE)
@@ -67,12 +72,16 @@ def _to_rgb(
     window: Float32[Array, "2 4"],
     filled: Int[Array, "2"],
     size: tuple[int, int],
+    flips: Bool[Array, "2"] | None = None,
 ) -> UInt8[Array, "3 T {size[0]} {size[1]}"]:
-    """The window of all frames scaled to `filled`, at the top left of `size`, with zeros elsewhere."""
+    """The window of all frames scaled to `filled`, at the top left of `size`, with zeros elsewhere.
+
+    `flips` says of what fills its size whether rows, and columns, come in reverse order.
+    """
     height = 2 * planes.shape[1] // 3
-    brightness = _scaled(planes[None, :, :height], window[0], filled, size)[0]
+    brightness = _scaled(planes[None, :, :height], window[0], filled, size, flips)[0]
     halves = rearrange(planes[:, height:], "T h (colour w) -> colour T h w", colour=2)
-    blue, red = _scaled(halves, window[1], filled, size) - 128.0
+    blue, red = _scaled(halves, window[1], filled, size, flips) - 128.0
     black, gain, red_red, red_green, blue_green, blue_blue = rearrange(colour, "T c -> c T 1 1")
     brightness = gain * (brightness - black)
     rgb = jnp.stack(
@@ -91,10 +100,15 @@ def _scaled(
     window: Float32[Array, "4"],
     filled: Int[Array, "2"],
     size: tuple[int, int],
+    flips: Bool[Array, "2"] | None,
 ) -> Float[Array, "p T {size[0]} {size[1]}"]:
     top, left, height, width = window
     rows = filter_matrix(top, height, filled[0], planes.shape[2], size[0])
     columns = filter_matrix(left, width, filled[1], planes.shape[3], size[1])
+    if flips is not None:
+        rows, columns = (
+            jnp.where(flip, matrix[::-1], matrix) for flip, matrix in zip(flips, (rows, columns), strict=True)
+        )
     return jnp.einsum("ih,pthw,jw->ptij", rows, planes.astype(jnp.float32), columns, precision=_PRECISION)
 
 
