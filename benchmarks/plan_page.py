@@ -149,7 +149,7 @@ def _same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _place(row: Row) -> tuple[int, ...]:
-    stages = ("pre-training", "fine-tuning", "evaluation", "recipe")
+    stages = ("pre-training", "dual masking", "fine-tuning", "evaluation", "recipe")
     sizes = list(RECIPES) if row.stage == "recipe" else list(SIZES)
     topologies = [*(each for both in SLICES.values() for each in both), *GPUS]
     return stages.index(row.stage), sizes.index(row.size), topologies.index(row.topology)

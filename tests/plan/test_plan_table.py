@@ -37,7 +37,12 @@ def stopping(after):
 
 def test_every_model_stage_and_slice_has_a_row():
     rows = [row for row in ROWS if row.stage != "recipe"]
-    assert len(rows) == len(set(rows)) == 5 * 3 * (8 + 4)
+    assert len(rows) == len(set(rows)) == 5 * 3 * (8 + 4) + 1
+
+
+def test_dual_masking_of_the_size_without_a_recipe_decodes_half():
+    (row,) = (row for row in ROWS if row.stage == "dual masking")
+    assert {step.config.decoder_mask_ratio for step in row.steps()} == {0.5}
 
 
 def test_every_published_recipe_is_there_or_beside_one_of_the_same_step():
@@ -121,7 +126,7 @@ def test_a_row_of_other_settings_or_code_is_made_again(tmp_path):
         plan_table.compile_rows(SOME[:1], out, stopping(after=0), renew=True)
     made["attempts"][0]["attention"] = "another"
     out.write_text(json.dumps(made) + "\n")
-    assert "0 of 120 rows" in plan_page.page(plan_rows.read_rows(out))
+    assert "0 of 121 rows" in plan_page.page(plan_rows.read_rows(out))
     with pytest.raises(Stopped):
         plan_table.compile_rows(SOME[:1], out, stopping(after=0))
 
@@ -152,4 +157,4 @@ def test_weak_scaling_compares_equal_settings_only(tmp_path):
 def test_the_committed_page_is_made_of_the_committed_rows():
     rows, page = (BENCHMARKS.parent / "docs" / f"plan-table.{kind}" for kind in ("jsonl", "md"))
     assert plan_page.page(plan_rows.read_rows(rows)) == page.read_text()
-    assert "120 of 120 rows compiled" in page.read_text()
+    assert "121 of 121 rows compiled" in page.read_text()
