@@ -51,7 +51,8 @@ def sorted_sides(shape) -> tuple[int, ...]:
 def gathers_at_full_size(mesh) -> dict:
     """All-gathers in the compiled step of 160 visible tokens, and those that give no parameter's shape.
 
-    A parameter's shape is also that of one layer of a stack. With the sharding constraints before compiling.
+    A parameter's shape is also that of one layer of a stack, and of a matrix with its rows parted by heads.
+    With the sharding constraints before compiling.
     """
     full = replace(config, mask_ratio=0.9, optim=OptimConfig())
     full = replace(full, model=replace(model, image_size=224, patch_size=16, num_frames=16))
@@ -64,7 +65,11 @@ def gathers_at_full_size(mesh) -> dict:
     constraints, text = lowered.as_text().count("sharding_constraint"), lowered.compile().as_text()
     gathers = re.findall(r"= ?\(?\w+\[([\d,]*)\]\S* all-gather(?:-start)?\(", text)
     shapes = [leaf.shape for leaf in jax.tree.leaves(state.params)]
-    of_params = {sorted_sides(shape) for shape in (*shapes, *(shape[1:] for shape in shapes))}
+    shapes += [shape[1:] for shape in shapes]
+    heads = {full.model.num_attention_heads, full.model.decoder_num_attention_heads}
+    matrices = [shape for shape in shapes if len(shape) == 2]
+    shapes += [(each, rows // each, columns) for rows, columns in matrices for each in heads]
+    of_params = {sorted_sides(shape) for shape in shapes}
     others = [each for each in gathers if sorted_sides(map(int, each.split(","))) not in of_params]
     return {"gathers": len(gathers), "others": others, "constraints": constraints}
 
