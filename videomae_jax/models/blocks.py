@@ -67,7 +67,7 @@ LARGEST_LOG_SCALE = 4.6052
 
 
 class Projection(nn.Module):
-    """A dense layer on what all heads give, which on a TPU need not be moved next to each other for it."""
+    """A dense layer on the results of all heads, which a TPU so need not move next to each other."""
 
     width: int
     dtype: jnp.dtype
@@ -132,7 +132,6 @@ class Attention(nn.Module):
         A TPU that makes all of them by one product has to move them to their heads afterwards, which takes as
         long; a CPU is quicker with larger products.
         """
-        parts = partial(rearrange, pattern="b n (k e) -> b n k e", k=self.num_heads)
         if hardware().platform == "tpu":
             by_head = rearrange(kernel, "d (three k e) -> three d k e", three=3, k=self.num_heads)
             q, k, v = (
@@ -145,7 +144,8 @@ class Attention(nn.Module):
         else:
             q = x @ kernel[:, : x.shape[-1]]
             k, v = jnp.split(others @ kernel[:, x.shape[-1] :], 2, axis=-1)
-        return parts(q), parts(k), parts(v)
+        q, k, v = (rearrange(each, "b n (k e) -> b n k e", k=self.num_heads) for each in (q, k, v))
+        return q, k, v
 
     def _head_bias(self, name: str, width: int) -> Float[Array, "k e"]:
         bias = jnp.asarray(self.param(name, nn.initializers.zeros, (width,)), self.dtype)
