@@ -27,6 +27,9 @@ def main(implementation: str, name: str, folder: str, core: str | None = None) -
     started = time.perf_counter()
     how, _, attention = implementation.partition("-")
     if how == "ours":
+        from videomae_jax.allocator import keep_freed_memory
+
+        keep_freed_memory()  # As the commands do.
         from step_ours import Ours
 
         side = Ours(case, Path(folder), attention or "auto")

@@ -1,9 +1,13 @@
 """Where the real clips and the golden files are; tests skip without those that are not in the repository."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell's background commands ignore Ctrl-C, and so would all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _BESIDE = Path(__file__).resolve().parents[2] / "shared"
 

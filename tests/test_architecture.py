@@ -8,6 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "videomae_jax"
 FLOORS = {
+    "allocator": 0,
     "class_names": 0,
     "config": 0,
     "errors": 0,

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
+from videomae_jax.allocator import keep_freed_memory
 from videomae_jax.command_line import Arguments, parse
 from videomae_jax.config import FinetuneConfig, HostSettings, PretrainConfig
 from videomae_jax.errors import InputError, RunError, logged_on_stderr, no_devices, printable
@@ -182,6 +183,8 @@ def _dispatch(arguments: Arguments) -> int:
 
 def main(arguments: Arguments | None = None) -> int:
     """Run one command and return its exit code; what a user can fix is said in one paragraph on stderr."""
+    if arguments is None:  # In a process of its own.
+        keep_freed_memory()
     try:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # File names need not be text.

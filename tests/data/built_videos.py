@@ -4,8 +4,10 @@ A `Build` says what to make: codec, container, pixels, times, turn, where it is 
 """
 
 import io
+import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -144,7 +146,8 @@ def build(made: Build, folder: Path) -> Path:
     """Make a file; raises NotBuildable with the reason."""
     path = folder / f"{made.codec}.{made.suffix}"
     try:
-        packets, template = _encode(made)
+        with _as_before():
+            packets, template = _encode(made)
         with template:
             _mux(path, made, packets, template.streams.video[0])
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
@@ -157,6 +160,18 @@ def build(made: Build, folder: Path) -> Path:
         changed = repeat_a_time(changed)
     path.write_bytes(changed)
     return path
+
+
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """Undo what SVT-AV1 does when root encodes: this thread, and all processes that it starts later, would
+    have real-time priority, and nothing else would run beside them."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)
 
 
 def _encode(made: Build) -> tuple[list[av.Packet], av.container.InputContainer]:

@@ -93,12 +93,13 @@ for name, devices, fsdp in meshes if hosts == 1 else meshes[::2]:
     state = create_state(task, mesh, jax.random.key(0))
     sizes = {"params": bytes_on_first(state.params), "optimizer": bytes_on_first(state.opt_state)}
     step = make_train_step(task, mesh, lambda step: 5e-4)
+    key = jax.jit(jax.random.key, static_argnums=0, out_shardings=replicated(mesh))(1)
     whole = name == "one" or hosts == 1
     part = slice(None) if whole else slice(8 * jax.process_index(), 8 * jax.process_index() + 8)
     losses = []
     for batch in batches:
         arrays = {"video": jax.make_array_from_process_local_data(batch_sharding(mesh), batch[part])}
-        state, metrics = step(state, arrays, jax.random.key(1))
+        state, metrics = step(state, arrays, key)
         losses.append(float(metrics["loss"]))
     params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(state.params))
     first = params if first is None else first

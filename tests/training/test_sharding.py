@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from videomae_jax.training.sharding import AXES, hosts_in_order, make_mesh, state_shardings
+from videomae_jax.training.sharding import (
+    AXES,
+    OnMesh,
+    hosts_in_order,
+    make_mesh,
+    replicated,
+    state_shardings,
+)
 
 
 def start(*arguments: str) -> "subprocess.Popen[str]":
@@ -113,3 +120,12 @@ def test_a_mesh_that_does_not_fit_the_devices_is_refused():
 def test_groups_that_a_device_has_whole_are_mixed_there(results):
     inside, across = results[0]["full"]["mixing"]
     assert inside == 0 < across
+
+
+def test_a_step_moves_nothing_to_the_devices():
+    mesh = make_mesh(devices=jax.devices()[:1])
+    everywhere = replicated(mesh)
+    step = OnMesh(lambda x: x + 1, mesh, everywhere, everywhere)
+    assert step(jax.device_put(np.float32(1), everywhere)) == 2
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+        step(np.float32(1))

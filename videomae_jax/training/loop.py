@@ -163,7 +163,7 @@ def _try_one_step(run: ResolvedRun, hosts: Hosts) -> None:
     state, facts = initial_state(run, teacher and teacher.params)
     if facts:
         _say(hosts, fact_lines(facts))
-    _, metrics = step(state, _to_devices(run, batch.arrays), run.key("training"))
+    _, metrics = step(state, _to_devices(run, batch.arrays), run.key_on_devices("training"))
     shape, loss = next(iter(batch.arrays.values())).shape, float(metrics["loss"])
     _say(
         hosts,
@@ -248,7 +248,7 @@ class _Training:
         run, lockstep, late = self.run, self.lockstep, None
         tell = partial(_say, self.hosts), partial(self.clock.note, "compiling")
         step_for = cache(lambda part: announced(make_train_step(part, run.mesh, run.schedule), *tell))
-        key = run.key("training")
+        key = run.key_on_devices("training")
         self.clock.note("starting", self.clock.read()["steps"])
         if self.step and self._validation_due() and not self.scores:  # A stop had come in between.
             self.journal.complete(self._validate())
@@ -307,9 +307,10 @@ class _Training:
             process_index=self.hosts.index,
             process_count=self.hosts.count,
         )
+        fixed = run.key_on_devices("validation")
         with closing(read), self.clock.spent_on("validation"):
             for shared in lockstep.take(read):
-                key = jax.random.fold_in(run.key("validation"), shared.batch.step)
+                key = jax.random.fold_in(fixed, shared.batch.step)
                 placed = _to_devices(run, shared.batch.arrays | {"weights": shared.batch.weights})
                 weights = placed.pop("weights")
                 sums.append(self.validation_step(self.state.evaluated, placed, weights, key))

@@ -36,7 +36,7 @@ from videomae_jax.training.objectives.objective import Objective
 from videomae_jax.training.objectives.pretraining import Pretraining
 from videomae_jax.training.optimizer import Schedule, warmup_cosine
 from videomae_jax.training.run_folder import describe
-from videomae_jax.training.sharding import make_mesh, placed, state_shardings
+from videomae_jax.training.sharding import make_mesh, placed, replicated, state_shardings
 from videomae_jax.training.state import state_shapes
 from videomae_jax.versions import command_line, version_of
 
@@ -81,6 +81,10 @@ class ResolvedRun:
         """The random key of one use."""
         number = ("weights", "training", "validation").index(use)
         return jax.random.fold_in(jax.random.key(self.config.seed), number)
+
+    def key_on_devices(self, use: Literal["training", "validation"]) -> jax.Array:
+        """`key`, on each device of the mesh, so that no step has to move it there."""
+        return jax.jit(self.key, static_argnums=0, out_shardings=replicated(self.mesh))(use)
 
     def utilization(self, clips_per_second: float, step: int) -> dict[str, float]:
         """Of one device: `tflops`, the operations a second that the model asks for in 10^12, and `mfu`, their

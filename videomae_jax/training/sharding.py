@@ -97,7 +97,11 @@ def placed(tree: Any, shardings: Any) -> Any:
 
 
 class OnMesh:
-    """A function jitted, and called with its mesh set: else the modules' axis names silently do nothing."""
+    """A function jitted, and called with its mesh set: else the modules' axis names silently do nothing.
+
+    Its arguments must be on the devices: one that has to be moved there, for which each call would wait, is
+    JAX's error "Disallowed ... transfer".
+    """
 
     def __init__(
         self, function: Any, mesh: Mesh, in_shardings: Any, out_shardings: Any, **options: Any
@@ -106,5 +110,5 @@ class OnMesh:
         self.jitted = jax.jit(function, in_shardings=in_shardings, out_shardings=out_shardings, **options)
 
     def __call__(self, *args: Any) -> Any:
-        with jax.set_mesh(self.mesh):
+        with jax.set_mesh(self.mesh), jax.transfer_guard("disallow"):
             return self.jitted(*args)

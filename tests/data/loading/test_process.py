@@ -132,8 +132,6 @@ def seconds_of(item):
 
 
 OWNER = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # Tests in the background of a shell ignore it.
 from videomae_jax.data.loading.map_processes import map_in_processes
 from test_process import seconds_of
 for pid in map_in_processes(seconds_of, [0, 600, 600], 2, print):
