@@ -53,7 +53,7 @@ def losses_of(config):
                 "label": rng.integers(0, 4, 4).astype(np.int32),
                 "box": np.tile(np.int32([*video[1:3], 0]), (4, 1)),
             }
-        state, metrics = step(state, batch, jax.random.key(1))
+        state, metrics = step(state, jax.device_put(batch), jax.random.key(1))
         losses.append(float(metrics["loss"]))
     return losses
 
