@@ -1,4 +1,7 @@
-"""Where the real clips and the golden files are; tests skip without those that are not in the repository."""
+"""Where the real clips and the golden files are; tests skip without those that are not in the repository.
+
+Ctrl-C reaches what tests start, however they were started themselves.
+"""
 
 import os
 import signal

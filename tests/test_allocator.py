@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from videomae_jax import cli
 from videomae_jax.allocator import keep_freed_memory
 
 # A step with a result of 64 MB, and a worker process beside it.
@@ -67,10 +68,20 @@ def test_what_the_user_has_set_stays(monkeypatch, variable):
 
 
 def test_nothing_changes_beside_an_accelerator(monkeypatch):
-    for variable in ("MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    for variable in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_", "JAX_PLATFORMS"))]:
+        monkeypatch.delenv(variable)
     monkeypatch.setattr("videomae_jax.allocator.glob", lambda pattern: ["/dev/nvidia0"])
     assert not keep_freed_memory()
     monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
     assert not keep_freed_memory()
+
+
+def test_commands_keep_memory_in_processes_of_their_own_only(monkeypatch, capsys):
+    kept = []
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: kept.append(True))
+    cli.main(["--help"])
+    assert not kept
+    monkeypatch.setattr(sys, "argv", ["videomae-jax", "--help"])
+    cli.main()
+    assert kept == [True]
+    assert capsys.readouterr().out.count("usage: videomae-jax") == 2

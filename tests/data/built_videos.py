@@ -6,6 +6,7 @@ A `Build` says what to make: codec, container, pixels, times, turn, where it is 
 import io
 import os
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -166,6 +167,9 @@ def build(made: Build, folder: Path) -> Path:
 def _as_before() -> Iterator[None]:
     """Undo what SVT-AV1 does when root encodes: this thread, and all processes that it starts later, would
     have real-time priority, and nothing else would run beside them."""
+    if sys.platform != "linux":
+        yield
+        return
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         yield

@@ -1,5 +1,8 @@
 """Every frame of some hundred built files is the right one, alone and in any order, at the right time."""
 
+import os
+import sys
+
 import numpy as np
 import pytest
 from built_videos import CODECS, Build, NotBuildable, build, read_number, ticks
@@ -201,3 +204,13 @@ def test_every_frame_is_right(made, tmp_path):
     assert (report.verdict == "bad") == (not readable)
     if found.refused:
         assert report.verdict in ("odd", "bad")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets processes ask for their scheduling")
+def test_encoding_leaves_the_priority_of_the_process_alone(tmp_path):
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    try:
+        build(Build("av1", "mp4"), tmp_path)
+    except NotBuildable as reason:
+        pytest.skip(str(reason))
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
