@@ -6,7 +6,8 @@
 
 32 are the clips of a chip. Needs no TPU, but the extra tpu. The estimate leaves out Pallas kernels, gathers
 and scatters, and knows nothing of what overlaps: it ranks what stands in one step and compares two states of
-the code, and it is no time.
+the code, and it is no time. Of a choice, such as that of an augmentation, each branch counts as if all were
+equally likely.
 """
 
 import argparse
@@ -32,7 +33,7 @@ _RESIDUALS = ("dynamic_index_in_dim", "dynamic_update_index", "dynamic_slice", "
 def share_of(name: str) -> str:
     """The part of a step that an instruction belongs to, by the names of the functions that made it."""
     stack = next((each for each in ("encoder", "decoder", "teacher") if each in name), None)
-    if "cond/branch" in name:
+    if "train_step)/cond/branch" in name:
         return "optimizer"
     if stack is None:
         return "pixels, augmentation, targets and loss"

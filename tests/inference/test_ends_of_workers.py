@@ -108,16 +108,6 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Settings that let commands compile a step once for all."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-
-
-@pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("run"))
 
@@ -153,7 +143,7 @@ def go_on(errors, process):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc and limits of memory")
 @pytest.mark.parametrize(("name", "event", "when"), CASES)
-def test_a_command_ends_or_says_for_whom_it_waits(videos, run, compiled, tmp_path, name, event, when):
+def test_a_command_ends_or_says_for_whom_it_waits(videos, run, tmp_path, name, event, when):
     for file, text in (("command.py", COMMAND), ("middle.py", MIDDLE), ("script.py", SCRIPT)):
         (tmp_path / file).write_text(text)
     line = [sys.executable, "command.py", event, when, name, *arguments_of(name, videos, run)]
@@ -161,7 +151,7 @@ def test_a_command_ends_or_says_for_whom_it_waits(videos, run, compiled, tmp_pat
         process = subprocess.Popen(
             [str(each) for each in line],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | compiled,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
             stdout=errors,
             stderr=errors,
         )

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
@@ -19,24 +18,6 @@ from videomae_jax.config import FinetuneConfig, PretrainConfig, load_config
 from videomae_jax.data.video.writing import write_video
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session")
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Compile the tiny step once for all runs, here and in other processes, pytest-xdist's among them."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
-    settings = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    yield folder
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")
@@ -87,15 +68,9 @@ def tiny_finetune(video_list: Path) -> FinetuneConfig:
 class Runs:
     """Starts `videomae-jax` training in processes of their own; none outlives the tests."""
 
-    def __init__(self, video_list: Path, cache: Path | None) -> None:
+    def __init__(self, video_list: Path) -> None:
         self._list = video_list
         self._environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-        if cache:
-            self._environment |= {
-                "JAX_COMPILATION_CACHE_DIR": str(cache),
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            }
         self._started: list[subprocess.Popen[str]] = []
 
     def start(self, workdir: Path, *arguments: str, command: str = "pretrain") -> "subprocess.Popen[str]":
@@ -146,7 +121,7 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(video_list: Path, compilation_cache: Path) -> Iterator[Runs]:
-    started = Runs(video_list, compilation_cache)
+def runs(video_list: Path) -> Iterator[Runs]:
+    started = Runs(video_list)
     yield started
     started.close()

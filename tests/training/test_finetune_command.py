@@ -13,7 +13,6 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPE = str(ROOT / "configs/test/tiny_finetune.py")
 
 
-@pytest.mark.usefixtures("compilation_cache")
 @pytest.mark.parametrize("which", ["best", "last"])
 def test_the_final_test_says_which_checkpoint_it_used(video_list, tmp_path, capsys, monkeypatch, which):
     started = []
@@ -91,7 +90,6 @@ def test_a_recipe_takes_the_classes_of_the_data(video_list, tmp_path, capsys, pu
     assert more.endswith("filled up with LABEL_4 to LABEL_4; no video to train on of LABEL_4")
 
 
-@pytest.mark.usefixtures("compilation_cache")
 def test_validation_and_test_videos_that_are_trained_on_are_told(video_list, tmp_path, capsys):
     labelled, held_out = (str(video_list.with_name(f"{name}.txt")) for name in ("labelled", "held_out"))
     lists = ["--data.train", labelled, "--data.val", held_out, "--data.test", labelled]

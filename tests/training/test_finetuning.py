@@ -26,13 +26,12 @@ from videomae_jax.training.resolve import resolve_run
 from videomae_jax.training.run_folder import read_rows
 from videomae_jax.training.start import initial_state
 
-pytestmark = pytest.mark.usefixtures("compilation_cache")
 SMALL = replace(load_config("tiny_finetune").model, num_hidden_layers=1)
 LENGTH = ("--epochs", "15", "--checkpoint.every-steps", "7", "--log.no-tensorboard")
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_finetune, compilation_cache, tmp_path_factory):
+def finished(tiny_finetune, tmp_path_factory):
     config = replace(tiny_finetune, checkpoint=replace(tiny_finetune.checkpoint, keep_last=1))
     workdir = tmp_path_factory.mktemp("finished")
     train(config, workdir)

@@ -19,7 +19,6 @@ from videomae_jax.training.run_folder import read_rows
 from videomae_jax.training.start import restored_state
 from videomae_jax.training.state import state_shapes
 
-pytestmark = pytest.mark.usefixtures("compilation_cache")
 DISTANCE = 2e-3
 """Of each loss of a run from that of float32, relative."""
 
@@ -65,7 +64,7 @@ def test_the_scale_grows_and_backs_off(before, loss, finite, value, good_steps, 
 
 
 @pytest.fixture(scope="module")
-def in_float32(tiny, tiny_finetune, compilation_cache, tmp_path_factory):
+def in_float32(tiny, tiny_finetune, tmp_path_factory):
     folder = tmp_path_factory.mktemp("float32")
     train(tiny, folder / "pretrain")
     train(tiny_finetune, folder / "finetune")

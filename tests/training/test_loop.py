@@ -21,8 +21,6 @@ from videomae_jax.training.resolve import resolve_run
 from videomae_jax.training.run_folder import read_rows
 from videomae_jax.training.start import initial_state
 
-pytestmark = pytest.mark.usefixtures("compilation_cache")
-
 
 @pytest.fixture
 def held_out(tiny, video_list):
@@ -88,7 +86,7 @@ def test_a_run_writes_its_rows_scores_settings_and_checkpoints(held_out, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def finished(tiny, compilation_cache, tmp_path_factory):
+def finished(tiny, tmp_path_factory):
     """A config and the work folder of its finished run of 4 steps."""
     config, workdir = replace(tiny, epochs=2), tmp_path_factory.mktemp("finished")
     train(config, workdir)

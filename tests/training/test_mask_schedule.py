@@ -15,7 +15,6 @@ def losses(workdir):
     return {row["step"]: row["loss"] for row in rows if "loss" in row}
 
 
-@pytest.mark.usefixtures("compilation_cache")
 def test_each_part_compiles_once_and_continues_exactly(tiny, tmp_path, capsys):
     config = replace(
         tiny,

@@ -42,7 +42,6 @@ def losses(run):
     return {row["step"]: row["loss"] for row in rows if "loss" in row}
 
 
-@pytest.mark.usefixtures("compilation_cache")
 def test_fine_tuning_at_another_size(video_list, pretrained, tmp_path, capsys):
     """Trained, continued, evaluated over crops, exported, and classified alike in both forms."""
     labelled, video = (str(video_list.with_name(name)) for name in ("labelled.txt", "0.mp4"))

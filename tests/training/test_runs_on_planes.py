@@ -12,8 +12,6 @@ from videomae_jax.training.objectives.pretraining import Pretraining
 from videomae_jax.training.resolve import resolve_run
 from videomae_jax.training.run_folder import read_rows
 
-pytestmark = pytest.mark.usefixtures("compilation_cache")
-
 
 def on(config, pixels, **data):
     return replace(config, data=replace(config.data, pixels=pixels, **data))

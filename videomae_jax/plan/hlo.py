@@ -132,19 +132,26 @@ def _executed(computations: Computations, name: str, times: int = 1) -> Iterator
                 yield from _executed(computations, each, times)
 
 
-def instructions(hlo: str) -> Iterator[tuple[int, Instruction]]:
-    """What one run of a compiled module executes, a fusion as one instruction, and how often."""
+def instructions(hlo: str) -> Iterator[tuple[float, Instruction]]:
+    """What one run of a compiled module executes, a fusion as one instruction, and how often.
+
+    Of a conditional each branch counts as if all were taken equally often.
+    """
     computations, entry = _computations(hlo)
 
-    def run_by(name: str, times: int) -> Iterator[tuple[int, Instruction]]:
+    def run_by(name: str, times: float) -> Iterator[tuple[float, Instruction]]:
         for instruction in computations[name]:
             if instruction.opcode in ("while", "conditional", "call"):
-                loops = instruction.opcode == "while"
                 called = _CALLED.findall(instruction.rest)
                 for branches in _BRANCHES.findall(instruction.rest):
                     called += _OPERAND.findall(branches)
+                share: float = 1
+                if instruction.opcode == "while":
+                    share = _trip_count(instruction, computations)
+                elif instruction.opcode == "conditional":
+                    share = 1 / len(called)
                 for each in called:
-                    yield from run_by(each, times * (_trip_count(instruction, computations) if loops else 1))
+                    yield from run_by(each, times * share)
             else:
                 yield times, instruction
 

@@ -1,7 +1,7 @@
 """The state that a run carries from step to step, and how it is made and placed."""
 
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from videomae_jax.config import FinetuneConfig, OptimConfig
+from videomae_jax.hardware import Hardware
 from videomae_jax.models.blocks import compute_dtype
+from videomae_jax.models.compiled_for import hardware
 from videomae_jax.training.loss_scale import LossScale, first_loss_scale
 from videomae_jax.training.objectives.objective import Objective, Params
 from videomae_jax.training.optimizer import adamw_direction
@@ -80,6 +82,12 @@ def _first_state(
 
 def state_shapes(objective: Objective) -> TrainState:
     """The state's tree with shapes and dtypes in place of arrays."""
+    return _state_shapes(objective, hardware())
+
+
+@lru_cache(maxsize=8)
+def _state_shapes(objective: Objective, compiled_for: Hardware) -> TrainState:
+    """Remembered, as a run asks several times, and tracing a model takes most of a second."""
     return jax.eval_shape(partial(_first_state, objective), jax.random.key(0))
 
 

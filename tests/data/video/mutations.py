@@ -2,8 +2,10 @@
 
 import logging
 import multiprocessing
+import os
 import random
 import resource
+import signal
 import time
 from contextlib import suppress
 from functools import lru_cache
@@ -84,6 +86,10 @@ class Worker:
         if isinstance(found, BaseException):
             raise found
         return found
+
+    def stop(self) -> None:
+        """Let it hang."""
+        os.kill(self._process.pid, signal.SIGSTOP)
 
     def close(self) -> None:
         self._process.kill()

@@ -103,9 +103,10 @@ def restore_times(path, before):
 
 def replace(path):
     """With a file of the same size and time of change."""
-    other = write(path.with_name("other.mp4"), seed=7, g="20")
-    size = path.stat().st_size
-    other.write_bytes(other.read_bytes()[:size].ljust(size, b"\0"))
+    other = write(path.with_name("other.mp4"), seed=7, g="20", crf="40")
+    content, size = other.read_bytes(), path.stat().st_size
+    assert len(content) < size
+    other.write_bytes(content.ljust(size, b"\0"))
     other.replace(path)
 
 

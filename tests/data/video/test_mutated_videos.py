@@ -92,7 +92,8 @@ def test_a_worker_that_hangs_is_noticed(tmp_path):
     try:
         (tmp_path / "a.mp4").write_bytes(b"")
         worker.examine(tmp_path / "a.mp4", tmp_path / "a.mp4", _SECONDS)
+        worker.stop()
         with pytest.raises(TimeoutError):
-            worker.examine(tmp_path / "a.mp4", tmp_path / "a.mp4", 0)
+            worker.examine(tmp_path / "a.mp4", tmp_path / "a.mp4", 0.1)
     finally:
         worker.close()

@@ -129,7 +129,6 @@ def config_of(config):
     return resolve_run(config).config
 
 
-@pytest.mark.usefixtures("compilation_cache")
 def test_a_stopped_run_ends_as_one_that_was_not(student, tmp_path):
     """And only with the teacher that it began with."""
     source, _ = write_teacher(tmp_path / "teacher", student)

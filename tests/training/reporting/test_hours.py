@@ -66,7 +66,7 @@ def test_a_killed_start_loses_what_came_after_its_checkpoint(tmp_path, clock):
     assert hours.read() == {**dict.fromkeys(USES, 0.0), "steps": 18, "lost": 30}
 
 
-def test_a_run_says_where_its_time_went(tiny, tmp_path, capsys, compilation_cache):
+def test_a_run_says_where_its_time_went(tiny, tmp_path, capsys):
     train(tiny, tmp_path)
     rows = read_rows(tmp_path / HOURS)
     assert min(rows[-1][use] for use in ("starting", "compiling", "steps", "saving")) > 0
