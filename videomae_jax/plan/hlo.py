@@ -199,10 +199,10 @@ def _whole_bytes(kind: str, instruction: Instruction, started: bool) -> int:
     """Bytes of the larger side of a collective."""
     if started and kind != "all-reduce":  # Which has the results alone.
         operands, results, *_ = _parts(instruction.shape)
-        return max(_bytes(operands), _bytes(results))
+        return max(shape_bytes(operands), shape_bytes(results))
     if kind == "reduce-scatter" and instruction.opcode != "all-reduce":
-        return _bytes(instruction.shape) * _group_size(instruction.rest)
-    return _bytes(instruction.shape)
+        return shape_bytes(instruction.shape) * _group_size(instruction.rest)
+    return shape_bytes(instruction.shape)
 
 
 def _parts(shape: str) -> list[str]:
@@ -217,7 +217,8 @@ def _parts(shape: str) -> list[str]:
     return parts
 
 
-def _bytes(shape: str) -> int:
+def shape_bytes(shape: str) -> int:
+    """Bytes of an array, or of all arrays of a tuple, from its shape as a compiled program writes it."""
     return sum(_array_bytes(*array) for array in _ARRAY.findall(shape))
 
 
