@@ -1,9 +1,12 @@
 """Where compiled programs are kept."""
 
+from pathlib import Path
+
 import jax
 import pytest
 
 from videomae_jax.files import cache_folder
+from videomae_jax.training import compilation
 from videomae_jax.training.compilation import keep_compiled_programs
 
 
@@ -36,10 +39,43 @@ def test_a_variable_without_a_value_counts_as_none(monkeypatch, tmp_path):
         assert cache_folder("labels") == tmp_path / ".cache" / "videomae-jax" / "labels"
 
 
-def test_a_cpu_s_programs_are_not_kept(no_folder, monkeypatch, tmp_path):
+PROCESSORS = """\
+processor\t: {number}
+model name\t: {name}
+cpu MHz\t\t: {megahertz}
+flags\t\t: {flags}
+
+"""
+
+
+def kept_for(monkeypatch, tmp_path, name="A", flags="sse avx2", megahertz=2100):
+    """The folder for a machine with two processors of this kind."""
+    (tmp_path / "cpuinfo").write_text(
+        "".join(
+            PROCESSORS.format(number=number, name=name, flags=flags, megahertz=megahertz) for number in (0, 1)
+        )
+    )
+    monkeypatch.setattr(compilation, "_PROCESSORS", tmp_path / "cpuinfo")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert kept_in() is None
-    assert not list(tmp_path.iterdir())
+    jax.config.update("jax_compilation_cache_dir", None)
+    return kept_in()
+
+
+def test_a_cpu_s_programs_are_kept_for_its_kind_of_processor(no_folder, monkeypatch, tmp_path):
+    folder = kept_for(monkeypatch, tmp_path)
+    assert Path(folder).parent == tmp_path / "videomae-jax"
+    assert kept_for(monkeypatch, tmp_path, megahertz=3000) == folder
+    others = {kept_for(monkeypatch, tmp_path, flags="sse avx512f"), kept_for(monkeypatch, tmp_path, name="B")}
+    assert len(others | {folder}) == 3
+
+
+def test_nothing_is_kept_for_an_unknown_processor(no_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for file in ("nowhere", "empty"):
+        (tmp_path / "empty").write_text("")
+        monkeypatch.setattr(compilation, "_PROCESSORS", tmp_path / file)
+        assert kept_in() is None
+    assert not (tmp_path / "videomae-jax").exists()
 
 
 def test_a_folder_that_was_chosen_stays(no_folder, monkeypatch, tmp_path):

@@ -1,31 +1,49 @@
 """Compiled programs are kept for the next run, and compiling, which can take minutes, is announced."""
 
+import hashlib
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from videomae_jax.files import cache_folder
 
+_PROCESSORS = Path("/proc/cpuinfo")
+_OF_A_KIND = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features")
+_OF_A_KIND += ("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision")
+"""What processors that understand each other's programs have in common, as Linux names it."""
+
 
 def keep_compiled_programs() -> None:
-    """Let JAX keep what it compiles for a GPU or TPU in a cache folder of this user alone.
+    """Let JAX keep what it compiles in a cache folder of this user alone.
 
-    A folder that is chosen already (JAX_COMPILATION_CACHE_DIR) stays. For a CPU nothing is kept: compiling
-    takes seconds there, and a home folder can be shared by machines whose processors do not understand each
-    other's programs.
+    A folder that is chosen already (JAX_COMPILATION_CACHE_DIR) stays. A home folder can be shared by machines
+    whose processors do not understand each other's programs: for a CPU there is a folder for each kind of
+    processor, and none where the kind is not known.
     """
-    if _chosen_folder() or jax.default_backend() == "cpu":
+    use = "compiled" if jax.default_backend() != "cpu" else _use_of_this_processor()
+    if _chosen_folder() or not use:
         return
-    folder = cache_folder("compiled")
+    folder = cache_folder(use)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         print(f"videomae-jax: compiled programs are not kept for the next run: {error}", file=sys.stderr)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _use_of_this_processor() -> str | None:
+    try:
+        first, *_ = _PROCESSORS.read_text("utf-8", "replace").split("\n\n")
+    except OSError:
+        return None
+    pairs = (line.partition(":") for line in first.splitlines())
+    kind = [f"{name.strip()}:{value.strip()}" for name, _, value in pairs if name.strip() in _OF_A_KIND]
+    return f"compiled-{hashlib.sha256(chr(0).join(kind).encode()).hexdigest()[:16]}" if kind else None
 
 
 def _chosen_folder() -> str | None:
