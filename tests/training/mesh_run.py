@@ -74,6 +74,17 @@ def gathers_at_full_size(mesh) -> dict:
     return {"gathers": len(gathers), "others": others, "constraints": constraints}
 
 
+def sent_by_accumulation(mesh) -> int:
+    """Bytes that a device sends in a step of two parts."""
+    task = Pretraining(config)
+    state = jax.eval_shape(lambda: create_state(task, mesh, jax.random.key(0)))
+    clips = jax.ShapeDtypeStruct(batches.shape[1:], np.uint8, sharding=batch_sharding(mesh))
+    with jax.set_mesh(mesh):
+        step = make_train_step(task, mesh, lambda step: 5e-4).jitted
+        compiled = step.lower(state, {"video": clips}, jax.random.key(1)).compile()
+    return sum(each.bytes for each in read_collectives(compiled.as_text()))
+
+
 def sent_by_mixing(mesh, group: int) -> int:
     """Bytes that devices send each other where 32 clips are mixed in groups of so many."""
     clips = jax.ShapeDtypeStruct((32, 4, 16, 16, 3), np.float32, sharding=batch_sharding(mesh))
@@ -112,5 +123,6 @@ for name, devices, fsdp in meshes if hosts == 1 else meshes[::2]:
     }
 if hosts == 1:
     results["full"] = gathers_at_full_size(make_mesh(4))
+    results["full"]["accumulation"] = sent_by_accumulation(make_mesh())
     results["full"]["mixing"] = [sent_by_mixing(make_mesh(), group) for group in (4, 32)]
 print(json.dumps(results))

@@ -122,6 +122,10 @@ def test_groups_that_a_device_has_whole_are_mixed_there(results):
     assert inside == 0 < across
 
 
+def test_gradients_of_parts_are_sent_once(results):
+    assert results[0]["full"]["accumulation"] < 1.1 * results[0]["data"]["bytes"]["params"][0]
+
+
 def test_a_step_moves_nothing_to_the_devices():
     mesh = make_mesh(devices=jax.devices()[:1])
     everywhere = replicated(mesh)

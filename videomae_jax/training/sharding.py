@@ -9,6 +9,8 @@ import numpy as np
 from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+from videomae_jax.models.axes import axis_rules, on_one_device
+
 AXES = ("data", "fsdp")
 RULES = (("batch", AXES), ("tokens", None), ("embed", None))
 """Mesh axes of the activations' named axes, for `models.axes.axis_rules`."""
@@ -58,10 +60,31 @@ def map_clips(
     """
     each = partial(jax.lax.map, function, batch_size=at_once)
     mesh, clips = jax.sharding.get_abstract_mesh(), len(arrays[0])
-    if mesh.empty or mesh.size == 1 or clips % mesh.size:
+    if on_one_device(mesh) or mesh.size == 1 or clips % mesh.size:
         return each(arrays)
     spec = PartitionSpec(AXES)
     return jax.shard_map(each, in_specs=((spec,) * len(arrays),), out_specs=spec)(arrays)
+
+
+def mean_over_devices(
+    function: Callable[[Any, Any, jax.Array], Any],
+) -> Callable[[Any, Any, jax.Array], Any]:
+    """`function` (parameters, clips, key) of each device's own clips, with a key of its own; the mean of all.
+
+    So devices tell each other nothing before the mean. Where parameters are split over devices, `function` is
+    of all clips at once, as XLA has to gather parameters for it anyway.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if on_one_device(mesh) or mesh.size == 1 or mesh.shape["fsdp"] > 1:
+        return function
+
+    def here(params: Any, clips: Any, key: jax.Array) -> Any:
+        with axis_rules(()):
+            found = function(params, clips, jax.random.fold_in(key, jax.lax.axis_index(AXES)))
+        return jax.lax.pmean(found, AXES)
+
+    whole, split = PartitionSpec(), PartitionSpec(AXES)
+    return jax.shard_map(here, in_specs=(whole, split, whole), out_specs=whole, check_vma=False)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

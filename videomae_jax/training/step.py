@@ -19,7 +19,14 @@ from videomae_jax.models.axes import axis_rules
 from videomae_jax.training.loss_scale import adjusted, divided, multiplied
 from videomae_jax.training.objectives.objective import Arrays, Batch, Metrics, Objective, Params
 from videomae_jax.training.optimizer import Schedule, adamw_direction
-from videomae_jax.training.sharding import RULES, OnMesh, batch_sharding, replicated, state_shardings
+from videomae_jax.training.sharding import (
+    RULES,
+    OnMesh,
+    batch_sharding,
+    mean_over_devices,
+    replicated,
+    state_shardings,
+)
 from videomae_jax.training.state import TrainState, ema_decay, state_shapes
 
 Loss = Callable[[Params, Batch, jax.Array], jax.Array]
@@ -119,10 +126,20 @@ def _updated(
 def _accumulated(
     loss: Loss, params: Params, batch: Batch, key: jax.Array, parts: int
 ) -> tuple[jax.Array, Params]:
-    """Mean loss and gradient of a batch taken in `parts`, each with every `parts`-th clip."""
+    """Mean loss and gradient of a batch taken in `parts`, each with every `parts`-th clip.
+
+    Devices add up their own clips' gradients and send the sum once, not after each part.
+    """
     loss_and_grad = jax.value_and_grad(loss)
     if parts == 1:
         return loss_and_grad(params, batch, key)
+    return mean_over_devices(partial(_added_up, loss_and_grad, parts))(params, batch, key)
+
+
+def _added_up(
+    loss_and_grad: Callable[..., Any], parts: int, params: Params, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, Params]:
+    """The mean over parts of a batch, one after the other."""
     split = partial(rearrange, pattern="(b a) ... -> a b ...", a=parts)
 
     def add(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from videomae_jax.models.attention.blockwise import KEPT
+from videomae_jax.models.axes import on_one_device
 
 LANES = 128
 LONGEST, LONGEST_ALONE = 1024, 1664
@@ -47,7 +48,7 @@ def splash_attention(
     the kernel as ordinary JAX, without a TPU.
     """
     attend = partial(_splash, num_keys=num_keys, interpret=interpret)
-    if jax.sharding.get_abstract_mesh().empty:
+    if on_one_device(jax.sharding.get_abstract_mesh()):
         return attend(q, k, v)
     # XLA cannot split a kernel by itself: it would gather the whole batch on every device, or refuse.
     clips = nn.logical_to_mesh_axes(("batch",)) or PartitionSpec()
