@@ -45,7 +45,7 @@ def main() -> None:
     data = replace(config.data, num_sample=1)
     config = replace(config, batch_size=given.clips_per_gpu * target.chips, data=data, model=model)
     with lowered(step_on(config, "train", target)) as (program, _):
-        compiled = program.compile()
+        compiled = program.compile(compiler_options={"xla_gpu_enable_triton_gemm": False})
     memory = compiled.memory_analysis()
     print(f"temporaries {memory.temp_size_in_bytes / 1e9:.2f} GB")
     if given.keep:
