@@ -12,8 +12,10 @@ import jax
 from videomae_jax.files import cache_folder
 
 _PROCESSORS = Path("/proc/cpuinfo")
-_OF_A_KIND = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features")
-_OF_A_KIND += ("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision")
+_OF_A_KIND = (
+    *("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features"),
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision"),
+)
 """What processors that understand each other's programs have in common, as Linux names it."""
 
 
