@@ -39,7 +39,7 @@ def share_of(name: str) -> str:
         return "pixels, augmentation, targets and loss"
     if "splash" in name or "shard_map" in name:
         return "around the attention kernel"
-    if any(part in name for part in _PLAIN_ATTENTION):
+    if "attn/proj" not in name and any(part in name for part in _PLAIN_ATTENTION):
         return "plain attention"
     if name.endswith("dot_general"):
         return f"products with weights, {stack}"

@@ -246,6 +246,7 @@ def disturb(runs, workdir: Path, workers: str, rows: int, how: signal.Signals) -
     runs.end(process, workdir, code=-how if how == signal.SIGKILL else 128 + how)
 
 
+@pytest.mark.chaos
 def test_a_killed_and_a_stopped_run_end_like_one_left_alone(runs, undisturbed, tmp_path):
     workdir = tmp_path / "disturbed"
     disturb(runs, workdir, "2", 9, signal.SIGKILL)
