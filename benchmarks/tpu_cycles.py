@@ -10,19 +10,12 @@ the code, and it is no time. Of a choice, such as that of an augmentation, each 
 equally likely.
 """
 
-import argparse
-import os
 import re
 from collections import Counter
-from dataclasses import replace
-from pathlib import Path
 
-from videomae_jax.config import load_config
-from videomae_jax.plan.compile import ENVIRONMENT
-from videomae_jax.plan.compiler import lowered
+from compiled_step import show_step
+
 from videomae_jax.plan.hlo import instructions
-from videomae_jax.plan.program import step_on
-from videomae_jax.plan.topology import read_target
 
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _NAME = re.compile(r'op_name="([^"]*)"')
@@ -48,36 +41,6 @@ def share_of(name: str) -> str:
     return "norms and other element-wise work and moves"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("recipe", nargs="?")
-    parser.add_argument("slice", nargs="?")
-    parser.add_argument("clips_per_chip", nargs="?", type=int)
-    parser.add_argument("--pixels", choices=("planes", "rgb"), default="planes")
-    parser.add_argument("--labels", type=int, default=400, help="classes, where the recipe leaves them open")
-    parser.add_argument("--keep", type=Path, help="write the compiled program to this file")
-    parser.add_argument("--read", type=Path, help="read a program that was kept")
-    given = parser.parse_args()
-    if given.read:
-        show(given.read.read_text("utf-8"))
-        return
-    os.environ.update(ENVIRONMENT)
-    config, target = load_config(given.recipe), read_target(given.slice)
-    data = replace(config.data, pixels=given.pixels, num_sample=1)
-    model = config.model
-    if hasattr(config, "augment") and not model.num_labels:
-        model = replace(model, num_labels=given.labels)
-    config = replace(config, batch_size=given.clips_per_chip * target.chips, data=data, model=model)
-    with lowered(step_on(config, "train", target)) as (program, _):
-        compiled = program.compile()
-    memory = compiled.memory_analysis()
-    peak, temporaries = memory.peak_memory_in_bytes / 1e9, memory.temp_size_in_bytes / 1e9
-    print(f"peak {peak:.2f} GB, temporaries {temporaries:.2f} GB")
-    if given.keep:
-        given.keep.write_text(compiled.as_text(), "utf-8")
-    show(compiled.as_text())
-
-
 def show(hlo: str) -> None:
     """Print the estimate, its shares, and how many instructions of which kind it leaves out."""
     shares: Counter[str] = Counter()
@@ -95,4 +58,4 @@ def show(hlo: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    show_step(__doc__ or "", show)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from videomae_jax.plan.gpus import attention_workspace
-from videomae_jax.plan.hlo import Collective, read_collectives
+from videomae_jax.plan.hlo import Collective, instructions, read_collectives
 
 OWN = 8 * 16 * 4  # Bytes of one device's rows.
 
@@ -63,6 +63,32 @@ def test_all_branches_count_and_a_loop_of_unknown_length_once():
 # Those of the compiler for GPUs: a collective is begun by an instruction whose shape holds the operands, then
 # the results, each a tuple where there are several.
 GPU = Path(__file__).with_name("gpu_forms.hlo").read_text()
+
+
+CHOICE = """HloModule choice
+
+%double (x: f32[4]) -> f32[4] {
+  %x = f32[4]{0} parameter(0)
+  ROOT %twice = f32[4]{0} add(%x, %x)
+}
+
+%square (y: f32[4]) -> f32[4] {
+  %y = f32[4]{0} parameter(0)
+  ROOT %squared = f32[4]{0} multiply(%y, %y)
+}
+
+ENTRY %main (n: s32[], z: f32[4]) -> f32[4] {
+  %n = s32[] parameter(0)
+  %z = f32[4]{0} parameter(1)
+  %more = f32[4]{0} negate(%z)
+  ROOT %one = f32[4]{0} conditional(%n, %more, %z), branch_computations={%double, %square}
+}
+"""
+
+
+def test_of_a_choice_each_instruction_is_run_by_its_share():
+    times = {each.opcode: times for times, each in instructions(CHOICE) if each.opcode != "parameter"}
+    assert times == {"negate": 1, "add": 0.5, "multiply": 0.5}
 
 
 def test_the_forms_of_the_compiler_for_gpus():

@@ -19,7 +19,7 @@ from videomae_jax.config import AugmentConfig, OptimConfig, load_config
 from videomae_jax.plan.hlo import read_collectives
 from videomae_jax.training.augmentation.mixing import mix
 from videomae_jax.training.objectives.pretraining import Pretraining
-from videomae_jax.training.sharding import batch_sharding, make_mesh, replicated
+from videomae_jax.training.sharding import batch_sharding, make_mesh, mean_over_devices, replicated
 from videomae_jax.training.state import create_state
 from videomae_jax.training.step import make_train_step
 
@@ -85,6 +85,17 @@ def sent_by_accumulation(mesh) -> int:
     return sum(each.bytes for each in read_collectives(compiled.as_text()))
 
 
+def draws_of_devices(mesh) -> list[float]:
+    """What devices draw apart on average, what they would with keys of their own, and with one key."""
+    key, each = jax.random.key(3), range(mesh.size)
+    clips = jax.device_put(np.zeros(mesh.size), batch_sharding(mesh))
+    with jax.set_mesh(mesh):
+        mean = mean_over_devices(lambda params, clips, key: jax.random.uniform(key))
+        found = jax.jit(lambda clips: mean(None, clips, key))(clips)
+    own = np.mean([jax.random.uniform(jax.random.fold_in(key, index)) for index in each])
+    return [float(found), float(own), float(jax.random.uniform(key))]
+
+
 def sent_by_mixing(mesh, group: int) -> int:
     """Bytes that devices send each other where 32 clips are mixed in groups of so many."""
     clips = jax.ShapeDtypeStruct((32, 4, 16, 16, 3), np.float32, sharding=batch_sharding(mesh))
@@ -124,5 +135,6 @@ for name, devices, fsdp in meshes if hosts == 1 else meshes[::2]:
 if hosts == 1:
     results["full"] = gathers_at_full_size(make_mesh(4))
     results["full"]["accumulation"] = sent_by_accumulation(make_mesh())
+    results["full"]["draws"] = draws_of_devices(make_mesh())
     results["full"]["mixing"] = [sent_by_mixing(make_mesh(), group) for group in (4, 32)]
 print(json.dumps(results))

@@ -126,6 +126,12 @@ def test_gradients_of_parts_are_sent_once(results):
     assert results[0]["full"]["accumulation"] < 1.1 * results[0]["data"]["bytes"]["params"][0]
 
 
+def test_devices_that_compute_apart_draw_apart(results):
+    found, own, one = results[0]["full"]["draws"]
+    assert found == pytest.approx(own, rel=1e-6)
+    assert found != pytest.approx(one, rel=1e-2)
+
+
 def test_a_step_moves_nothing_to_the_devices():
     mesh = make_mesh(devices=jax.devices()[:1])
     everywhere = replicated(mesh)
