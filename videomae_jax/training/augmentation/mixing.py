@@ -53,9 +53,10 @@ def _mix_group(
     mixed = jax.random.bernoulli(for_chance, config.mix_prob)
     height, width = clips.shape[2:4]
     box = _draw_box(for_box, 1 - _draw_weight(for_cutmix, config.cutmix), height, width)
-    weights = jnp.where(by_cutmix, 1.0 - box, _draw_weight(for_mixup, config.mixup))
-    weights = jnp.where(mixed, weights, 1.0)
-    target_weight = weights.mean()
+    weight = _draw_weight(for_mixup, config.mixup)
+    weights = jnp.where(mixed, jnp.where(by_cutmix, 1.0 - box, weight), 1.0)
+    # Not the mean of the weights: only sums of zeros and ones are exact in whichever order they are added.
+    target_weight = jnp.where(mixed, jnp.where(by_cutmix, 1.0 - box.mean(), weight), 1.0)
     return (
         weights[:, :, None] * clips + (1 - weights[:, :, None]) * clips[::-1],
         target_weight * targets + (1 - target_weight) * targets[::-1],
