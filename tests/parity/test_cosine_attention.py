@@ -131,7 +131,7 @@ def test_pre_training(config):
         out = model.apply({"params": params}, video, (jnp.asarray(visible), jnp.asarray(masked)))
         return out.loss, out.logits
 
-    (ours, logits), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+    (ours, logits), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     theirs = predicted(weights, config, torch.tensor(video), torch.tensor(visible), torch.tensor(masked))
     np.testing.assert_allclose(logits, theirs.detach().numpy(), atol=1e-5)
     targets = torch.tensor(np.asarray(targets_of(model, video, masked)))
@@ -155,7 +155,7 @@ def test_classification(config):
         logits = VideoMAEForVideoClassification(config).apply({"params": params}, video).logits
         return (weighting * logits).sum(), logits
 
-    (_, logits), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+    (_, logits), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     theirs = classified(weights, config, torch.tensor(video))
     np.testing.assert_allclose(logits, theirs.detach().numpy(), atol=1e-5)
     (torch.tensor(weighting) * theirs).sum().backward()
@@ -186,7 +186,7 @@ def test_what_training_begins_with():
         np.testing.assert_allclose(block["attn"]["scale"], first, rtol=1e-6)
         for name in ("gamma_1", "gamma_2"):
             np.testing.assert_array_equal(block[name], np.full((depth, width), np.float32(0.1)))
-    plain = VideoMAEForPreTraining(PLAIN).init_params(jax.random.key(0))
+    plain = jax.eval_shape(VideoMAEForPreTraining(PLAIN).init_params, jax.random.key(0))
     count, without = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (params, plain))
     assert count - without == 3 * (2 * 24 + 4) + 2 * (2 * 16 + 2)
 
@@ -194,8 +194,8 @@ def test_what_training_begins_with():
 def test_a_query_of_zeros_has_a_finite_gradient():
     config = replace(PLAIN, cosine_attention=True)
     block = Block(config, 4, 40)
-    params = block.init(jax.random.key(0), jnp.ones((1, 3, 24)))["params"]
+    params = jax.jit(block.init)(jax.random.key(0), jnp.ones((1, 3, 24)))["params"]
     params["attn"]["qkv"]["kernel"] = jnp.zeros_like(params["attn"]["qkv"]["kernel"])
     x = jax.random.normal(jax.random.key(1), (1, 3, 24))
-    gradients = jax.grad(lambda params: block.apply({"params": params}, x).sum())(params)
+    gradients = jax.jit(jax.grad(lambda params: block.apply({"params": params}, x).sum()))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))

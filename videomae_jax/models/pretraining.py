@@ -1,5 +1,6 @@
 """The masked autoencoder: encoder on visible tubelets, decoder on all places, loss on the masked ones."""
 
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -176,7 +177,7 @@ class VideoMAEForPreTraining(Pretrained):
         """Fresh parameters, drawn as the original draws them."""
         tubelet = jnp.zeros((1, 1, self.config.values_per_tubelet))
         visible, masked = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.int32)
-        return self.init(key, tubelet, visible, masked, method="predict")["params"]
+        return jax.jit(partial(self.init, method="predict"))(key, tubelet, visible, masked)["params"]
 
 
 def _check_decoder(source: str | Path, tensors: Tensors) -> None:
