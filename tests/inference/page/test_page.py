@@ -48,7 +48,7 @@ def test_a_video_is_classified_reconstructed_and_explained(answers, video):
     assert picture.tobytes() != other.tobytes()
     assert picture.tobytes() != true.tobytes()
     assert answers.looks(taken).width > 100
-    assert "mine.mp4: 8 frames from the middle of the video, every 2th" in answers.sampled(taken)[1]
+    assert "mine.mp4: 8 frames from the middle of the video, sampling rate 2, " in answers.sampled(taken)[1]
 
 
 def test_what_is_not_possible_is_said_under_the_name_that_the_user_knows(answers, video, tmp_path):

@@ -183,4 +183,4 @@ them, are CC-BY-NC 4.0.
 def _spacing(given: dict[str, Any]) -> str:
     if given["sampling"] == "uniform":
         return "spread evenly over the video"
-    return f"every {given['sampling_rate']}th of the video"
+    return f"taken with sampling rate {given['sampling_rate']}"

@@ -130,8 +130,8 @@ class Answers:
         each = next(iter(self.checkpoints.values()))
         clip = taken.clips[each.source]
         words = (
-            f"{printable(taken.name)}: {len(clip)} frames from the middle of the video, every {each.rate}th, "
-            f"{clip.shape[1]} x {clip.shape[2]} pixels"
+            f"{printable(taken.name)}: {len(clip)} frames from the middle of the video, "
+            f"sampling rate {each.rate}, {clip.shape[1]} x {clip.shape[2]} pixels"
         )
         return draw_strip({"frames": clip}, "What the model is shown", ()), words
 
