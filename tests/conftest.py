@@ -21,7 +21,7 @@ _CACHE = {
     "jax_persistent_cache_min_compile_time_secs": 0.1,
     "jax_persistent_cache_min_entry_size_bytes": -1,
 }
-_OPTIMIZED = ("models", "parity", "plan", "training/test_golden_losses.py")
+_OPTIMIZED = ("models/attention", "parity", "plan", "training/test_golden_losses.py")
 """Tests that compile as users do: they compare numbers with those of others, or look at what was compiled."""
 
 _BESIDE = Path(__file__).resolve().parents[2] / "shared"
