@@ -1,6 +1,7 @@
 """Blocks in a row, whose parameters are one tree with an axis of layers, and what gradients keep of them."""
 
 from collections.abc import Callable
+from itertools import compress
 from typing import Any, cast
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from videomae_jax.models.attention.blockwise import KEPT
+from videomae_jax.models.attention.choice import LONG
 from videomae_jax.models.blocks import Block, Params
 from videomae_jax.models.compiled_for import hardware
 
@@ -46,14 +48,19 @@ def apply_stack(
     Also gives, where they are to be kept, the tokens after each block (l, b, n, d).
     """
 
-    def layer(x: jax.Array, of_layer: tuple[Params, Any]) -> tuple[jax.Array, jax.Array | None]:
+    def layer(
+        x: jax.Array, seen: jax.Array | None, of_layer: tuple[Params, Any]
+    ) -> tuple[jax.Array, jax.Array | None]:
         params, scales = of_layer
         x = cast(jax.Array, block.apply({"params": params}, x, scales=scales, seen=seen))
         return x, x if keep else None
 
     layers = jax.tree.leaves(stack)[0].shape[0]
     unroll = hardware().platform == "tpu" and layers <= UNROLLED
-    return jax.lax.scan(_checkpointed(layer, remat, not unroll), x, (stack, scales), unroll=unroll)
+    apply = _checkpointed(layer, remat, not unroll)
+    if unroll and not remat and x.shape[1] >= LONG:
+        apply = _settled(apply)
+    return jax.lax.scan(lambda x, of_layer: apply(x, seen, of_layer), x, (stack, scales), unroll=unroll)
 
 
 def apply_stack_to_last(
@@ -78,6 +85,28 @@ def apply_block(
 def _checkpointed(layer: Callable[..., Any], remat: bool, in_loop: bool = False) -> Callable[..., Any]:
     """The layer as its gradient sees it; outside of a loop, XLA must not find what is computed again."""
     return jax.checkpoint(layer, prevent_cse=remat and not in_loop, policy=None if remat else _kept)
+
+
+def _settled(layer: Callable[..., Any]) -> Callable[..., Any]:
+    """A layer that has all that its gradient is given when it ends.
+
+    Of layers that are written out, XLA would otherwise cut that out of larger arrays in the backward pass
+    only, such as the sums of softmax that splash attention's kernel gives 128 times each, and would keep what
+    is to be computed again.
+    """
+
+    def forward(x: jax.Array, *others: Any) -> tuple[Any, Any]:
+        result, pull_back = jax.vjp(layer, x, *others)
+        given, tree = jax.tree.flatten(pull_back)
+        of_clips = [leaf.ndim > 1 and leaf.shape[0] == x.shape[0] for leaf in given]
+        result, ready = jax.lax.optimization_barrier((result, list(compress(given, of_clips))))
+        settled = iter(ready)
+        given = [next(settled) if clips else leaf for leaf, clips in zip(given, of_clips, strict=True)]
+        return result, jax.tree.unflatten(tree, given)
+
+    settled_layer = jax.custom_vjp(layer)
+    settled_layer.defvjp(forward, lambda pull_back, gradient: pull_back(gradient))
+    return cast(Callable[..., Any], settled_layer)
 
 
 def _kept(primitive: Any, *shapes: Any, **settings: Any) -> bool:

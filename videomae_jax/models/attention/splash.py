@@ -5,6 +5,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 from jax.sharding import PartitionSpec
@@ -16,6 +17,8 @@ from videomae_jax.models.axes import on_one_device
 LANES = 128
 LONGEST, LONGEST_ALONE = 1024, 1664
 """Queries and keys of a block, at most: of one of several, and of one that holds all in 16 bits."""
+MOST_SEEN = 6400
+"""Keys that 128 queries see at once in the forward pass, at most: v4 has no memory for twice as many."""
 
 
 def filled_length(length: int, dtype: jnp.dtype) -> int:
@@ -63,19 +66,9 @@ def _splash(
     interpret: bool,
 ) -> Float[Array, "b m k e"]:
     (_, rows, heads, width), columns = q.shape, k.shape[1]
-    (_, block_q), (_, block_k) = (_blocks(length, q.dtype) for length in (rows, columns))
-    at_once = 2 * LANES if block_k % (2 * LANES) == 0 else LANES  # Keys.
     kernel = splash.make_splash_mha(
         masks.MultiHeadMask([masks.FullMask((rows, columns))] * heads),
-        block_sizes=splash.BlockSizes(
-            block_q=block_q,
-            block_kv=block_k,
-            block_kv_compute=at_once,
-            block_q_dkv=block_q,
-            block_kv_dkv=block_k,
-            block_kv_dkv_compute=at_once,
-            use_fused_bwd_kernel=True,
-        ),
+        block_sizes=block_sizes(rows, columns, q.dtype),
         head_shards=1,
         q_seq_shards=1,
         residual_checkpoint_name=KEPT,
@@ -85,5 +78,26 @@ def _splash(
     segments = splash.SegmentIds(
         jnp.zeros(rows, jnp.int32), (jnp.arange(columns) >= num_keys).astype(jnp.int32)
     )
-    q, k, v = (each.transpose(0, 2, 1, 3) for each in (q * width**-0.5, k, v))
+    q, k, v = (checkpoint_name(each.transpose(0, 2, 1, 3), KEPT) for each in (q * width**-0.5, k, v))
     return jax.vmap(partial(kernel, segment_ids=segments))(q, k, v).transpose(0, 2, 1, 3)
+
+
+def block_sizes(rows: int, columns: int, dtype: jnp.dtype) -> splash.BlockSizes:
+    """What the kernels take at once, of which the schedules for v5e have the fewest instructions (0010).
+
+    Tokens lie along the lanes of queries, keys and values, which heads of 64 would fill by half.
+    """
+    (_, block_q), (_, block_k) = (_blocks(length, dtype) for length in (rows, columns))
+    seen = max(part for part in range(block_k, MOST_SEEN + 1, LANES) if columns % part == 0)
+    return splash.BlockSizes(
+        block_q=LANES,
+        block_kv=seen,
+        block_kv_compute=seen,
+        block_q_dkv=block_q,
+        block_kv_dkv=block_k,
+        block_kv_dkv_compute=block_k if block_k <= LONGEST else LANES,
+        use_fused_bwd_kernel=True,
+        q_layout=splash.QKVLayout.SEQ_MINOR,
+        k_layout=splash.QKVLayout.SEQ_MINOR,
+        v_layout=splash.QKVLayout.SEQ_MINOR,
+    )
