@@ -12,6 +12,8 @@ NOTEBOOKS_EXTRAS ?= notebooks,parity
 WORKERS ?= auto
 TESTS ?= tests
 BIN = $(VENV)/bin
+# Bytecode is for those modules that are imported, which then write it.
+QUIETLY = --quiet --disable-pip-version-check --no-compile
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -rs
 # XLA compiles quicker in one piece, and in half the time with its older emitters, of which JAX 0.12 knows nothing: a
 # flag that XLA does not know ends the process.
@@ -46,11 +48,11 @@ lint: $(VENV)/.installed-$(EXTRAS)
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
+	$(BIN)/python -m pip install $(QUIETLY) -c $(CONSTRAINTS) -e .
 	touch $@
 
 $(VENV)/.installed-%: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[$*]"
+	$(BIN)/python -m pip install $(QUIETLY) -c $(CONSTRAINTS) -e ".[$*]"
 	touch $@
 
 # From the wheel, as users have it.
@@ -58,8 +60,8 @@ $(NOTEBOOKS_VENV)/.installed-wheel: pyproject.toml $(CONSTRAINTS) $(shell find v
 	$(PYTHON) -m venv $(NOTEBOOKS_VENV)
 	rm -rf build/wheel
 	$(NOTEBOOKS_VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
-	$(NOTEBOOKS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps build/wheel/*.whl
-	$(NOTEBOOKS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) "videomae-jax[$(NOTEBOOKS_EXTRAS)] @ file://$$(echo $(abspath build/wheel)/*.whl)"
+	$(NOTEBOOKS_VENV)/bin/python -m pip install $(QUIETLY) --force-reinstall --no-deps build/wheel/*.whl
+	$(NOTEBOOKS_VENV)/bin/python -m pip install $(QUIETLY) -c $(CONSTRAINTS) "videomae-jax[$(NOTEBOOKS_EXTRAS)] @ file://$$(echo $(abspath build/wheel)/*.whl)"
 	touch $@
 
 clean:
