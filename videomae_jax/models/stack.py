@@ -98,7 +98,7 @@ def _settled(layer: Callable[..., Any]) -> Callable[..., Any]:
     def forward(x: jax.Array, *others: Any) -> tuple[Any, Any]:
         result, pull_back = jax.vjp(layer, x, *others)
         given, tree = jax.tree.flatten(pull_back)
-        of_clips = [leaf.ndim > 1 and leaf.shape[0] == x.shape[0] for leaf in given]
+        of_clips = [leaf.ndim > 2 and leaf.shape[0] == x.shape[0] for leaf in given]  # No weights.
         result, ready = jax.lax.optimization_barrier((result, list(compress(given, of_clips))))
         settled = iter(ready)
         given = [next(settled) if clips else leaf for leaf, clips in zip(given, of_clips, strict=True)]
