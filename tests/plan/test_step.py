@@ -1,7 +1,11 @@
 """Slices by name, steps on them, and what is said of them."""
 
+import fcntl
 import json
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 import pytest
@@ -144,3 +148,33 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RunError, match="pre-training step for v5e:2x4 ended with exit code 1"):
         compile_elsewhere(make_step())
+
+
+COMPILER = """
+import fcntl, pathlib, sys, time
+from videomae_jax.plan.compiler import end_with_input
+end_with_input()
+held = open(sys.argv[1], "w")
+fcntl.flock(held, fcntl.LOCK_EX)
+pathlib.Path(sys.argv[2]).touch()
+time.sleep(600)
+"""
+ITS_PARENT = "import sys; from videomae_jax.plan.compile import _run; _run(sys.argv[1:], 'compiling')"
+
+
+def test_the_compiler_ends_with_who_started_it(tmp_path):
+    """However that ended; compiling can take minutes."""
+    held, started = tmp_path / "held", tmp_path / "started"
+    compiler = [sys.executable, "-c", COMPILER, held, started]
+    parent = subprocess.Popen([sys.executable, "-c", ITS_PARENT, *compiler], stderr=subprocess.DEVNULL)
+    while not started.exists():
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    with held.open() as file:
+        for _ in range(1200):
+            with suppress(BlockingIOError):  # The lock is given when the compiler has ended.
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            time.sleep(0.05)
+    pytest.fail("the compiler is still there after a minute")

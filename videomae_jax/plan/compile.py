@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -100,14 +101,22 @@ def _run(command: list[str], what: str) -> tuple[int, str]:
     """Run a command, saying on stderr how long it has taken so far; its exit code and what it wrote there."""
     print(f"{what}: from ten seconds to some minutes", file=sys.stderr, flush=True)
     began, environment = time.monotonic(), os.environ | ENVIRONMENT
-    with subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    ) as process:
+    with ExitStack() as undo:
+        its_input, ours = os.pipe()  # The end of its input ends it, also where a signal ended this process.
+        undo.callback(os.close, ours)
+        try:
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=its_input,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
+        finally:
+            os.close(its_input)
+        undo.enter_context(process)
         try:
             while True:
                 try:

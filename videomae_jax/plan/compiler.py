@@ -2,13 +2,15 @@
 
     python -m videomae_jax.plan.compiler STEP RESULT
 
-reads a pickled `Step`, and writes what the compiler says of it as JSON.
+reads a pickled `Step`, and writes what the compiler says of it as JSON. It ends when its standard input does.
 """
 
 import json
+import os
 import pickle
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,8 +164,20 @@ def _evaluate(step: Step, mesh: Any) -> tuple[Any, tuple[Any, ...], Any]:
     return make_validation_step(task, mesh), arguments, batch
 
 
+def end_with_input() -> None:
+    """Have this process end where its standard input does, also while it compiles."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     """Read the step, compile it, write the result."""
+    end_with_input()
     given, result = map(Path, sys.argv[1:])
     compiled = compile_step(pickle.loads(given.read_bytes()))
     result.write_text(json.dumps(asdict(compiled)), "utf-8")
