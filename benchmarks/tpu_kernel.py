@@ -1,4 +1,4 @@
-"""How long the schedules of splash attention's kernels are, as its compiler writes them for a TPU.
+"""How long the schedules of splash attention's kernels are, as the compiler writes them for a TPU.
 
     python benchmarks/tpu_kernel.py v5e:2x2 1568 64
 
