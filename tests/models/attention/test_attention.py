@@ -14,7 +14,7 @@ from videomae_jax.model_config import VideoMAEConfig
 from videomae_jax.models.attention import choice as module
 from videomae_jax.models.attention.blockwise import blockwise_attention
 from videomae_jax.models.attention.choice import attention, chosen_backend, cudnn_attention, xla_attention
-from videomae_jax.models.attention.splash import filled_length, splash_attention
+from videomae_jax.models.attention.splash import block_sizes, filled_length, splash_attention
 from videomae_jax.models.blocks import Block, arithmetic
 from videomae_jax.models.compiled_for import compiling_for, hardware
 from videomae_jax.models.stack import apply_block, apply_stack, init_stack
@@ -134,6 +134,16 @@ def test_splash_interpreted(queries, keys, width):
 def test_lengths_of_splash_attention(length, in_16_bits, in_32_bits):
     assert filled_length(length, jnp.dtype("bfloat16")) == in_16_bits
     assert filled_length(length, jnp.dtype("float32")) == in_32_bits
+
+
+@pytest.mark.parametrize(
+    ("length", "forward", "backward", "at_once"),
+    [(512, 512, 512, 512), (1664, 1664, 1664, 128), (3200, 3200, 640, 640), (12544, 6272, 896, 896)],
+)
+def test_keys_that_splash_attention_takes_at_once(length, forward, backward, at_once):
+    sizes = block_sizes(length, length, jnp.dtype("bfloat16"))
+    assert (sizes.block_kv, sizes.block_kv_compute) == (forward, forward)
+    assert (sizes.block_kv_dkv, sizes.block_kv_dkv_compute) == (backward, at_once)
 
 
 @pytest.mark.parametrize("num_queries", [520, 515])

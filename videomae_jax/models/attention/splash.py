@@ -83,7 +83,7 @@ def _splash(
 
 
 def block_sizes(rows: int, columns: int, dtype: jnp.dtype) -> splash.BlockSizes:
-    """What the kernels take at once, of which the schedules for v5e have the fewest instructions (0010).
+    """What the kernels take at once, chosen by the instructions in their schedules for v5e (decision 0010).
 
     Tokens lie along the lanes of queries, keys and values, which heads of 64 would fill by half.
     """
