@@ -1,7 +1,10 @@
 """Names of the activations' axes, so that a mesh can be laid under modules that know none."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
-from jax.sharding import AbstractMesh
+import jax
+from jax.sharding import AbstractMesh, PartitionSpec
 from jaxtyping import Array, Float
 
 axis_rules = nn.logical_axis_rules
@@ -16,3 +19,14 @@ def constrain(tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
 def on_one_device(mesh: AbstractMesh) -> bool:
     """Whether what is traced is for one device: no mesh is set, or a `shard_map` over all of it is traced."""
     return mesh.empty or mesh.are_all_axes_manual
+
+
+def by_device(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """`function` of arrays by clips, of which each device of a mesh computes its own.
+
+    For what XLA's partitioner cannot split along the clips: a kernel, a loop over them.
+    """
+    if on_one_device(jax.sharding.get_abstract_mesh()):
+        return function
+    clips = nn.logical_to_mesh_axes(("batch",)) or PartitionSpec()
+    return jax.shard_map(function, in_specs=clips, out_specs=clips, check_vma=False)

@@ -2,17 +2,15 @@
 
 from functools import partial
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from videomae_jax.models.attention.blockwise import KEPT
-from videomae_jax.models.axes import on_one_device
+from videomae_jax.models.axes import by_device
 
 LANES = 128
 LONGEST, LONGEST_ALONE = 1024, 1664
@@ -51,11 +49,7 @@ def splash_attention(
     the kernel as ordinary JAX, without a TPU.
     """
     attend = partial(_splash, num_keys=num_keys, interpret=interpret)
-    if on_one_device(jax.sharding.get_abstract_mesh()):
-        return attend(q, k, v)
-    # XLA cannot split a kernel by itself: it would gather the whole batch on every device, or refuse.
-    clips = nn.logical_to_mesh_axes(("batch",)) or PartitionSpec()
-    return jax.shard_map(attend, in_specs=clips, out_specs=clips, check_vma=False)(q, k, v)
+    return by_device(attend)(q, k, v)
 
 
 def _splash(
