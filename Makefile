@@ -14,7 +14,7 @@ TESTS ?= tests
 BIN = $(VENV)/bin
 # Bytecode is for those modules that are imported, which then write it.
 QUIETLY = --quiet --disable-pip-version-check --no-compile
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -rs
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder -rs
 # XLA compiles quicker in one piece, and in half the time with its older emitters, of which JAX 0.12 knows nothing: a
 # flag that XLA does not know ends the process.
 QUICK = --xla_cpu_parallel_codegen_split_count=1
