@@ -1,5 +1,6 @@
 """Every way to compute attention against the plain one, forward and gradient, where it can run."""
 
+import re
 from functools import partial
 
 import jax
@@ -73,6 +74,13 @@ def test_a_cpu_computes_several_clips_in_bfloat16(attend):
     """For more than one, XLA has no product with sums in float32 that the gradient may take."""
     arrays = [jnp.concatenate([each, each[:, ::-1]]) for each in draw(*SHAPES[0], "bfloat16")]
     assert_close(jax.jit(partial(numbers, attend))(*arrays), exact(arrays), TOLERANCE["bfloat16"])
+
+
+def test_a_cpu_multiplies_in_the_form_that_is_quick():
+    """Factors on the left are contracted along their last axis: others take no quick library, but longer."""
+    arrays = draw(*SHAPES[1], "float32")
+    program = jax.jit(partial(numbers, blockwise_attention)).lower(*arrays).compile().as_text()
+    assert re.findall(r" dot\(.*lhs_contracting_dims={(.)}", program) == ["1"] * 7
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
