@@ -1,6 +1,7 @@
 """Exported files score as the checkpoint does, and none is left that does not."""
 
 import json
+import re
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from random_classifier import CONFIG, random_classifier, write_run
 
 from videomae_jax import VideoClassifier, cli
 from videomae_jax.errors import InputError
+from videomae_jax.inference.export import stablehlo
 from videomae_jax.inference.export.formats import FORMS
 from videomae_jax.inference.export.graph import Graph, build
 from videomae_jax.inference.export.trial import logits_on_cpu, try_out
@@ -122,6 +124,16 @@ def test_what_cannot_be_exported_is_said(classifier, pretrained, video, tmp_path
     assert cli.main([*words[:3], "onnx", *words[4:], str(classifier)]) == 2
     assert "--to onnx needs onnx and onnxruntime: pip install" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_for_all_platforms_attends_with_all_heads_at_once():
+    """The only loops are those over two layers and three blocks of queries, none over clips or heads."""
+    config = replace(CONFIG, image_size=96, patch_size=8, num_hidden_layers=2)
+    assert config.num_tokens == 576
+    model, params = random_classifier(config)
+    clips = jax.ShapeDtypeStruct((5, 8, 96, 96, 3), np.uint8)
+    program = str(jax.make_jaxpr(stablehlo.classifier(model.config, NORMALIZATION))(params, clips))
+    assert set(re.findall(r"\blength=(\d+)", program)) == {"2", "3"}
 
 
 def test_parameters_that_a_graph_does_not_know_are_refused():
