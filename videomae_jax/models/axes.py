@@ -1,4 +1,5 @@
-"""Names of the activations' axes, so that a mesh can be laid under modules that know none."""
+"""Names of the activations' axes, so that a mesh can be laid under modules that know none, and what each of
+its devices computes by itself."""
 
 from collections.abc import Callable
 
@@ -24,7 +25,8 @@ def on_one_device(mesh: AbstractMesh) -> bool:
 def by_device(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """`function` of arrays by clips, of which each device of a mesh computes its own.
 
-    For what XLA's partitioner cannot split along the clips: a kernel, a loop over them.
+    For what XLA cannot split along the clips, a kernel or a loop over them: it would gather the whole batch
+    on every device, or refuse.
     """
     if on_one_device(jax.sharding.get_abstract_mesh()):
         return function
