@@ -12,7 +12,8 @@ NOTEBOOKS_EXTRAS ?= notebooks,parity
 WORKERS ?= auto
 TESTS ?= tests
 BIN = $(VENV)/bin
-# Bytecode is for those modules that are imported, which then write it.
+# Bytecode is for those modules that are imported, which then write it: without, each start would compile all anew.
+unexport PYTHONDONTWRITEBYTECODE
 QUIETLY = --quiet --disable-pip-version-check --no-compile
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder -rs
 # XLA compiles quicker in one piece, and in half the time with its older emitters, of which JAX 0.12 knows nothing: a
