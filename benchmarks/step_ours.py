@@ -20,7 +20,7 @@ from videomae_jax.models.masking import mask_indices
 from videomae_jax.models.pixels import normalize
 from videomae_jax.models.pretraining import masked_losses
 from videomae_jax.training.objectives.pretraining import Pretraining
-from videomae_jax.training.sharding import make_mesh
+from videomae_jax.training.sharding import compiler_options, make_mesh
 from videomae_jax.training.state import init_state, state_shapes
 from videomae_jax.training.step import make_train_step, optimizer_step
 
@@ -82,7 +82,8 @@ class Ours:
             other = mask_indices(case.mask()) if case.task == "pretrain" else jnp.asarray(case.labels())
             self._batch, step = (clips, other), self._train(model)
         start = time.perf_counter()
-        self._step = step.lower(self._state, self._batch).compile()
+        options = compiler_options(jax.default_backend())
+        self._step = step.lower(self._state, self._batch).compile(options)
         self.compile_s = time.perf_counter() - start
 
     def _logits(self, model: Any) -> Any:
