@@ -33,6 +33,7 @@ from plan_rows import (
     settings_tried,
 )
 
+from videomae_jax.files import write_text
 from videomae_jax.plan.compile import compile_elsewhere
 from videomae_jax.plan.program import Compiled, Step
 from videomae_jax.versions import version_of
@@ -70,19 +71,17 @@ def compile_row(row: Row, compile_step: Callable[[Step], Compiled], rows: Rows) 
 def compile_rows(
     rows: list[Row], out: Path, compile_step: Callable[[Step], Compiled], renew: bool = False
 ) -> None:
-    """Append to `out` what is missing there, a row at a time; with `renew` also what other code made."""
+    """Add to `out` what is missing there, a row at a time, and with `renew` replace what other code made."""
     found = {row: values for row, values in read_rows(out).items() if is_current(row, values)}
     if renew:
         found = {row: values for row, values in found.items() if values["code"] == code_digest()}
     missing = [row for row in rows if row not in found]
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.exists() and not out.read_bytes().endswith(b"\n"):
-        out.write_bytes(out.read_bytes()[: out.read_bytes().rfind(b"\n") + 1])
     for number, row in enumerate(missing, 1):
         began = time.monotonic()
         values = found[row] = compile_row(row, compile_step, found)
-        with out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        kept = read_rows(out) | {row: values}
+        write_text(out, "".join(json.dumps(each) + "\n" for each in kept.values()))
         write_page(out)
         last = values["attempts"][-1]
         print(

@@ -124,6 +124,8 @@ def test_a_row_of_other_settings_or_code_is_made_again(tmp_path):
     plan_table.compile_rows(SOME[:1], out, stopping(after=0))
     with pytest.raises(Stopped):
         plan_table.compile_rows(SOME[:1], out, stopping(after=0), renew=True)
+    plan_table.compile_rows(SOME[:1], out, LinearCompiler(state=1, clip=0.1), renew=True)
+    assert json.loads(out.read_text()) == made  # The only line.
     made["attempts"][0]["attention"] = "another"
     out.write_text(json.dumps(made) + "\n")
     assert "0 of 121 rows" in plan_page.page(plan_rows.read_rows(out))
