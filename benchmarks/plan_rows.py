@@ -101,13 +101,13 @@ class Row:
         model = replace(SIZES[self.size], dtype="auto", remat=remat)
         mesh, batch = MeshConfig(fsdp), clips * where.chips
         if self.stage in ("pre-training", "dual masking"):
-            data, cell = DataConfig(num_sample=1, pixels="rgb"), 0.5 if self.stage == "dual masking" else 0.0
+            data, cell = DataConfig(num_sample=1), 0.5 if self.stage == "dual masking" else 0.0
             pretraining = PretrainConfig(model, data, mesh=mesh, batch_size=batch, decoder_mask_ratio=cell)
             return step_on(pretraining, "train", where)
         labelled = replace(model, num_labels=400, drop_path=0.1)
         config = FinetuneConfig(
             labelled,
-            LabelledDataConfig(num_sample=1, pixels="rgb"),
+            LabelledDataConfig(num_sample=1),
             mesh=mesh,
             batch_size=batch,
             layer_decay=0.75,
