@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
+from videomae_jax.training import sharding
 from videomae_jax.training.sharding import (
     AXES,
     OnMesh,
@@ -156,3 +157,8 @@ def test_on_a_cpu_gradients_of_a_loop_take_no_memory_before_it_runs_backwards():
 
     ours = OnMesh(jax.grad(loss), mesh, replicated(mesh), replicated(mesh)).jitted
     assert temporaries(ours) < temporaries(jax.jit(jax.grad(loss))) - 0.9 * 8 * 64 * 64 * 4
+
+
+def test_a_compiler_that_knows_no_such_option_keeps_its_own_order(monkeypatch):
+    monkeypatch.setattr(sharding, "_LITTLE_MEMORY", ({"xla_no_such_option": True},))
+    assert sharding.compiler_options.__wrapped__("cpu") is None
