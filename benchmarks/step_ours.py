@@ -19,8 +19,9 @@ from videomae_jax.models.blocks import arithmetic
 from videomae_jax.models.masking import mask_indices
 from videomae_jax.models.pixels import normalize
 from videomae_jax.models.pretraining import masked_losses
+from videomae_jax.training.compilation import compiler_options
 from videomae_jax.training.objectives.pretraining import Pretraining
-from videomae_jax.training.sharding import compiler_options, make_mesh
+from videomae_jax.training.sharding import make_mesh
 from videomae_jax.training.state import init_state, state_shapes
 from videomae_jax.training.step import make_train_step, optimizer_step
 

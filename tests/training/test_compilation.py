@@ -1,13 +1,15 @@
-"""Where compiled programs are kept."""
+"""Where compiled programs are kept, and the order that needs little memory."""
 
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from videomae_jax.files import cache_folder
 from videomae_jax.training import compilation
 from videomae_jax.training.compilation import keep_compiled_programs
+from videomae_jax.training.sharding import OnMesh, make_mesh, replicated
 
 
 @pytest.fixture
@@ -90,3 +92,25 @@ def test_without_a_place_to_write_the_run_goes_on(no_folder, monkeypatch, tmp_pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert kept_in() is None
     assert "compiled programs are not kept" in capsys.readouterr().err
+
+
+def test_on_a_cpu_gradients_of_a_loop_take_no_memory_before_it_runs_backwards():
+    mesh = make_mesh(devices=jax.devices("cpu")[:1])
+
+    def loss(stacks, x):
+        for stack, tokens in zip(stacks, (32, 512), strict=True):
+            x = jnp.repeat(x, tokens // len(x), 0)
+            x, _ = jax.lax.scan(lambda x, weights: (jnp.tanh(x @ weights), None), x, stack)
+        return (x**2).mean()
+
+    def temporaries(step):
+        stack, x = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((8, 64, 64), (32, 64)))
+        return step.lower((stack, stack), x).compile().memory_analysis().temp_size_in_bytes
+
+    ours = OnMesh(jax.grad(loss), mesh, replicated(mesh), replicated(mesh)).jitted
+    assert temporaries(ours) < temporaries(jax.jit(jax.grad(loss))) - 0.9 * 8 * 64 * 64 * 4
+
+
+def test_a_compiler_that_knows_no_such_option_keeps_its_own_order(monkeypatch):
+    monkeypatch.setattr(compilation, "_LITTLE_MEMORY", ({"xla_no_such_option": True},))
+    assert compilation.compiler_options.__wrapped__("cpu") is None

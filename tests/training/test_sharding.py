@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from videomae_jax.training import sharding
 from videomae_jax.training.sharding import (
     AXES,
     OnMesh,
@@ -140,25 +139,3 @@ def test_a_step_moves_nothing_to_the_devices():
     assert step(jax.device_put(np.float32(1), everywhere)) == 2
     with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
         step(np.float32(1))
-
-
-def test_on_a_cpu_gradients_of_a_loop_take_no_memory_before_it_runs_backwards():
-    mesh = make_mesh(devices=jax.devices("cpu")[:1])
-
-    def loss(stacks, x):
-        for stack, tokens in zip(stacks, (32, 512), strict=True):
-            x = jnp.repeat(x, tokens // len(x), 0)
-            x, _ = jax.lax.scan(lambda x, weights: (jnp.tanh(x @ weights), None), x, stack)
-        return (x**2).mean()
-
-    def temporaries(step):
-        stack, x = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((8, 64, 64), (32, 64)))
-        return step.lower((stack, stack), x).compile().memory_analysis().temp_size_in_bytes
-
-    ours = OnMesh(jax.grad(loss), mesh, replicated(mesh), replicated(mesh)).jitted
-    assert temporaries(ours) < temporaries(jax.jit(jax.grad(loss))) - 0.9 * 8 * 64 * 64 * 4
-
-
-def test_a_compiler_that_knows_no_such_option_keeps_its_own_order(monkeypatch):
-    monkeypatch.setattr(sharding, "_LITTLE_MEMORY", ({"xla_no_such_option": True},))
-    assert sharding.compiler_options.__wrapped__("cpu") is None

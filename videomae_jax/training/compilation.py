@@ -1,9 +1,11 @@
-"""Compiled programs are kept for the next run, and compiling, which can take minutes, is announced."""
+"""How steps are compiled: in what order, announced, as it can take minutes, and kept for the next run."""
 
 import hashlib
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,25 @@ _OF_A_KIND = (
     *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision"),
 )
 """What processors that understand each other's programs have in common, as Linux names it."""
+_LITTLE_MEMORY: tuple[dict[str, str | bool], ...] = (
+    {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"},
+    {"xla_cpu_enable_concurrency_optimized_scheduler": False},
+)
+"""XLA's options of one meaning: that of JAX 0.9.1 and later, which take the older one here and ignore it."""
+
+
+@cache
+def compiler_options(platform: str) -> dict[str, str | bool] | None:
+    """What XLA is told for a platform beside its defaults: on a CPU, an order that needs little memory.
+
+    By default a CPU computes first what depends on nothing, such as the zeros that a loop over layers
+    replaces with their gradients one by one, and keeps them for the whole step.
+    """
+    for options in _LITTLE_MEMORY if platform == "cpu" else ():
+        with suppress(jax.errors.JaxRuntimeError):  # Where XLA has no such option.
+            jax.jit(lambda: 0, compiler_options=options).lower().compile()
+            return options
+    return None
 
 
 def keep_compiled_programs() -> None:

@@ -1,8 +1,7 @@
 """One mesh, and one rule that places parameters, optimizer state and batches on it."""
 
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,15 +10,11 @@ from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from videomae_jax.models.axes import axis_rules, on_one_device
+from videomae_jax.training.compilation import compiler_options
 
 AXES = ("data", "fsdp")
 RULES = (("batch", AXES), ("tokens", None), ("embed", None))
 """Mesh axes of the activations' named axes, for `models.axes.axis_rules`."""
-_LITTLE_MEMORY: tuple[dict[str, str | bool], ...] = (
-    {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"},
-    {"xla_cpu_enable_concurrency_optimized_scheduler": False},
-)
-"""XLA's options of one meaning: that of JAX 0.9.1 and later, which ignore the older one."""
 
 
 def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
@@ -123,20 +118,6 @@ def placed(tree: Any, shardings: Any) -> Any:
         tree,
         shardings,
     )
-
-
-@cache
-def compiler_options(platform: str) -> dict[str, str | bool] | None:
-    """What XLA is told for a platform beside its defaults: on a CPU, an order that needs little memory.
-
-    By default a CPU computes first what depends on nothing, such as the zeros that a loop over layers
-    replaces with their gradients one by one, and keeps them for the whole step.
-    """
-    for options in _LITTLE_MEMORY if platform == "cpu" else ():
-        with suppress(jax.errors.JaxRuntimeError):  # Where XLA has no such option.
-            jax.jit(lambda: 0, compiler_options=options).lower().compile()
-            return options
-    return None
 
 
 class OnMesh:
