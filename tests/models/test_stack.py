@@ -41,3 +41,13 @@ def test_layers_written_out_have_the_gradient_of_a_loop(others):
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=2e-4), in_a_loop, written_out)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(written_out[1][:3]))
     assert bool(others) == bool(np.any(written_out[1][3]))
+
+
+@pytest.mark.parametrize(("remat", "written_out"), [(False, LAYERS), (True, 1)])
+def test_blocks_that_are_computed_again_stay_a_loop(remat, written_out):
+    block = Block(VideoMAEConfig(dtype="float32", attention="xla"), num_heads=2, mlp_hidden=32)
+    stack = init_stack(jax.random.key(0), block, LAYERS, WIDTH)
+    with compiling_for(Hardware("tpu", "TPU v5 lite")):
+        traced = jax.make_jaxpr(lambda x: apply_stack(block, stack, x, remat)[0])(jnp.zeros((1, 8, WIDTH)))
+    (scan,) = (equation for equation in traced.eqns if equation.primitive.name == "scan")
+    assert scan.params["unroll"] == written_out

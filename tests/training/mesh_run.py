@@ -20,7 +20,7 @@ from videomae_jax.plan.hlo import read_collectives
 from videomae_jax.training.augmentation.mixing import mix
 from videomae_jax.training.objectives.pretraining import Pretraining
 from videomae_jax.training.sharding import batch_sharding, make_mesh, mean_over_devices, replicated
-from videomae_jax.training.state import create_state
+from videomae_jax.training.state import create_state, state_shapes
 from videomae_jax.training.step import make_train_step
 
 jax.config.update("jax_disable_most_optimizations", True)  # It halves the time, which is compiling.
@@ -58,7 +58,7 @@ def gathers_at_full_size(mesh) -> dict:
     full = replace(full, model=replace(model, image_size=224, patch_size=16, num_frames=16))
     task = Pretraining(full)
     shape = jax.ShapeDtypeStruct((16, 16, 224, 224, 3), np.uint8, sharding=batch_sharding(mesh))
-    state = jax.eval_shape(lambda: create_state(task, mesh, jax.random.key(0)))
+    state = state_shapes(task)
     with jax.set_mesh(mesh):
         step = make_train_step(task, mesh, lambda step: 5e-4).jitted
         lowered = step.lower(state, {"video": shape}, jax.random.key(1))
@@ -77,7 +77,7 @@ def gathers_at_full_size(mesh) -> dict:
 def sent_by_accumulation(mesh) -> int:
     """Bytes that a device sends in a step of two parts."""
     task = Pretraining(config)
-    state = jax.eval_shape(lambda: create_state(task, mesh, jax.random.key(0)))
+    state = state_shapes(task)
     clips = jax.ShapeDtypeStruct(batches.shape[1:], np.uint8, sharding=batch_sharding(mesh))
     with jax.set_mesh(mesh):
         step = make_train_step(task, mesh, lambda step: 5e-4).jitted

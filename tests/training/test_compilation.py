@@ -113,4 +113,10 @@ def test_on_a_cpu_gradients_of_a_loop_take_no_memory_before_it_runs_backwards():
 
 def test_a_compiler_that_knows_no_such_option_keeps_its_own_order(monkeypatch):
     monkeypatch.setattr(compilation, "_LITTLE_MEMORY", ({"xla_no_such_option": True},))
-    assert compilation.compiler_options.__wrapped__("cpu") is None
+    assert compilation.compiler_options.__wrapped__("cpu") == {}
+    once = compilation.compiler_options.__wrapped__("cpu", called_once=True)
+    assert once == {"xla_backend_optimization_level": 1}
+
+
+def test_other_platforms_are_told_nothing():
+    assert compilation.compiler_options("tpu", called_once=True) == {}

@@ -19,7 +19,7 @@ _OF_A_KIND = (
     *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision"),
 )
 """What processors that understand each other's programs have in common, as Linux names it."""
-_LITTLE_MEMORY: tuple[dict[str, str | bool], ...] = (
+_LITTLE_MEMORY: tuple[dict[str, str | bool | int], ...] = (
     {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"},
     {"xla_cpu_enable_concurrency_optimized_scheduler": False},
 )
@@ -27,17 +27,19 @@ _LITTLE_MEMORY: tuple[dict[str, str | bool], ...] = (
 
 
 @cache
-def compiler_options(platform: str) -> dict[str, str | bool] | None:
-    """What XLA is told for a platform beside its defaults: on a CPU, an order that needs little memory.
+def compiler_options(platform: str, called_once: bool = False) -> dict[str, str | bool | int]:
+    """What XLA is told for a platform beside its defaults.
 
-    By default a CPU computes first what depends on nothing, such as the zeros that a loop over layers
-    replaces with their gradients one by one, and keeps them for the whole step.
+    On a CPU, to choose an order that needs little memory, as by default it computes first what depends on
+    nothing, such as the zeros that a loop over layers replaces with their gradients one by one, and keeps
+    them for the whole step; and not to optimise for long what is called once.
     """
-    for options in _LITTLE_MEMORY if platform == "cpu" else ():
+    once = {"xla_backend_optimization_level": 1} if called_once else {}
+    for options in (*_LITTLE_MEMORY, {}) if platform == "cpu" else ():
         with suppress(jax.errors.JaxRuntimeError):  # Where XLA has no such option.
-            jax.jit(lambda: 0, compiler_options=options).lower().compile()
-            return options
-    return None
+            jax.jit(lambda: 0, compiler_options=options | once).lower().compile()
+            return options | once
+    return {}
 
 
 def keep_compiled_programs() -> None:

@@ -12,6 +12,7 @@ from videomae_jax.config import FinetuneConfig, OptimConfig
 from videomae_jax.hardware import Hardware
 from videomae_jax.models.blocks import compute_dtype
 from videomae_jax.models.compiled_for import hardware
+from videomae_jax.training.compilation import compiler_options
 from videomae_jax.training.loss_scale import LossScale, first_loss_scale
 from videomae_jax.training.objectives.objective import Objective, Params
 from videomae_jax.training.optimizer import adamw_direction
@@ -95,8 +96,16 @@ def create_state(
     objective: Objective, mesh: Mesh, key: jax.Array, params: Params = None, teacher: Params = None
 ) -> TrainState:
     """The first state of a run, placed on the mesh: fresh parameters drawn from `key`, or those given."""
-    shardings = state_shardings(mesh, state_shapes(objective))
-    return jax.jit(partial(_first_state, objective), out_shardings=shardings)(key, params, teacher)
+    return jitted_first_state(objective, mesh)(key, params, teacher)
+
+
+def jitted_first_state(objective: Objective, mesh: Mesh) -> Any:
+    """`create_state` from its key on, as a program that is called once."""
+    return jax.jit(
+        partial(_first_state, objective),
+        out_shardings=state_shardings(mesh, state_shapes(objective)),
+        compiler_options=compiler_options(mesh.devices.flat[0].platform, called_once=True),
+    )
 
 
 def split_state(state: TrainState) -> dict[str, Any]:
