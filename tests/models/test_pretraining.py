@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from videomae_jax.config import SIZES, VideoMAEConfig, load_config
+from videomae_jax.hardware import Hardware
+from videomae_jax.models.compiled_for import compiling_for
 from videomae_jax.models.encoder import VideoMAEModel
 from videomae_jax.models.masking import tube_mask
 from videomae_jax.models.patches import patchify, unpatchify
@@ -80,10 +82,29 @@ def test_bfloat16_stays_close_and_keeps_float32_parameters(params, clip, mask):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
-def test_flat_tubelets_have_exactly_zero_targets(params, mask):
+ON_A_GPU = Hardware("gpu", "NVIDIA H100 80GB HBM3", 9.0)
+
+
+def test_targets_on_a_gpu_are_those_of_other_devices_and_need_no_product():
+    tubelets = jax.random.randint(jax.random.key(0), (2, 5, 384), 0, 256, jnp.uint8)
+
+    def targets():
+        program = jax.make_jaxpr(lambda tubelets: tubelet_targets(tubelets, 3, True))(tubelets)
+        return tubelet_targets(tubelets, 3, norm_pix_loss=True), "dot_general" in str(program)
+
+    here, by_products = targets()
+    with compiling_for(ON_A_GPU):
+        there, by_products_there = targets()
+    assert (by_products, by_products_there) == (True, False)
+    np.testing.assert_allclose(here, there, atol=1e-6)
+
+
+@pytest.mark.parametrize("there", [Hardware("cpu", "cpu"), ON_A_GPU])
+def test_flat_tubelets_have_exactly_zero_targets(params, mask, there):
     for level in (0, 17, 255):
         flat = jnp.full((1, 5, 384), level, jnp.uint8)
-        assert (tubelet_targets(flat, 3, norm_pix_loss=True) == 0).all()
+        with compiling_for(there):
+            assert (tubelet_targets(flat, 3, norm_pix_loss=True) == 0).all()
     letterbox = jnp.full((2, 8, 32, 32, 3), 16, jnp.uint8)
     assert float(masked_losses(MODEL, params, letterbox, mask)[1].max()) == 0
     normalised = jnp.full((2, 8, 32, 32, 3), jnp.float32(-1.8431373))

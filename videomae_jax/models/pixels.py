@@ -1,13 +1,16 @@
 """Pixels in and out: the ImageNet normalisation of inputs and the targets that the decoder predicts."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import reduce, repeat
 from jaxtyping import Array, Float, Num
 
 from videomae_jax import processing
+from videomae_jax.models.compiled_for import hardware
 
 IMAGENET_MEAN = np.array(processing.IMAGENET_MEAN, np.float32)
 IMAGENET_STD = np.array(processing.IMAGENET_STD, np.float32)
@@ -41,15 +44,28 @@ def tubelet_targets(
     tubelets = jax.lax.stop_gradient(jnp.asarray(tubelets, jnp.float32))
     if not norm_pix_loss:
         return tubelets / 255
-    size = tubelets.shape[-1]
-    # A TPU fills an axis of three channels up to 128, so products with 0 and 1 sum and spread instead.
-    channel = np.eye(num_channels, dtype=np.float32)[np.arange(size) % num_channels]
-    summed, spread = (
-        partial(jnp.einsum, form, precision=jax.lax.Precision.HIGHEST)
-        for form in ("bmp,pc->bmc", "bmc,pc->bmp")
+    count = tubelets.shape[-1] // num_channels
+    summed, spread = _by_channel(count, num_channels)
+    centred = tubelets - spread(tubelets[..., :num_channels])
+    centred = centred - spread(summed(centred) / count)
+    variance = summed(centred**2) / (count - 1)
+    return centred / spread(jnp.sqrt(variance) + 255e-6)
+
+
+def _by_channel(count: int, num_channels: int) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:
+    """From values (b, m, p) of tubelets of `count` pixels to sums by channel (b, m, c), and back again.
+
+    A TPU fills an axis of three channels up to 128, so products with 0 and 1 sum and spread. A GPU would
+    write what goes into these products to memory.
+    """
+    if hardware().platform == "gpu":
+        return (
+            partial(reduce, pattern="b m (x c) -> b m c", reduction="sum", c=num_channels),
+            partial(repeat, pattern="b m c -> b m (x c)", x=count),
+        )
+    channel = np.tile(np.eye(num_channels, dtype=np.float32), (count, 1))
+    product = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    return (
+        lambda values: product("bmp,pc->bmc", values, channel),
+        lambda values: product("bmc,pc->bmp", values, channel),
     )
-    count = size // num_channels
-    centred = tubelets - spread(tubelets[..., :num_channels], channel)
-    centred = centred - spread(summed(centred, channel) / count, channel)
-    variance = summed(centred**2, channel) / (count - 1)
-    return centred / spread(jnp.sqrt(variance) + 255e-6, channel)
