@@ -27,7 +27,8 @@ from videomae_jax.training.sharding import (
 def start(*arguments: str) -> "subprocess.Popen[str]":
     script = str(Path(__file__).with_name("mesh_run.py"))
     line = [sys.executable, script, *arguments]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    # As many threads whatever the number of devices: they decide in what parts sums are taken.
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "NPROC": "8"}
     return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -56,7 +57,7 @@ def results() -> list[dict]:
 @pytest.mark.parametrize(("hosts", "mesh"), [(1, "data"), (1, "fsdp"), (2, "fsdp")])
 def test_eight_devices_train_like_one(results, hosts, mesh):
     found = results[hosts - 1]
-    assert found["one"]["losses"] == pytest.approx(results[0]["one"]["losses"], rel=1e-6)
+    assert found["one"]["losses"] == results[0]["one"]["losses"]
     assert found[mesh]["losses"] == pytest.approx(found["one"]["losses"], rel=1e-5)
     assert found[mesh]["difference"] <= 1e-5
     assert found["one"]["losses"][2] < found["one"]["losses"][0]
