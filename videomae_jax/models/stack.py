@@ -16,8 +16,8 @@ from videomae_jax.models.compiled_for import hardware
 UNROLLED = 12
 """Layers up to which a stack is written out for a TPU, which moves what the gradient needs less often than in
 a loop: those of ViT-S and ViT-B, which compile in 1.8 times the time of a loop, and all decoders. Blocks that
-are recomputed to save memory stay in a loop: written out, they took three times as much where all chips split
-the parameters."""
+are recomputed to save memory stay in a loop: written out, those of ViT-H's decoder took three times as much
+where all chips split the parameters."""
 
 
 def init_stack(key: jax.Array, block: Block, num_layers: int, width: int) -> Params:
