@@ -138,7 +138,7 @@ def test_code_is_told_by_what_it_does_wherever_it_is(tmp_path, file):
     package = tmp_path / "package"
     shutil.copytree(Path(videomae_jax.__file__).parent, package)
     before, code = plan_rows.code_digest(package), (package / file).read_text()
-    (package / file).write_text(f"# A remark.\n{code}")
+    (package / file).write_text(f'# A remark.\n{code}\n"""What a constant is."""\n')
     assert plan_rows.code_digest(package) == before == plan_rows.code_digest()
     (package / file).write_text(f"{code}\nOTHER = 1\n")
     assert plan_rows.code_digest(package) != before
