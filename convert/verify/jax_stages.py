@@ -77,11 +77,11 @@ def _decoder_blocks(
     x = jnp.concatenate([projected + positions[visible], tokens], axis=1)
     plain = replace(config, dtype="float32", attention="auto")
     block = Block(plain, config.decoder_num_attention_heads, config.decoder_intermediate_size)
-    step = jax.jit(apply_block, static_argnums=(0, 3, 4))
+    step = jax.jit(apply_block, static_argnums=(0, 3))
     stages = {}
     for layer in range(config.decoder_num_hidden_layers):
         one = jax.tree.map(lambda leaf, layer=layer: leaf[layer], params["decoder"]["blocks"])
         last = layer == config.decoder_num_hidden_layers - 1
-        x = step(block, one, x, False, masked.shape[1] if last else None)
+        x = step(block, one, x, masked.shape[1] if last else None)
         stages[f"decoder block {layer}"] = x
     return stages

@@ -59,7 +59,7 @@ def apply_stack(
 
     layers = jax.tree.leaves(stack)[0].shape[0]
     unroll = hardware().platform == "tpu" and layers <= UNROLLED and not remat
-    apply = _checkpointed(layer, remat, not unroll)
+    apply = jax.checkpoint(layer, prevent_cse=False, policy=None if remat else _kept)
     if unroll and x.shape[1] >= LONG:
         apply = _settled(apply)
     return jax.lax.scan(lambda x, of_layer: apply(x, seen, of_layer), x, (stack, scales), unroll=unroll)
@@ -68,25 +68,30 @@ def apply_stack(
 def apply_stack_to_last(
     block: Block, stack: Params, x: Float[Array, "b n d"], remat: bool, num_queries: int
 ) -> Float[Array, "b m d"]:
-    """`apply_stack`, but the last block, outside of the scan, gives the last `num_queries` tokens only."""
+    """`apply_stack`, but the last block, outside of the scan, gives the last `num_queries` tokens only.
+
+    `remat` recomputes that block on TPUs only. Its backward pass comes first, so what it keeps is freed
+    before others need memory, and on GPUs and CPUs computing it again takes more.
+    """
     before, last = (jax.tree.map(lambda leaf, part=part: leaf[part], stack) for part in (slice(-1), -1))
-    return apply_block(block, last, apply_stack(block, before, x, remat)[0], remat, num_queries)
+    recomputed = remat and hardware().platform == "tpu"
+    return apply_block(block, last, apply_stack(block, before, x, remat)[0], num_queries, recomputed)
 
 
 def apply_block(
-    block: Block, params: Params, x: Float[Array, "b n d"], remat: bool, num_queries: int | None = None
+    block: Block,
+    params: Params,
+    x: Float[Array, "b n d"],
+    num_queries: int | None = None,
+    remat: bool = False,
 ) -> Float[Array, "b m d"]:
     """Apply one block whose parameters are given."""
 
     def layer(params: Params, x: jax.Array) -> jax.Array:
         return cast(jax.Array, block.apply({"params": params}, x, num_queries))
 
-    return _checkpointed(layer, remat)(params, x)
-
-
-def _checkpointed(layer: Callable[..., Any], remat: bool, in_loop: bool = False) -> Callable[..., Any]:
-    """The layer as its gradient sees it; outside of a loop, XLA must not find what is computed again."""
-    return jax.checkpoint(layer, prevent_cse=remat and not in_loop, policy=None if remat else _kept)
+    # Outside of a loop, XLA must not find what is computed again.
+    return jax.checkpoint(layer, prevent_cse=remat, policy=None if remat else _kept)(params, x)
 
 
 def _settled(layer: Callable[..., Any]) -> Callable[..., Any]:

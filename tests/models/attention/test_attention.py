@@ -18,7 +18,7 @@ from videomae_jax.models.attention.choice import attention, chosen_backend, cudn
 from videomae_jax.models.attention.splash import block_sizes, filled_length, splash_attention
 from videomae_jax.models.blocks import Block, arithmetic
 from videomae_jax.models.compiled_for import compiling_for, hardware
-from videomae_jax.models.stack import apply_block, apply_stack, init_stack
+from videomae_jax.models.stack import apply_stack, apply_stack_to_last, init_stack
 
 CPU, TPU = Hardware("cpu", "cpu"), Hardware("tpu", "TPU v5 lite")
 T4, H100 = Hardware("gpu", "Tesla T4", 7.5), Hardware("gpu", "NVIDIA H100 80GB HBM3", 9.0)
@@ -308,22 +308,37 @@ def products(jaxpr):
     return count
 
 
-def first_in_a_stack(block, stack, x, remat):
+def products_of_a_step(apply, layers, remat):
+    """Of a stack of so many layers, forward and backward."""
+    block = Block(VideoMAEConfig(), 2, 64)
+    stack = init_stack(jax.random.key(0), block, layers, 32)
+    tokens = jnp.ones((1, 600, 32))
+    loss = jax.grad(lambda stack, x: jnp.sum(apply(block, stack, x, remat)), argnums=(0, 1))
+    return products(jax.make_jaxpr(loss)(stack, tokens).jaxpr)
+
+
+def in_a_loop(block, stack, x, remat):
     return apply_stack(block, stack, x, remat)[0]
 
 
-def alone(block, stack, x, remat):
-    return apply_block(block, jax.tree.map(lambda leaf: leaf[0], stack), x, remat)
+def to_the_last(block, stack, x, remat):
+    return apply_stack_to_last(block, stack, x, remat, x.shape[1])
 
 
-@pytest.mark.parametrize("applied", [first_in_a_stack, alone])
 @pytest.mark.parametrize("remat", [False, True])
-def test_the_backward_pass_repeats_no_product_unless_asked_to(remat, applied):
-    block = Block(VideoMAEConfig(), 2, 64)
-    stack = init_stack(jax.random.key(0), block, 1, 32)
-    tokens = jnp.ones((1, 600, 32))
-    loss = jax.grad(lambda stack, x: jnp.sum(applied(block, stack, x, remat)), argnums=(0, 1))
+def test_the_backward_pass_repeats_no_product_unless_asked_to(remat):
     # Forward four with weights and two of attention; backward twice the four, and five of attention.
     wanted = 4 + 2 + 2 * 4 + 5
-    repeated = products(jax.make_jaxpr(loss)(stack, tokens).jaxpr) - wanted
+    repeated = products_of_a_step(in_a_loop, 1, remat) - wanted
     assert repeated > 0 if remat else repeated == 0
+
+
+@pytest.mark.parametrize("there", [CPU, TPU, T4, H100])
+def test_a_last_block_is_computed_again_on_tpus_only(there):
+    """Its backward pass comes first, so what it keeps is freed at once."""
+    with compiling_for(there):
+        plain, again = (
+            products_of_a_step(to_the_last, 2, remat) - products_of_a_step(in_a_loop, 1, remat)
+            for remat in (False, True)
+        )
+    assert again > plain if there == TPU else again == plain
