@@ -70,8 +70,8 @@ def apply_stack_to_last(
 ) -> Float[Array, "b m d"]:
     """`apply_stack`, but the last block, outside of the scan, gives the last `num_queries` tokens only.
 
-    `remat` recomputes that block on TPUs only. Its backward pass comes first, so what it keeps is freed
-    before others need memory, and on GPUs and CPUs computing it again takes more.
+    `remat` recomputes that block on TPUs only, where it saves memory. On GPUs and CPUs it takes more: this
+    block's backward pass comes first, and needs at once what would have been kept.
     """
     before, last = (jax.tree.map(lambda leaf, part=part: leaf[part], stack) for part in (slice(-1), -1))
     recomputed = remat and hardware().platform == "tpu"

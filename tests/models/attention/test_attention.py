@@ -335,7 +335,7 @@ def test_the_backward_pass_repeats_no_product_unless_asked_to(remat):
 
 @pytest.mark.parametrize("there", [CPU, TPU, T4, H100])
 def test_a_last_block_is_computed_again_on_tpus_only(there):
-    """Its backward pass comes first, so what it keeps is freed at once."""
+    """Its backward pass comes first and needs at once what would have been kept."""
     with compiling_for(there):
         plain, again = (
             products_of_a_step(to_the_last, 2, remat) - products_of_a_step(in_a_loop, 1, remat)
